@@ -1,0 +1,64 @@
+"""A data set in a folder: one folder a label, with WAV files."""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from earmark.corpus.layout import Inventory, is_hidden
+from earmark.errors import UserError
+
+
+def entries(path: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield (POSIX path relative to the folder, file bytes) of every file of the data set, sorted by path.
+
+    Raises:
+        UserError: two names differ only in Unicode form, a name has a control character, or a file cannot be read.
+    """
+    with _reading(path):
+        for relative, file in _files(path):
+            yield relative, file.read_bytes()
+
+
+def fingerprint(path: Path) -> str:
+    """Return 64 hex digits that change when a file is added, removed, renamed, resized or written to.
+
+    It is taken from paths, sizes and modification times, without reading a file.
+
+    Raises:
+        UserError: as ``entries`` does.
+    """
+    digest = hashlib.sha256()
+    with _reading(path):
+        for relative, file in _files(path):
+            status = file.stat()
+            digest.update(f"{relative}\n{status.st_size}\n{status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def _files(root: Path) -> list[tuple[str, Path]]:
+    inventory = Inventory(f"the folder {root}")
+    found = []
+    for file in _two_levels(root):
+        relative = inventory.admit(file.relative_to(root).as_posix())
+        if relative is not None and file.is_file():
+            found.append((relative, file))
+    return sorted(found)
+
+
+def _two_levels(root: Path) -> Iterator[Path]:
+    # Path.glob would pass over a folder that it may not read.
+    for child in root.iterdir():
+        if child.is_dir() and not is_hidden(child.name):
+            yield from child.iterdir()
+        else:
+            yield child
+
+
+@contextmanager
+def _reading(root: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        name = error.filename or root
+        raise UserError(f"{name} cannot be read ({error.strerror}): needed are readable files and folders") from error

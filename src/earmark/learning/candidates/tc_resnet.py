@@ -1,0 +1,38 @@
+"""TC-ResNet: temporal convolutions with mel bands as channels (Choi et al. 2019, "Temporal Convolution for Real-time
+Keyword Spotting on Mobile Devices")."""
+
+from collections.abc import Sequence
+
+FRONT_END = "log_mel"
+
+
+def build(input_shape: tuple[int, int], labels: int, *, channels: Sequence[int], blocks_per_stage: int, kernel_size: int, dropout: float):
+    """Features (frames, bands) to probabilities of `labels`.
+
+    `channels`: of the first convolution, then of each stage; a stage is `blocks_per_stage` residual blocks, the first of
+    which halves time.
+    """
+    from keras import Input, Model, layers
+
+    features = Input(input_shape)
+    x = layers.BatchNormalization(name="normalisation", scale=False, center=False)(features)
+    x = layers.Conv1D(channels[0], 3, padding="same", use_bias=False)(x)
+    for width in channels[1:]:
+        for block in range(blocks_per_stage):
+            x = _residual(x, width, kernel_size, stride=2 if block == 0 else 1)
+    x = layers.GlobalAveragePooling1D()(x)
+    x = layers.Dropout(dropout)(x)
+    return Model(features, layers.Dense(labels, activation="softmax")(x), name="tc_resnet")
+
+
+def _residual(x, width: int, kernel_size: int, stride: int):
+    from keras import layers
+
+    y = layers.Conv1D(width, kernel_size, strides=stride, padding="same", use_bias=False)(x)
+    y = layers.Activation("relu")(layers.BatchNormalization()(y))
+    y = layers.Conv1D(width, kernel_size, padding="same", use_bias=False)(y)
+    y = layers.BatchNormalization()(y)
+    if stride != 1 or x.shape[-1] != width:
+        x = layers.Conv1D(width, 1, strides=stride, padding="same", use_bias=False)(x)
+        x = layers.Activation("relu")(layers.BatchNormalization()(x))
+    return layers.Activation("relu")(layers.Add()([x, y]))

@@ -1,0 +1,261 @@
+"""params.yaml as typed, frozen, closed values: read once, checked whole, refused in one sentence."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from earmark.errors import UserError
+
+SPLITS = ("training", "validation", "testing")
+FRONT_ENDS = ("spectrogram", "log_mel")
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1, strict=True)]
+
+
+class Closed(BaseModel):
+    """A section of params.yaml: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Range(Closed):
+    """A closed interval."""
+
+    min: float
+    max: float
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Range":
+        if not self.min <= self.max:
+            raise ValueError(f"min {self.min} must not be above max {self.max}")
+        return self
+
+
+class Dataset(Closed):
+    """Where recordings come from and what a clip is."""
+
+    source: Annotated[str, Field(min_length=1)]
+    speakers: Annotated[int, Field(ge=6, le=1000, strict=True)]
+    labels: tuple[Annotated[str, Field(min_length=1)], ...]
+    sample_rate_hz: Annotated[int, Field(ge=1000, le=384_000, strict=True)]
+    clip_seconds: Annotated[float, Field(gt=0, le=60)]
+
+    @model_validator(mode="after")
+    def _labels(self) -> "Dataset":
+        if len(set(self.labels)) != len(self.labels):
+            raise ValueError("labels names a label twice")
+        if len(self.labels) == 1:
+            raise ValueError(f"labels holds one label only, {self.labels[0]!r}; allowed are none (all) or at least two")
+        return self
+
+    @property
+    def clip_samples(self) -> int:
+        """Samples of one clip; `clip_seconds` x `sample_rate_hz`, exact."""
+        return exact_samples(self.clip_seconds, self.sample_rate_hz, "dataset.clip_seconds")
+
+
+class Split(Closed):
+    """How clips are divided into training, validation and testing."""
+
+    method: Literal["speaker", "random", "lists"]
+    fractions: Mapping[Literal["training", "validation", "testing"], Fraction]
+
+    @model_validator(mode="after")
+    def _whole(self) -> "Split":
+        if set(self.fractions) != set(SPLITS) or abs(sum(self.fractions.values()) - 1) > 1e-9:
+            raise ValueError("fractions must give training, validation and testing, which add up to 1")
+        if min(self.fractions["training"], self.fractions["validation"]) == 0:
+            raise ValueError("fractions must give training and validation more than 0")
+        return self
+
+    @property
+    def expected(self) -> tuple[str, ...]:
+        """The splits that must not be empty."""
+        return tuple(s for s in SPLITS if self.method != "random" or self.fractions[s] > 0)
+
+
+class Validate(Closed):
+    """Limits of sound data."""
+
+    seconds: Range
+    min_peak: Fraction
+    max_clipped_fraction: Fraction
+    max_quarantined_fraction: Fraction
+    min_clips_per_label: Count
+
+
+class Spectrogram(Closed):
+    """log(power + floor) of every FFT bin."""
+
+    floor: Positive
+
+
+class LogMel(Closed):
+    """log(mel power + floor)."""
+
+    bands: Annotated[int, Field(ge=4, le=256, strict=True)]
+    lowest_hz: NotNegative
+    highest_hz: Positive
+    floor: Positive
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "LogMel":
+        if not self.lowest_hz < self.highest_hz:
+            raise ValueError(f"lowest_hz {self.lowest_hz} must be below highest_hz {self.highest_hz}")
+        return self
+
+
+class Features(Closed):
+    """The front ends: short-time power spectra and what is made of them."""
+
+    window_ms: Positive
+    stride_ms: Positive
+    fft_length: Annotated[int, Field(ge=16, le=16_384, strict=True)]
+    spectrogram: Spectrogram
+    log_mel: LogMel
+
+
+class Optimizer(Closed):
+    """An optimiser of Keras and its learning-rate schedule."""
+
+    name: Literal["adadelta", "adamw", "sgd"]
+    learning_rate: Positive
+    weight_decay: NotNegative = 0.0
+    warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    decay: Literal["none", "cosine"] = "none"
+
+
+class Augmentation(Closed):
+    """What happens to training clips only; zero switches a part off."""
+
+    shift_ms: NotNegative = 0.0
+    gain_db: NotNegative = 0.0
+    noise_probability: Fraction = 0.0
+    noise_snr_db: Range = Range(min=5.0, max=30.0)
+    frequency_mask_bands: Annotated[int, Field(ge=0, strict=True)] = 0
+    time_mask_ms: NotNegative = 0.0
+
+
+class Candidate(Closed):
+    """How one candidate is trained; `network` is passed to its `build`."""
+
+    epochs: Count | None = None
+    batch_size: Count
+    optimizer: Optimizer
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    average_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    augmentation: Augmentation = Augmentation()
+    network: Mapping[str, int | float | tuple[int, ...]] = {}
+
+
+class Train(BaseModel):
+    """Which candidates run; every other key of the section is a candidate's settings."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    __pydantic_extra__: dict[str, Candidate]
+
+    candidates: Annotated[tuple[str, ...], Field(min_length=1)]
+    epochs: Count
+
+    @model_validator(mode="after")
+    def _known(self) -> "Train":
+        known = sorted(self.__pydantic_extra__)
+        for name in self.candidates:
+            if name not in known:
+                raise ValueError(f"candidates names {name!r}, which has no settings; allowed are {', '.join(known)}")
+        if len(set(self.candidates)) != len(self.candidates):
+            raise ValueError("candidates names a candidate twice")
+        return self
+
+    def candidate(self, name: str) -> Candidate:
+        """Settings of the candidate `name`, its `epochs` filled in; UserError where it has none."""
+        if name not in self.__pydantic_extra__:
+            known = ", ".join(sorted(self.__pydantic_extra__))
+            raise UserError(f"params.yaml: train has no candidate {name!r}; allowed are {known}")
+        settings = self.__pydantic_extra__[name]
+        return settings.model_copy(update={"epochs": settings.epochs or self.epochs})
+
+
+class Register(Closed):
+    """The registered model."""
+
+    name: Annotated[str, Field(min_length=1, pattern=r"^[^/:]+$")]
+
+
+class Params(Closed):
+    """All of params.yaml."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**32, strict=True)]
+    dataset: Dataset
+    split: Split
+    validate_: Annotated[Validate, Field(alias="validate")]
+    features: Features
+    train: Train
+    register_: Annotated[Register, Field(alias="register")]
+
+    @model_validator(mode="after")
+    def _sizes(self) -> "Params":
+        self.window_samples, self.stride_samples, self.dataset.clip_samples  # noqa: B018  # raise where not exact
+        if not self.stride_samples <= self.window_samples <= min(self.features.fft_length, self.dataset.clip_samples):
+            raise ValueError(
+                f"features.window_ms of {self.window_samples} samples must lie between stride_ms"
+                f" ({self.stride_samples}) and both fft_length ({self.features.fft_length})"
+                f" and the clip ({self.dataset.clip_samples})"
+            )
+        if self.features.log_mel.highest_hz > self.dataset.sample_rate_hz / 2:
+            raise ValueError(
+                f"features.log_mel.highest_hz {self.features.log_mel.highest_hz} must not be above"
+                f" half of dataset.sample_rate_hz, {self.dataset.sample_rate_hz / 2}"
+            )
+        return self
+
+    @property
+    def window_samples(self) -> int:
+        """Samples of one window."""
+        return exact_samples(self.features.window_ms / 1000, self.dataset.sample_rate_hz, "features.window_ms")
+
+    @property
+    def stride_samples(self) -> int:
+        """Samples from one window to the next."""
+        return exact_samples(self.features.stride_ms / 1000, self.dataset.sample_rate_hz, "features.stride_ms")
+
+
+def exact_samples(seconds: float, sample_rate_hz: int, key: str) -> int:
+    """`seconds` as a whole number of samples; ValueError naming `key` where it is none."""
+    samples = seconds * sample_rate_hz
+    if abs(samples - round(samples)) > 1e-6 or round(samples) < 1:
+        raise ValueError(f"{key} gives {samples:g} samples at {sample_rate_hz} Hz; allowed is a whole number above 0")
+    return round(samples)
+
+
+def load(path: Path = Path("params.yaml")) -> Params:
+    """Reads and checks `path`; UserError names the first wrong key, its value and what is allowed."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} is not in {Path.cwd()}; run earmark in the root of its checkout") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    try:
+        return Params.model_validate(content)
+    except ValidationError as error:
+        raise UserError(f"{path}: {_sentence(error)}") from None
+
+
+def _sentence(error: ValidationError) -> str:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"]) or "the file"
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        return f"{key} is no parameter; allowed are those in the file as it was cloned (git diff params.yaml)"
+    if first["type"] == "missing":
+        return f"{key} is missing"
+    if first["type"] == "value_error":
+        return f"{key}: {message}" if first["loc"] else message
+    return f"{key} is {first['input']!r}; {message[0].lower()}{message[1:]}"

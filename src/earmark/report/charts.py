@@ -1,0 +1,233 @@
+"""The charts of the report as Plotly figures, without colours that depend on light or dark: `themes` has those."""
+
+from __future__ import annotations
+
+import html
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from earmark.report.confusions import Confusions
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
+
+CORRECT_COLOUR = "rgba(128, 138, 150, 0.30)"
+ERROR_COLOUR = "rgba(217, 95, 30, 0.75)"
+# Each has a contrast of at least 3 against the light and the dark page.
+_SERIES_COLOURS = ("#2f7fc1", "#d2611c", "#2b9468", "#9a63c9", "#b0811a", "#cf5580")
+_SERIES_SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "star")
+_SEQUENTIAL = {
+    "light": ("#f3f5f7", "#cfe0ef", "#8fbbdf", "#3f86c2", "#0b4a82"),
+    "dark": ("#1d2329", "#1f3f5c", "#2a6799", "#4f9bd6", "#a9d8ff"),
+}
+_INK = {"light": ("#1b2127", "#dfe3e8", "#ffffff"), "dark": ("#e4e8ec", "#333b44", "#262d35")}
+
+_LABEL_CHARACTERS = 18
+_CHARACTER_PX = 7.2
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A figure with the widths, in CSS pixels, between which it reads well; outside them the page scrolls or leaves room."""
+
+    figure: go.Figure
+    min_width_px: int = 280
+    max_width_px: int = 2000
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the figure as plain JSON values: ``data`` and ``layout``."""
+        import json
+
+        return json.loads(self.figure.to_json())
+
+
+def plain(text: str) -> str:
+    """Return text such that Plotly shows it as it is: no tags, no entities, no ``%{template}``."""
+    return html.escape(text, quote=False).replace("{", "&#123;")
+
+
+def confusion_chart(confusions: Confusions) -> Chart:
+    """Return the confusion matrix as a heat map: coloured by share of the true label, with the clips in the cells."""
+    import plotly.graph_objects as go
+
+    names, counts, shares = confusions.labels, confusions.counts, confusions.shares
+    cell_px = int(np.clip(760 / max(len(names), 1), 26, 84))
+    side_px = cell_px * len(names)
+    margin_px = {"l": _label_px(names) + 34, "t": round(0.8 * _label_px(names)) + 44, "r": 84, "b": 12}
+    heatmap = go.Heatmap(
+        z=shares.tolist(),
+        text=[[str(clips) if clips else "" for clips in row] for row in counts.tolist()],
+        customdata=_hover_cells(confusions),
+        texttemplate="%{text}",
+        textfont={"size": 9 if cell_px < 32 else 12},
+        hovertemplate="true %{customdata[0]}<br>predicted %{customdata[1]}<br>%{customdata[2]}<extra></extra>",
+        xgap=1,
+        ygap=1,
+        coloraxis="coloraxis",
+    )
+    figure = go.Figure(heatmap, _layout(height=side_px + margin_px["t"] + margin_px["b"], margin=margin_px))
+    figure.update_layout(coloraxis={"cmin": 0, "cmax": 1, "colorbar": _share_bar(side_px)})
+    figure.update_xaxes(_label_axis(names, "predicted"), side="top", tickangle=-50)
+    figure.update_yaxes(_label_axis(names, "true"), autorange="reversed")
+    width_px = side_px + margin_px["l"] + margin_px["r"]
+    return Chart(figure, width_px, width_px)
+
+
+def flow_chart(confusions: Confusions) -> Chart:
+    """Return the alluvial diagram: clips flow from their true label (left) to the predicted one (right).
+
+    Only the pairs that occur are links; a label without clips on a side has no node there. The order is that of labels.
+    """
+    import plotly.graph_objects as go
+
+    counts, names = confusions.counts, confusions.labels
+    sides = [np.flatnonzero(totals) for totals in (counts.sum(axis=1), counts.sum(axis=0))]
+    totals = [counts.sum(axis=1)[sides[0]], counts.sum(axis=0)[sides[1]]]
+    pad_px, plot_px = 8, max(27 * len(names), 220)
+    centres = _stack(totals, pad_px / plot_px)
+    sankey = go.Sankey(
+        arrangement="fixed",
+        node={
+            "customdata": [plain(names[i]) for side in sides for i in side],
+            "label": [""] * sum(map(len, sides)),
+            "x": [0.001] * len(sides[0]) + [0.999] * len(sides[1]),
+            "y": [y for side in centres for y in side],
+            "pad": pad_px,
+            "thickness": 10,
+            "color": "rgb(128, 138, 150)",
+            "line": {"width": 0},
+            "hovertemplate": "%{customdata}: %{value} clips<extra></extra>",
+        },
+        link=_links(counts, *sides),
+        valueformat=",d",
+    )
+    margin_px = {"l": _label_px(names) + 46, "r": _label_px(names) + 46, "t": 30, "b": 8}
+    figure = go.Figure(sankey, _layout(height=plot_px + margin_px["t"] + margin_px["b"], margin=margin_px))
+    for side, (x, anchor, head) in enumerate([(0.0, "right", "true"), (1.0, "left", "predicted")]):
+        texts = [f"{_short(names[i])}  <b>{n:,}</b>" for i, n in zip(sides[side], totals[side], strict=True)]
+        notes = [(head, -18 / plot_px), *zip(texts, centres[side], strict=True)]
+        shift = -10 if anchor == "right" else 10
+        for text, y in notes:
+            figure.add_annotation(text=text, x=x, y=1 - y, xanchor=anchor, xshift=shift, showarrow=False, yanchor="middle")
+    figure.update_annotations(xref="paper", yref="paper")
+    return Chart(figure, 2 * margin_px["l"] + 220, 960)
+
+
+def curve_chart(histories: Mapping[str, pd.DataFrame], columns: Mapping[str, str], percent: bool) -> Chart:
+    """Return one line a candidate and column over the epochs; columns maps up to two names in the history to words."""
+    import plotly.graph_objects as go
+
+    figure = go.Figure(layout=_layout(height=340, margin={"l": 56, "r": 12, "t": 12, "b": 48}))
+    for index, (name, history) in enumerate(histories.items()):
+        for dash, (column, words) in zip(("solid", "dot"), columns.items(), strict=False):
+            figure.add_scatter(
+                x=history["epoch"].tolist(),
+                y=history[column].tolist(),
+                name=f"{_short(name)}, {words}",
+                hovertemplate=f"{plain(name)}, {words}<br>epoch %{{x}}: %{{y}}<extra></extra>",
+                mode="lines+markers",
+                line={"color": _SERIES_COLOURS[index % len(_SERIES_COLOURS)], "width": 2, "dash": dash},
+                marker={"symbol": _SERIES_SYMBOLS[index % len(_SERIES_SYMBOLS)], "size": 6},
+            )
+    figure.update_xaxes(title="epoch", fixedrange=True, rangemode="tozero", zeroline=False, tickformat="d")
+    figure.update_yaxes(fixedrange=True, rangemode="tozero", zeroline=False, tickformat=".0%" if percent else None)
+    figure.update_yaxes(hoverformat=".1%" if percent else ".3f")
+    figure.update_layout(showlegend=True, legend={"orientation": "h", "y": -0.22, "yanchor": "top", "x": 0})
+    return Chart(figure)
+
+
+def themes() -> dict[str, dict[str, Any]]:
+    """Return the Plotly templates "light" and "dark" as plain JSON values."""
+    return {scheme: _theme(scheme) for scheme in ("light", "dark")}
+
+
+def _theme(scheme: str) -> dict[str, Any]:
+    ink, grid, surface = _INK[scheme]
+    colours = _SEQUENTIAL[scheme]
+    # Squared stops: a share of a few percent must already be seen.
+    stops = [[(i / (len(colours) - 1)) ** 2, colour] for i, colour in enumerate(colours)]
+    axis = {"gridcolor": grid, "linecolor": grid, "tickcolor": grid}
+    return {
+        "layout": {
+            "font": {"color": ink},
+            "colorscale": {"sequential": stops},
+            "hoverlabel": {"bgcolor": surface, "bordercolor": grid, "font": {"color": ink}},
+            "xaxis": axis,
+            "yaxis": axis,
+        }
+    }
+
+
+def _layout(height: int, margin: dict[str, int]) -> dict[str, Any]:
+    return {
+        "template": "none",
+        "height": height,
+        "margin": margin,
+        "font": {"family": "system-ui, sans-serif", "size": 12},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "hoverlabel": {"align": "left", "namelength": -1},
+        # A finger that moves over a chart scrolls the page.
+        "dragmode": False,
+    }
+
+
+def _label_axis(names: list[str], title: str) -> dict[str, Any]:
+    """Positions with texts, not a category axis, to which labels such as "1" or "__proto__" mean something."""
+    ticks = {"tickmode": "array", "tickvals": list(range(len(names))), "ticktext": [_short(name) for name in names]}
+    return {**ticks, "type": "linear", "title": title, "fixedrange": True, "showgrid": False, "zeroline": False}
+
+
+def _share_bar(side_px: int) -> dict[str, Any]:
+    title = {"text": "share of<br>true label", "font": {"size": 11}}
+    return {"tickformat": ".0%", "thickness": 10, "outlinewidth": 0, "len": min(side_px, 320), "lenmode": "pixels", "title": title}
+
+
+def _hover_cells(confusions: Confusions) -> list[list[list[str]]]:
+    names = [plain(name) for name in confusions.labels]
+    rows = zip(names, confusions.counts.tolist(), confusions.shares.tolist(), strict=True)
+    return [
+        [[true, name, f"{n:,} clips ({share:.1%})"] for name, n, share in zip(names, clips, shares, strict=True)]
+        for true, clips, shares in rows
+    ]
+
+
+def _links(counts: np.ndarray, sources: np.ndarray, targets: np.ndarray) -> dict[str, Any]:
+    pairs = [(s, t) for s in range(len(sources)) for t in range(len(targets)) if counts[sources[s], targets[t]]]
+    correct = [sources[s] == targets[t] for s, t in pairs]
+    colours = [CORRECT_COLOUR if same else ERROR_COLOUR for same in correct]
+    return {
+        "source": [s for s, _ in pairs],
+        "target": [len(sources) + t for _, t in pairs],
+        "value": [int(counts[sources[s], targets[t]]) for s, t in pairs],
+        "color": colours,
+        # The outline keeps a single clip among thousands in sight.
+        "line": {"color": colours, "width": [0 if same else 1 for same in correct]},
+        "hovertemplate": "true %{source.customdata}<br>predicted %{target.customdata}<br>%{value} clips<extra></extra>",
+    }
+
+
+def _stack(totals: list[np.ndarray], pad: float) -> list[list[float]]:
+    """Return the nodes' centres from 0 (top) to 1 for each side: heights by total on one scale, pad between them."""
+    rows = max(map(len, totals))
+    scale = (1 - (rows - 1) * pad) / max(int(totals[0].sum()), 1)
+    return [[float(y) for y in (np.cumsum(side) - side / 2) * scale + np.arange(len(side)) * pad] for side in totals]
+
+
+def _short(text: str) -> str:
+    """Return text for Plotly, cut where a chart has no room for it; the hover text and the tables have all of it."""
+    return plain(text if len(text) <= _LABEL_CHARACTERS else f"{text[: _LABEL_CHARACTERS - 1]}…")
+
+
+def _label_px(names: list[str]) -> int:
+    columns = (sum(_columns(c) for c in name[:_LABEL_CHARACTERS]) for name in names)
+    return round(max(columns, default=0) * _CHARACTER_PX)
+
+
+def _columns(character: str) -> int:
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1

@@ -1,0 +1,49 @@
+"""Which label was taken for which: counts of one candidate's predictions on one split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Confusions:
+    """How often each true label was predicted as each label.
+
+    labels: (L,) distinct names, sorted; counts: (L, L) clips, rows true, columns predicted, both in the order of labels.
+    """
+
+    labels: Sequence[str]
+    counts: np.ndarray
+
+    @property
+    def shares(self) -> np.ndarray:
+        """(L, L) float64 in [0, 1]: each row's counts over its sum; a row without clips is all zero."""
+        clips = self.counts.sum(axis=1, keepdims=True)
+        return self.counts / np.maximum(clips, 1)
+
+    @property
+    def errors(self) -> list[tuple[str, str, int, float]]:
+        """(true label, predicted label, clips, share of the true label's clips) of each error made, most clips first."""
+        wrong = self.counts - np.diag(np.diag(self.counts))
+        rows, columns = np.nonzero(wrong)
+        order = np.lexsort((columns, rows, -wrong[rows, columns]))
+        cells = [(int(rows[i]), int(columns[i])) for i in order]
+        shares = self.shares
+        return [(self.labels[r], self.labels[c], int(wrong[r, c]), float(shares[r, c])) for r, c in cells]
+
+
+def count_confusions(predictions: pd.DataFrame) -> Confusions:
+    """Count the predictions by ``label`` and ``predicted``, over every label that occurs in either column."""
+    true, predicted = predictions["label"].astype(str), predictions["predicted"].astype(str)
+    labels = sorted({*true, *predicted})
+    position = {label: i for i, label in enumerate(labels)}
+    counts = np.zeros((len(labels), len(labels)), dtype=np.int64)
+    np.add.at(counts, (true.map(position).to_numpy(int), predicted.map(position).to_numpy(int)), 1)
+    return Confusions(labels, counts)

@@ -1,0 +1,40 @@
+"""Numbers as people read them; each has its exact value beside it in the page."""
+
+_BYTES_PER_UNIT = 1000.0
+_NO_BREAK_SPACE = "\u00a0"
+
+
+def percent(fraction: float) -> str:
+    """Return a fraction from 0 to 1 as a percentage with one decimal."""
+    return f"{fraction * 100:.1f}{_NO_BREAK_SPACE}%"
+
+
+def count(number: int) -> str:
+    """Return a whole number with its thousands separated."""
+    return f"{int(number):,}"
+
+
+def size(bytes_: int) -> str:
+    """Return a number of bytes in decimal units, from B to GB."""
+    value, units = float(bytes_), ["B", "kB", "MB", "GB"]
+    while round(value) >= _BYTES_PER_UNIT and len(units) > 1:
+        value /= _BYTES_PER_UNIT
+        units.pop(0)
+    digits = 0 if units[0] == "B" or value >= 99.5 else 1
+    return f"{value:.{digits}f}{_NO_BREAK_SPACE}{units[0]}"
+
+
+def duration(seconds: float) -> str:
+    """Return a duration in seconds below two minutes, in minutes and seconds below two hours, then in hours and minutes."""
+    if seconds < 120:
+        return f"{seconds:.1f}{_NO_BREAK_SPACE}s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 120:
+        return f"{minutes}{_NO_BREAK_SPACE}min {rest}{_NO_BREAK_SPACE}s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}{_NO_BREAK_SPACE}h {minutes}{_NO_BREAK_SPACE}min"
+
+
+def decimals(value: float) -> str:
+    """Return a number with three decimals, and a dash for one that is missing."""
+    return "–" if value != value else f"{value:.3f}"

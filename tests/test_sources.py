@@ -1,0 +1,271 @@
+"""Sources: folders, what ``dataset.source`` opens, and the checksums that it remembers."""
+
+import hashlib
+import http.server
+import json
+import os
+import shutil
+import threading
+import unicodedata
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from earmark.corpus.sources import archive, folder, official, open_source
+from earmark.corpus.sources.checksum_memory import remembered_sha256
+from earmark.errors import UserError
+
+NFC = "grüß gott"
+NFD = unicodedata.normalize("NFD", NFC)
+DATA_SET = {
+    "_background_noise_/tap.wav": b"noise",
+    f"{NFC}/a b.wav": b"greeting",
+    "no/a_nohash_0.WAV": b"no",
+    "testing_list.txt": b"yes/a_nohash_0.wav\n",
+    "validation_list.txt": b"",
+    "yes/a_nohash_0.wav": b"yes" * 1000,
+}
+BESIDES = {
+    "README.md": b"read",
+    "LICENSE": b"free",
+    ".hidden/a.wav": b"",
+    "yes/.DS_Store": b"",
+    "yes/._a_nohash_0.wav": b"",
+    "__MACOSX/yes/a.wav": b"",
+    "_background_noise_/README.md": b"",
+}
+FILES = DATA_SET | BESIDES
+
+
+def write_folder(root: Path, files: dict[str, bytes]) -> Path:
+    for name, content in files.items():
+        file = root / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+    return root
+
+
+def write_archive(path: Path, form: str, files: dict[str, bytes]) -> Path:
+    """Pack with the standard library's packer; ``form`` is "zip", "tar" or "gztar"."""
+    root = write_folder(path.with_name(path.name + " unpacked"), files)
+    packed = Path(shutil.make_archive(str(path.with_name("packed")), form, root))
+    shutil.rmtree(root)
+    return packed.rename(path)
+
+
+class TestFolder:
+    def test_the_data_set_is_read_in_order_and_nothing_else(self, tmp_path):
+        write_folder(tmp_path, FILES | {"yes/deeper/a.wav": b"", "top.wav": b""})
+        (tmp_path / "yes" / "folder.wav").mkdir()
+        assert list(folder.entries(tmp_path)) == sorted(DATA_SET.items())
+
+    def test_names_in_decomposed_unicode_become_composed(self, tmp_path):
+        write_folder(tmp_path, {f"{NFD}/{NFD}.wav": b"x"})
+        assert list(folder.entries(tmp_path)) == [(f"{NFC}/{NFC}.wav", b"x")]
+
+    def test_a_label_in_both_unicode_forms_is_refused(self, tmp_path):
+        write_folder(tmp_path, {f"{NFD}/a.wav": b"x", f"{NFC}/b.wav": b"y"})
+        if len(list(tmp_path.iterdir())) < 2:
+            pytest.skip("this file system holds both forms for one name")
+        with pytest.raises(UserError, match="differ only in Unicode form"):
+            list(folder.entries(tmp_path))
+
+    def test_a_control_character_in_a_name_is_refused(self, tmp_path):
+        write_folder(tmp_path, {"yes/a\nb.wav": b"x"})
+        with pytest.raises(UserError, match=r"yes/a\\nb\.wav"):
+            folder.fingerprint(tmp_path)
+
+    def test_an_unreadable_file_is_named(self, tmp_path):
+        write_folder(tmp_path, DATA_SET)
+        reading = folder.entries(tmp_path)
+        next(reading)
+        (tmp_path / "yes" / "a_nohash_0.wav").unlink()
+        with pytest.raises(UserError, match=r"a_nohash_0\.wav cannot be read"):
+            list(reading)
+
+    def test_labels_may_be_links_to_folders_elsewhere(self, tmp_path):
+        write_folder(tmp_path / "elsewhere", {"a.wav": b"x"})
+        (tmp_path / "root").mkdir()
+        (tmp_path / "root" / "yes").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+        assert list(folder.entries(tmp_path / "root")) == [("yes/a.wav", b"x")]
+
+
+class TestFolderFingerprint:
+    @pytest.fixture
+    def root(self, tmp_path: Path) -> Path:
+        return write_folder(tmp_path / "root", FILES)
+
+    def test_it_stays_while_nothing_of_the_data_set_changes(self, root):
+        before = folder.fingerprint(root)
+        (root / "README.md").write_bytes(b"other")
+        (root / "yes" / ".cache").write_bytes(b"x")
+        (root / "notes.txt").write_bytes(b"x")
+        assert folder.fingerprint(root) == before
+
+    def test_it_does_not_depend_on_where_the_folder_lies(self, root, tmp_path):
+        before = folder.fingerprint(root)
+        assert folder.fingerprint(root.rename(tmp_path / "moved")) == before
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda root: (root / "yes" / "new.wav").write_bytes(b""),
+            lambda root: (root / "yes" / "a_nohash_0.wav").unlink(),
+            lambda root: (root / "yes" / "a_nohash_0.wav").rename(root / "no" / "a_nohash_0.wav"),
+            lambda root: (root / "yes" / "a_nohash_0.wav").write_bytes(b"longer" * 1000),
+            lambda root: os.utime(root / "yes" / "a_nohash_0.wav", ns=(0, 1)),
+            lambda root: os.utime(root / "testing_list.txt", ns=(0, 1)),
+        ],
+        ids=["added", "removed", "moved", "resized", "written", "list written"],
+    )
+    def test_it_changes_with_the_data_set(self, root, change: Callable[[Path], object]):
+        before = folder.fingerprint(root)
+        change(root)
+        assert folder.fingerprint(root) != before
+
+
+class TestChecksumMemory:
+    @pytest.fixture
+    def file(self, tmp_path: Path) -> Path:
+        path = tmp_path / "data.tar"
+        path.write_bytes(b"first")
+        return path
+
+    def test_it_is_asked_instead_of_the_file(self, file, tmp_path):
+        memory = tmp_path / "downloads" / "checksums.json"
+        first = remembered_sha256(file, memory)
+        assert first == hashlib.sha256(b"first").hexdigest()
+        status = file.stat()
+        file.write_bytes(b"other")  # as long as before, and the old time below: only reading could tell
+        os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+        assert remembered_sha256(file, memory) == first
+
+    def test_a_changed_file_is_read_again(self, file, tmp_path):
+        memory = tmp_path / "checksums.json"
+        remembered_sha256(file, memory)
+        file.write_bytes(b"longer than first")
+        assert remembered_sha256(file, memory) == hashlib.sha256(b"longer than first").hexdigest()
+
+    def test_it_knows_several_files(self, file, tmp_path):
+        memory, other = tmp_path / "checksums.json", tmp_path / "other.tar"
+        other.write_bytes(b"other")
+        remembered_sha256(file, memory)
+        remembered_sha256(other, memory)
+        assert set(json.loads(memory.read_text())) == {str(file.resolve()), str(other.resolve())}
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["checksums.json", "data.tar", "other.tar"]
+
+    @pytest.mark.parametrize("damaged", [b"", b"{", b"[]", b"\xff", b'{"PATH": 1}', b'{"PATH": {"version": []}}'])
+    def test_a_damaged_one_counts_as_empty(self, file, tmp_path, damaged):
+        memory = tmp_path / "checksums.json"
+        memory.write_bytes(damaged.replace(b"PATH", str(file.resolve()).encode()))
+        assert remembered_sha256(file, memory) == hashlib.sha256(b"first").hexdigest()
+        assert json.loads(memory.read_text())[str(file.resolve())]["sha256"] == hashlib.sha256(b"first").hexdigest()
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Path, str]]:
+    """A folder and the URL at which a server on this machine shows it."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    root = tmp_path / "served"
+    root.mkdir()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=str(root))) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield root, f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+class TestOpenSource:
+    def test_a_folder(self, tmp_path):
+        root = write_folder(tmp_path / "recordings", FILES)
+        source = open_source(str(root), 0, 1, tmp_path / "downloads")
+        assert source.name == "recordings"
+        assert source.fingerprint == folder.fingerprint(root)
+        assert dict(source.entries()) == DATA_SET
+        assert dict(source.entries()) == DATA_SET
+
+    @pytest.mark.parametrize(
+        ("suffix", "form"), [(".tar", "tar"), (".tar.gz", "gztar"), (".TGZ", "gztar"), (".zip", "zip")]
+    )
+    def test_an_archive(self, tmp_path, suffix, form):
+        path = write_archive(tmp_path / f"recordings{suffix}", form, FILES)
+        source = open_source(str(path), 0, 1, tmp_path / "downloads")
+        assert source.name == path.name
+        assert source.fingerprint == archive.sha256_of(path)
+        assert dict(source.entries()) == DATA_SET
+
+    @pytest.mark.parametrize("name", sorted(official.ARCHIVES))
+    def test_an_official_archive_is_known_without_network_and_disk(self, tmp_path, name):
+        source = open_source(name, 0, 1, tmp_path / "downloads")
+        assert source.name == name
+        assert source.fingerprint == official.ARCHIVES[name].sha256
+        assert len(bytes.fromhex(source.fingerprint)) == 32
+        source.entries()
+        assert not (tmp_path / "downloads").exists()
+
+    def test_a_url(self, tmp_path, served):
+        root, address = served
+        path = write_archive(root / "my recordings.tar.gz", "gztar", FILES)
+        url = f"{address}/my%20recordings.tar.gz?token=secret"
+        source = open_source(url, 0, 1, tmp_path / "downloads")
+        assert source.name == "my recordings.tar.gz"
+        assert source.fingerprint == archive.sha256_of(path)
+        path.unlink()
+        again = open_source(url, 0, 1, tmp_path / "downloads")
+        assert again.fingerprint == source.fingerprint
+        assert dict(again.entries()) == DATA_SET
+
+    def test_two_urls_of_one_name_do_not_meet(self, tmp_path, served):
+        root, address = served
+        for place in ("a", "b"):
+            (root / place).mkdir()
+            write_archive(root / place / "data.zip", "zip", {f"{place}/1.wav": place.encode()})
+        found = [open_source(f"{address}/{place}/data.zip", 0, 1, tmp_path / "downloads") for place in ("a", "b")]
+        assert [dict(source.entries()) for source in found] == [{"a/1.wav": b"a"}, {"b/1.wav": b"b"}]
+
+    def test_a_url_never_writes_outside_of_the_downloads(self, tmp_path, served):
+        root, address = served
+        write_archive(root / "..%2F..%2Fevil.zip", "zip", {"a/1.wav": b"x"})
+        before = set(tmp_path.iterdir())
+        open_source(f"{address}/..%252F..%252Fevil.zip", 0, 1, tmp_path / "downloads")
+        assert set(tmp_path.iterdir()) - before == {tmp_path / "downloads"}
+
+    def test_the_synthetic_data_set(self, tmp_path):
+        synthetic = pytest.importorskip("earmark.corpus.sources.synthetic")
+        source = open_source("synthetic", 7, 2, tmp_path / "downloads")
+        assert source.name == "synthetic"
+        assert source.fingerprint == synthetic.fingerprint(7, 2)
+        assert next(source.entries()) == next(synthetic.entries(7, 2))
+
+    @pytest.mark.parametrize(
+        "source",
+        [
+            "",
+            "not/there",
+            "not_there.zip",
+            "speech_commands_v0.03",
+            "ftp://host/a.zip",
+            "s3://bucket/a.zip",
+            "http://127.0.0.1:9/a.rar",
+            "http://127.0.0.1:9/",
+            "https://127.0.0.1:9/a.zip/",
+        ],
+    )
+    def test_anything_else_is_refused_with_what_is_allowed(self, tmp_path, source):
+        with pytest.raises(UserError) as caught:
+            open_source(source, 0, 1, tmp_path / "downloads")
+        for part in (f"dataset.source is '{source}'", "synthetic", "speech_commands_v0.02", "folder", ".tar.gz"):
+            assert part in str(caught.value)
+
+    def test_a_file_that_is_no_archive_is_refused(self, tmp_path):
+        (tmp_path / "a.rar").write_bytes(b"x")
+        with pytest.raises(UserError, match=r"a\.rar', no archive by its name"):
+            open_source(str(tmp_path / "a.rar"), 0, 1, tmp_path / "downloads")
