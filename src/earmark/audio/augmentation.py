@@ -1,0 +1,82 @@
+"""What happens to log features while training only, in the graph: shift, gain, background noise as power, masks."""
+
+import math
+
+import keras
+import numpy as np
+from keras import ops
+
+from earmark.audio.front_ends import FrontEnd
+from earmark.params import Augmentation as Settings
+
+DECIBEL = math.log(10) / 10
+"""One decibel of power as a natural logarithm."""
+
+
+class Augmentation(keras.layers.Layer):
+    """Log features (clips, frames, bins) to augmented ones of the same shape; the identity unless `training`.
+
+    `noise` is log background noise, (frames, bins), of the same front end; none is mixed in where it is shorter than a clip.
+    Power adds in expectation, since speech and noise are not correlated; that is why features keep their log power.
+    """
+
+    def __init__(self, settings: Settings, front_end: FrontEnd, noise: np.ndarray, seed: int):
+        super().__init__(name="augmentation")
+        self._settings, self._floor = settings, front_end.floor
+        stride_ms = 1000 * front_end.stride_samples / front_end.sample_rate_hz
+        self._shift_frames = round(settings.shift_ms / stride_ms)
+        self._mask_frames = round(settings.time_mask_ms / stride_ms)
+        self._seeds = keras.random.SeedGenerator(seed)
+        self._noise = None
+        if settings.noise_probability > 0 and len(noise) > front_end.frames:
+            self._noise = ops.convert_to_tensor(np.maximum(np.exp(noise.astype(np.float32)) - self._floor, 0.0))
+
+    def call(self, features, training=False):
+        """Applies whatever the settings switch on."""
+        if not training:
+            return features
+        power = ops.maximum(ops.exp(features) - self._floor, 0.0)
+        power = self._shift(power)
+        power = power * ops.exp(DECIBEL * self._uniform((-1.0, 1.0), power) * self._settings.gain_db)
+        power = self._with_noise(power)
+        features = ops.log(power + self._floor)
+        features = self._mask(features, axis=1, widest=self._mask_frames)
+        return self._mask(features, axis=2, widest=self._settings.frequency_mask_bands)
+
+    def _uniform(self, bounds: tuple[float, float], like):
+        return keras.random.uniform((ops.shape(like)[0], 1, 1), *bounds, seed=self._seeds)
+
+    def _shift(self, power):
+        """Each clip moved in time by up to `shift_ms` either way; silence moves in."""
+        if not self._shift_frames:
+            return power
+        frames = power.shape[1]
+        offset = ops.cast(ops.round(self._uniform((-1.0, 1.0), power) * self._shift_frames), "int32")
+        source = ops.reshape(ops.arange(frames, dtype="int32"), (1, frames, 1)) - offset
+        inside = ops.cast(ops.logical_and(source >= 0, source < frames), power.dtype)
+        return ops.take_along_axis(power, ops.clip(source, 0, frames - 1), axis=1) * inside
+
+    def _with_noise(self, power):
+        """Background noise at a drawn signal-to-noise ratio, in a drawn part of the clips."""
+        if self._noise is None:
+            return power
+        frames = power.shape[1]
+        last = self._noise.shape[0] - frames
+        start = ops.cast(self._uniform((0.0, 1.0), power)[:, :, 0] * last, "int32")
+        noise = ops.take(self._noise, start + ops.arange(frames, dtype="int32")[None], axis=0)
+        snr_db = self._uniform((self._settings.noise_snr_db.min, self._settings.noise_snr_db.max), power)
+        signal = ops.mean(power, axis=(1, 2), keepdims=True)
+        loudness = ops.mean(noise, axis=(1, 2), keepdims=True) + keras.config.epsilon() * self._floor
+        chosen = ops.cast(self._uniform((0.0, 1.0), power) < self._settings.noise_probability, power.dtype)
+        return power + chosen * noise * (signal / loudness) * ops.exp(-DECIBEL * snr_db)
+
+    def _mask(self, features, axis: int, widest: int):
+        """A drawn run of up to `widest` positions along `axis` set to the clip's mean (SpecAugment, Park et al. 2019)."""
+        if not widest:
+            return features
+        size = features.shape[axis]
+        width = self._uniform((0.0, 1.0), features) * min(widest, size)
+        start = self._uniform((0.0, 1.0), features) * (size - width)
+        position = ops.reshape(ops.arange(size, dtype="float32"), (1, size, 1) if axis == 1 else (1, 1, size))
+        hidden = ops.cast(ops.logical_and(position >= start, position < start + width), features.dtype)
+        return features * (1 - hidden) + ops.mean(features, axis=(1, 2), keepdims=True) * hidden

@@ -1,0 +1,81 @@
+"""A trained network as what is registered: one Keras model from waveform to probabilities, and its labels beside it."""
+
+import io
+import json
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from earmark.audio.front_ends import FrontEnd, in_graph
+from earmark.errors import UserError
+
+MODEL = "model.keras"
+SETTINGS = "settings.json"
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A loaded model: `model` takes float32 (clips, clip_samples) in [-1, 1] and gives probabilities (clips, labels)."""
+
+    model: object
+    candidate: str
+    labels: tuple[str, ...]
+    front_end: FrontEnd
+    parameters: int
+
+
+def with_front_end(network, front_end: FrontEnd):
+    """`network` behind its front end: a Keras model from waveforms to probabilities, of Keras' own layers only."""
+    import keras
+
+    waveforms = keras.Input((front_end.clip_samples,), name="waveform")
+    return keras.Model(waveforms, network(in_graph(waveforms, front_end)), name=f"{network.name}_on_waveforms")
+
+
+def save(folder: Path, network, front_end: FrontEnd, labels: tuple[str, ...]) -> None:
+    """Writes the model and its settings into `folder`; the same weights give the same bytes."""
+    path = folder / MODEL
+    with_front_end(network, front_end).save(path)
+    path.write_bytes(_canonical(path.read_bytes()))
+    settings = {
+        "candidate": network.name,
+        "labels": list(labels),
+        "front_end": front_end.settings(),
+        "parameters": network.count_params(),
+    }
+    (folder / SETTINGS).write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_settings(folder: Path) -> dict:
+    """What a saved model is: candidate, labels, front_end, parameters; UserError where `folder` does not say."""
+    try:
+        return json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder} holds no model: {' '.join(str(error).split())}") from None
+
+
+def load(folder: Path) -> Classifier:
+    """Reads what `save` wrote, in Keras' safe mode; UserError where `folder` holds no whole model."""
+    import keras
+
+    settings = read_settings(folder)
+    try:
+        front_end = FrontEnd(**settings["front_end"])
+        model = keras.saving.load_model(folder / MODEL, compile=False, safe_mode=True)
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        raise UserError(f"{folder} holds no model that can be read: {' '.join(str(error).split())[:200]}") from None
+    if model.output_shape[-1] != len(settings["labels"]):
+        raise UserError(f"{folder} lists {len(settings['labels'])} labels for a model that tells {model.output_shape[-1]} apart")
+    return Classifier(model, settings["candidate"], tuple(settings["labels"]), front_end, settings["parameters"])
+
+
+def _canonical(archive: bytes) -> bytes:
+    """The .keras archive without the moment it was saved at."""
+    result = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(archive)) as source, zipfile.ZipFile(result, "w", zipfile.ZIP_STORED) as target:
+        for name in sorted(source.namelist()):
+            content = source.read(name)
+            if name == "metadata.json":
+                content = json.dumps(json.loads(content) | {"date_saved": "1980-01-01@00:00:00"}).encode()
+            target.writestr(zipfile.ZipInfo(name), content)
+    return result.getvalue()

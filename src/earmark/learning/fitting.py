@@ -1,0 +1,119 @@
+"""Fits one network to features. Keras speaks for the backend; the same arguments give the same weights."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+import pandas as pd
+
+from earmark.errors import UserError
+from earmark.params import Candidate, Optimizer
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Log features, float16 (clips, frames, bins), and the index of each clip's label, int32 (clips,)."""
+
+    features: np.ndarray
+    labels: np.ndarray
+
+
+class Batches(keras.utils.PyDataset):
+    """Batches of examples; shuffled anew each epoch from `seed`, or in order where `seed` is None."""
+
+    def __init__(self, examples: Examples, labels: int, batch_size: int, seed: int | None):
+        super().__init__()
+        self._examples, self._labels, self._size = examples, labels, batch_size
+        self._generator = None if seed is None else np.random.default_rng(seed)
+        self.on_epoch_end()
+
+    def __len__(self) -> int:
+        return -(-len(self._order) // self._size)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        chosen = self._order[index * self._size : (index + 1) * self._size]
+        one_hot = np.eye(self._labels, dtype=np.float32)[self._examples.labels[chosen]]
+        return self._examples.features[chosen].astype(np.float32), one_hot
+
+    def on_epoch_end(self) -> None:
+        """Draws the next epoch's order."""
+        self._order = np.arange(len(self._examples.labels))
+        if self._generator is not None:
+            self._generator.shuffle(self._order)
+
+
+def fit(
+    network: keras.Model,
+    augmentation: keras.layers.Layer,
+    training: Examples,
+    validation: Examples,
+    labels: int,
+    settings: Candidate,
+    seed: int,
+    on_epoch: Callable[[dict], None],
+) -> pd.DataFrame:
+    """Trains `network` in place; returns one row an epoch, which `on_epoch` is given as each ends.
+
+    Columns: epoch (from 1), loss, accuracy, validation_loss, validation_accuracy, learning_rate, seconds. UserError where the
+    loss stops being a number.
+    """
+    model = keras.Sequential([keras.Input(network.input_shape[1:]), augmentation, network])
+    batches = Batches(training, labels, settings.batch_size, seed)
+    model.compile(
+        optimizer=optimizer(settings.optimizer, settings.epochs * len(batches), settings.average_momentum),
+        loss=keras.losses.CategoricalCrossentropy(label_smoothing=settings.label_smoothing),
+        metrics=["accuracy"],
+        jit_compile=False,
+    )
+    history = _History(on_epoch)
+    averaging = [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)] if settings.average_momentum else []
+    model.fit(
+        batches,
+        validation_data=Batches(validation, labels, 256, None),
+        epochs=settings.epochs,
+        shuffle=False,
+        verbose=0,
+        callbacks=[*averaging, history],
+    )
+    return pd.DataFrame(history.rows)
+
+
+def optimizer(settings: Optimizer, steps: int, average_momentum: float) -> keras.optimizers.Optimizer:
+    """The optimiser of `settings` for a training of `steps` steps."""
+    rate: float | keras.optimizers.schedules.LearningRateSchedule = settings.learning_rate
+    warmup = round(settings.warmup_fraction * steps)
+    if settings.decay == "cosine":
+        rate = keras.optimizers.schedules.CosineDecay(
+            0.0 if warmup else rate, max(1, steps - warmup), warmup_target=rate if warmup else None, warmup_steps=warmup
+        )
+    averaging = {"use_ema": True, "ema_momentum": average_momentum} if average_momentum else {}
+    kinds = {"adadelta": keras.optimizers.Adadelta, "adamw": keras.optimizers.AdamW, "sgd": keras.optimizers.SGD}
+    extra = {"momentum": 0.9, "nesterov": True} if settings.name == "sgd" else {}
+    return kinds[settings.name](rate, weight_decay=settings.weight_decay or None, **extra, **averaging)
+
+
+class _History(keras.callbacks.Callback):
+    def __init__(self, on_epoch: Callable[[dict], None]):
+        super().__init__()
+        self.rows: list[dict] = []
+        self._on_epoch = on_epoch
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._started = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        row = {
+            "epoch": epoch + 1,
+            "loss": float(logs["loss"]),
+            "accuracy": float(logs["accuracy"]),
+            "validation_loss": float(logs["val_loss"]),
+            "validation_accuracy": float(logs["val_accuracy"]),
+            "learning_rate": float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)),
+            "seconds": time.perf_counter() - self._started,
+        }
+        if not np.isfinite(row["loss"]):
+            raise UserError(f"the loss of epoch {row['epoch']} is {row['loss']}; allowed is a number: lower optimizer.learning_rate")
+        self.rows.append(row)
+        self._on_epoch(row)

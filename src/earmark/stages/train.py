@@ -1,0 +1,83 @@
+"""train: one candidate, from feature shards to a model that takes waveforms."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from earmark.audio import front_ends
+from earmark.audio.front_ends import FrontEnd
+from earmark.errors import UserError
+from earmark.learning.candidates import module_of
+from earmark.params import Params
+from earmark.stores import features, shards
+from earmark.stores.files import whole_file, whole_folder
+
+ACCEPTED = Path("data/accepted.parquet")
+RAW = Path("data/raw")
+FEATURES = Path("data/features")
+MODELS = Path("models")
+HISTORIES = Path("reports/training")
+
+
+def train(params: Params, candidate: str) -> str:
+    """Trains `candidate`, writes models/<candidate> and its history; live in MLflow meanwhile. Returns a sentence."""
+    from earmark.learning import export
+    from earmark.stores import tracking
+
+    settings = params.train.candidate(candidate)
+    module = module_of(candidate)
+    front_end = front_ends.front_end(module.FRONT_END, params)
+    features.require_settings(FEATURES / front_end.name, front_end.settings())
+    accepted = pd.read_parquet(ACCEPTED)
+    labels = tuple(sorted(accepted["label"].unique()))
+    network = _network(module, front_end, labels, settings.network, params.seed)
+    with tracking.live_run(candidate, params, accepted) as run:
+        history = _fit(network, front_end, labels, accepted, params, candidate, run.epoch)
+        with whole_folder(MODELS / candidate) as folder:
+            export.save(folder, network, front_end, labels)
+        with whole_file(HISTORIES / f"{candidate}.csv") as path:
+            history.to_csv(path, index=False)
+        run.finish(MODELS / candidate)
+    last = history.iloc[-1]
+    return f"{candidate} reached {last.validation_accuracy:.2%} on validation in {len(history)} epochs, {history.seconds.sum():.0f} s"
+
+
+def _network(module, front_end: FrontEnd, labels: tuple[str, ...], settings: dict, seed: int):
+    import keras
+
+    keras.utils.set_random_seed(seed)
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.experimental.enable_op_determinism()
+    try:
+        return module.build((front_end.frames, front_end.bins), len(labels), **settings)
+    except TypeError as error:
+        raise UserError(f"params.yaml: train.{module.__name__.rsplit('.', 1)[-1]}.network does not fit: {error}") from None
+
+
+def _fit(network, front_end, labels, accepted, params: Params, candidate: str, on_epoch) -> pd.DataFrame:
+    from earmark.audio.augmentation import Augmentation
+    from earmark.learning import fitting
+
+    settings = params.train.candidate(candidate)
+    folder = FEATURES / front_end.name
+    manifest = shards.read_manifest(RAW)
+    codes = pd.Series(range(len(labels)), index=labels)
+
+    def examples(split: str) -> fitting.Examples:
+        clips = accepted[accepted["split"] == split]
+        return fitting.Examples(features.read(folder, manifest, clips["id"]), codes[clips["label"]].to_numpy())
+
+    augmentation = Augmentation(settings.augmentation, front_end, features.read_noise(folder), params.seed)
+    training, validation = examples("training"), examples("validation")
+
+    def report(row: dict) -> None:
+        print(
+            f"{candidate} epoch {row['epoch']}/{settings.epochs}: loss {row['loss']:.3f}, accuracy {row['accuracy']:.2%},"
+            f" validation {row['validation_accuracy']:.2%}, {len(training.labels) / row['seconds']:.0f} clips/s",
+            flush=True,
+        )
+        on_epoch(row)
+
+    return fitting.fit(network, augmentation, training, validation, len(labels), settings, params.seed, report)

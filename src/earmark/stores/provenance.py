@@ -1,0 +1,43 @@
+"""Where a result comes from: git's commit and DVC's hashes, as they stand now."""
+
+import hashlib
+import subprocess
+from pathlib import Path
+
+import yaml
+
+
+def git_state() -> dict[str, str]:
+    """`git_commit` and `git_dirty` ("true" where tracked files differ from it); "unknown" outside a git repository."""
+    commit = _git("rev-parse", "HEAD")
+    if commit is None:
+        return {"git_commit": "unknown", "git_dirty": "unknown"}
+    changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!dvc.lock")
+    return {"git_commit": commit, "git_dirty": "true" if changed else "false"}
+
+
+def dvc_hashes(lock: Path = Path("dvc.lock")) -> dict[str, str]:
+    """DVC's hash of each output that it has recorded: `dvc:<path>` -> hash. Empty where nothing has run under DVC."""
+    try:
+        stages = yaml.safe_load(lock.read_text(encoding="utf-8"))["stages"]
+    except (FileNotFoundError, TypeError, KeyError):
+        return {}
+    outs = [out for stage in stages.values() for out in stage.get("outs", [])]
+    return {f"dvc:{out['path']}": out["md5"] for out in outs if "md5" in out}
+
+
+def content_sha256(folder: Path) -> str:
+    """SHA-256 over the names and bytes of all files in `folder`."""
+    digest = hashlib.sha256()
+    for path in sorted(file for file in folder.rglob("*") if file.is_file()):
+        name = path.relative_to(folder).as_posix().encode()
+        digest.update(len(name).to_bytes(8) + name + path.stat().st_size.to_bytes(8) + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()

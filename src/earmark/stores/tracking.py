@@ -1,0 +1,195 @@
+"""The one door to MLflow: a run for each training, found again by the content of its model, and the model registry."""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, Schema, TensorSpec
+
+from earmark.errors import UserError
+from earmark.params import Params
+from earmark.stores import provenance
+
+DEFAULT_URI = "sqlite:///mlflow.db"
+CONTENT = "content_sha256"
+REQUIREMENTS = ("keras", "mlflow", "numpy", "pandas", "tensorflow")
+SERVING_SCRIPT = Path(__file__).parents[1] / "learning" / "serving.py"
+DESCRIPTION = "A sound classifier: float32 waveforms in [-1, 1] to labels and probabilities, front end and labels inside."
+
+
+def connect(name: str) -> MlflowClient:
+    """A client of MLFLOW_TRACKING_URI, or of the SQLite file mlflow.db; experiment and registered model are both `name`."""
+    mlflow.set_tracking_uri(os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI)
+    try:
+        mlflow.set_experiment(name)
+    except MlflowException as error:
+        raise UserError(f"MLflow at {_address()} does not answer: {_first_line(error)}") from None
+    return MlflowClient()
+
+
+class LiveRun:
+    """A training as it goes on."""
+
+    def epoch(self, row: Mapping[str, float]) -> None:
+        """One epoch's figures."""
+        mlflow.log_metrics({key: value for key, value in row.items() if key != "epoch"}, step=int(row["epoch"]))
+
+    def finish(self, model: Path) -> None:
+        """The training's model, which is what the run is found by afterwards."""
+        mlflow.log_artifact(str(Path("reports/training") / f"{model.name}.csv"))
+        _log_model(model)
+        mlflow.set_tag(CONTENT, provenance.content_sha256(model))
+
+
+@contextmanager
+def live_run(candidate: str, params: Params, clips: pd.DataFrame) -> Iterator[LiveRun]:
+    """A run of the training of `candidate` on `clips`: parameters, data set and provenance at once, epochs as they end."""
+    connect(params.register_.name)
+    with mlflow.start_run(run_name=candidate, tags=_tags(candidate)):
+        mlflow.log_params(_flat(params, candidate))
+        dataset = mlflow.data.from_pandas(clips.drop(columns="error"), source="data/accepted.parquet", name=_short(params.dataset.source))
+        mlflow.log_input(dataset, context="training")
+        yield LiveRun()
+
+
+def run_of(candidate: str, model: Path, params: Params, clips: pd.DataFrame, history: pd.DataFrame) -> str:
+    """Id of the run that made `model`; where the server does not know it (another server, a result from DVC's cache), it is
+    logged now from the stage's files."""
+    client = connect(params.register_.name)
+    experiment = client.get_experiment_by_name(params.register_.name)
+    wanted = f"tags.{CONTENT} = '{provenance.content_sha256(model)}'"
+    found = client.search_runs([experiment.experiment_id], wanted, max_results=1)
+    if found:
+        return found[0].info.run_id
+    with live_run(candidate, params, clips) as run:
+        for row in history.to_dict("records"):
+            run.epoch(row)
+        run.finish(model)
+        return mlflow.active_run().info.run_id
+
+
+def log_evaluation(run_id: str, figures: Mapping[str, float], artifacts: Mapping[str, Path], figures_html: Mapping[str, object]) -> None:
+    """Adds an evaluation to a run, once: a run that has the same figures is left alone."""
+    known = MlflowClient().get_run(run_id).data.metrics
+    if all(known.get(key) == value for key, value in figures.items()):
+        return
+    with mlflow.start_run(run_id=run_id):
+        mlflow.log_metrics(dict(figures))
+        for folder, path in artifacts.items():
+            mlflow.log_artifact(str(path), folder or None)
+        for name, figure in figures_html.items():
+            mlflow.log_figure(figure, name)
+
+
+@dataclass(frozen=True)
+class Version:
+    """A registered version; `content` is the SHA-256 of its model folder, `aliases` what points to it."""
+
+    number: str
+    content: str
+    aliases: tuple[str, ...]
+
+
+class Registry:
+    """The versions of one registered model. Aliases move only through `add`."""
+
+    def __init__(self, name: str):
+        self.name, self._client = name, connect(name)
+
+    def with_content(self, content: str) -> Version | None:
+        """The version with this content, or None."""
+        found = self._client.search_model_versions(f"name = '{self.name}'")
+        return next((self._version(each.version) for each in found if each.tags.get(CONTENT) == content), None)
+
+    def champion(self) -> Version | None:
+        """The version that the alias `champion` points to, or None."""
+        try:
+            return self._version(self._client.get_model_version_by_alias(self.name, "champion").version)
+        except MlflowException:
+            return None
+
+    def download(self, version: Version, folder: Path) -> Path:
+        """The model folder of `version`, below `folder`."""
+        return download_model(f"models:/{self.name}/{version.number}", folder)
+
+    def add(self, run_id: str, candidate: str, alias: str, tags: Mapping[str, str]) -> Version:
+        """Registers the model of a run as a new version with tags and points `alias` at it."""
+        if not self._client.search_registered_models(f"name = '{self.name}'"):
+            self._client.create_registered_model(self.name, description=DESCRIPTION)
+        made = mlflow.register_model(f"runs:/{run_id}/{candidate}", self.name, tags=dict(tags))
+        self._client.update_model_version(self.name, made.version, description=f"{candidate}; {tags.get('verdict', '')}")
+        self._client.set_registered_model_alias(self.name, alias, made.version)
+        return self._version(made.version)
+
+    def _version(self, number: str | int) -> Version:
+        found = self._client.get_model_version(self.name, str(number))
+        return Version(str(found.version), found.tags.get(CONTENT, ""), tuple(found.aliases))
+
+
+def download_model(uri: str, folder: Path) -> Path:
+    """The model folder behind a `models:/…` address, below `folder`; UserError where there is none."""
+    mlflow.set_tracking_uri(os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI)
+    try:
+        root = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder)))
+    except (MlflowException, OSError) as error:
+        raise UserError(f"{uri} cannot be had from MLflow at {_address()}: {_first_line(error)}") from None
+    models = sorted(path.parent for path in root.glob("artifacts/*/model.keras"))
+    if not models:
+        raise UserError(f"{uri} is no model of earmark: it holds no artifacts/…/model.keras")
+    return models[0]
+
+
+def _log_model(folder: Path) -> None:
+    from importlib.metadata import version
+
+    from earmark.learning import export
+
+    samples = export.read_settings(folder)["front_end"]["clip_samples"]
+    mlflow.pyfunc.log_model(
+        name=folder.name,
+        python_model=str(SERVING_SCRIPT),
+        artifacts={"model": str(folder)},
+        signature=ModelSignature(
+            Schema([TensorSpec(np.dtype("float32"), (-1, samples), "waveform")]),
+            Schema([ColSpec("string", "label"), ColSpec("double", "probability")]),
+        ),
+        input_example={"waveform": np.zeros((1, samples), dtype=np.float32)},
+        pip_requirements=[f"{name}=={version(name)}" for name in REQUIREMENTS],
+    )
+
+
+def _tags(candidate: str) -> dict[str, str]:
+    flow_run = os.environ.get("EARMARK_FLOW_RUN_ID")
+    flow = {"prefect_flow_run_id": flow_run} if flow_run else {}
+    return {"candidate": candidate, **flow, **provenance.git_state(), **_hash_tags()}
+
+
+def _hash_tags() -> dict[str, str]:
+    return {key.replace(":", "."): value for key, value in provenance.dvc_hashes().items()}
+
+
+def _flat(params: Params, candidate: str) -> dict[str, object]:
+    content = params.model_dump(mode="json", by_alias=True, exclude={"train", "register_"})
+    content["train"] = params.train.candidate(candidate).model_dump(mode="json")
+    frame = pd.json_normalize(content)
+    return {key: str(value)[:6000] for key, value in frame.iloc[0].items()}
+
+
+def _short(source: str) -> str:
+    return Path(source).name[:200] or "recordings"
+
+
+def _address() -> str:
+    return mlflow.get_tracking_uri()
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
