@@ -1,0 +1,341 @@
+"""The report: what it shows are the numbers given, hostile text stays text, and nothing is loaded from elsewhere."""
+
+import base64
+import hashlib
+import json
+from collections import Counter
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from earmark.report import formats
+from earmark.report.confusions import count_confusions
+from earmark.report.page import CandidateReport, render
+
+WORDS = (
+    "bed bird cat dog down eight five four go happy house left marvin nine no off on one right seven sheila six stop "
+    "three tree two up wow yes zero backward follow forward learn visual"
+).split()
+HOSTILE = [
+    "</script><script>alert(1)</script>",
+    "<b>bold</b><br>&amp;",
+    "\"quotes' %{x} $a$ {{ 7 * 7 }}",
+    "grüß gott 你好 🎺 \u202eright to left\u2028line",
+    "__proto__",
+    "1",
+    "<!--",
+    "a name that is far longer than any chart has room for, and then some",
+]
+SECTIONS = ["Leaderboard", "Confusion matrix", "Where clips go", "Training", "Labels", "Data set", "Origin"]
+DATA = {"source": "synthetic", "clips": "5,130", "quarantined": "12"}
+ORIGIN = {"git commit": "0f3a9c1d", "data/raw": "9e107d9d372bb6826bd81d3542a419d6.dir"}
+
+
+def fake_predictions(labels: list[str], accuracy: float, clips: int, rng: np.random.Generator) -> pd.DataFrame:
+    true = rng.integers(len(labels), size=clips)
+    wrong = rng.random(clips) >= accuracy
+    # Errors gather on a few neighbours, as those of a real classifier do.
+    predicted = np.where(wrong, (true + rng.geometric(0.4, size=clips)) % len(labels), true)
+    frame = pd.DataFrame({"id": [f"clip{i}.wav" for i in range(clips)], "speaker": rng.integers(60, size=clips).astype(str)})
+    frame["split"] = np.where(np.arange(clips) % 2, "validation", "testing")
+    frame["label"], frame["predicted"] = np.array(labels)[true], np.array(labels)[predicted]
+    return frame.assign(probability=rng.uniform(0.3, 1.0, size=clips))
+
+
+def fake_per_label(predictions: pd.DataFrame) -> pd.DataFrame:
+    rows = []
+    for label in sorted(set(predictions["label"])):
+        hits = ((predictions["label"] == label) & (predictions["predicted"] == label)).sum()
+        clips, claimed = (predictions["label"] == label).sum(), (predictions["predicted"] == label).sum()
+        scores = hits / max(claimed, 1), hits / clips, 2 * hits / (claimed + clips)
+        rows.append((label, *map(float, scores), int(clips)))
+    return pd.DataFrame(rows, columns=["label", "precision", "recall", "f1", "clips"])
+
+
+def fake_history(epochs: int, accuracy: float, rng: np.random.Generator) -> pd.DataFrame:
+    epoch = np.arange(1, epochs + 1)
+    rise = 1 - np.exp(-epoch / 6)
+    return pd.DataFrame(
+        {
+            "epoch": epoch,
+            "loss": 3.2 * (1 - rise) + 0.25 + rng.normal(0, 0.02, epochs),
+            "accuracy": accuracy * rise,
+            "validation_loss": 3.2 * (1 - rise) + 0.4 + rng.normal(0, 0.04, epochs),
+            "validation_accuracy": accuracy * rise + rng.normal(0, 0.004, epochs),
+            "seconds": rng.uniform(7, 9, epochs),
+        }
+    )
+
+
+def fake_scores(predictions: pd.DataFrame) -> dict:
+    accuracy = float((predictions["label"] == predictions["predicted"]).mean())
+    interval = [max(accuracy - 0.0137, 0.0), min(accuracy + 0.0119, 1.0)]
+    scores = {"accuracy": accuracy, "accuracy_ci95": interval, "macro_f1": accuracy * 0.99}
+    return {**scores, "clips": len(predictions), "speakers": predictions["speaker"].nunique()}
+
+
+def fake_candidate(
+    name: str, labels: list[str], accuracy: float, reporting_split: str = "testing", clips: int = 2000, epochs: int = 30
+) -> CandidateReport:
+    rng = np.random.default_rng(len(name))
+    predictions = fake_predictions(labels, accuracy, clips, rng)
+    if reporting_split == "validation":
+        predictions["split"] = "validation"
+    scores = {split: fake_scores(part) for split, part in predictions.groupby("split")}
+    metrics = {"validation": scores["validation"], "parameters": 123_457, "saved_bytes": 1_234_567}
+    metrics |= {"latency_ms_p50": 3.254, "train_seconds": 241.5}
+    if reporting_split == "testing":
+        metrics["test"] = scores["testing"]
+    per_label = fake_per_label(predictions[predictions["split"] == reporting_split])
+    return CandidateReport(name, metrics, fake_history(epochs, accuracy, rng), predictions, per_label)
+
+
+class Page(HTMLParser):
+    """What a browser would find in the page: addresses to load, scripts, style, visible text, tables."""
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.tags, self.addresses, self.text, self.ids = Counter(), [], [], []
+        self.scripts, self.style, self.values = [], "", []
+        self.policy, self._within = "", []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        attributes = dict(attrs)
+        self.tags[tag] += 1
+        self.addresses += [attributes[a] for a in ("src", "href", "srcset", "data", "action", "poster") if a in attributes]
+        self.ids += [attributes["id"]] if "id" in attributes else []
+        self.values += [attributes["value"]] if tag == "data" else []
+        self._within.append((tag, attributes.get("type", "")))
+        if attributes.get("http-equiv") == "Content-Security-Policy":
+            self.policy = attributes["content"]
+        self.scripts += [(attributes.get("type", ""), "")] if tag == "script" else []
+
+    def handle_endtag(self, tag):
+        while self._within and self._within.pop()[0] != tag:
+            pass
+
+    def handle_data(self, data):
+        tag = self._within[-1][0] if self._within else ""
+        if tag == "script":
+            kind, text = self.scripts[-1]
+            self.scripts[-1] = (kind, text + data)
+        elif tag == "style":
+            self.style += data
+        elif data.strip():
+            self.text.append(data.strip())
+
+    def chart(self, name: str) -> dict:
+        (embedded,) = [json.loads(text) for kind, text in self.scripts if kind == "application/json"]
+        return embedded["charts"][name]
+
+
+def page_of(*candidates: CandidateReport, split: str = "testing", data=DATA, origin=ORIGIN, title="Report") -> Page:
+    return Page(render(title, candidates[0].name, split, candidates, data, origin))
+
+
+@pytest.fixture(scope="module")
+def candidates() -> list[CandidateReport]:
+    return [fake_candidate(name, WORDS, a) for name, a in (("tc_resnet", 0.95), ("seed_cnn", 0.81), ("bc_resnet", 0.93))]
+
+
+@pytest.fixture(scope="module")
+def page(candidates) -> Page:
+    return page_of(*candidates)
+
+
+def test_the_page_has_each_section_and_every_anchor_has_its_target(page):
+    positions = [page.text.index(section) for section in SECTIONS]
+    assert positions == sorted(positions) and page.tags["h2"] == len(SECTIONS)
+    targets = {address[1:] for address in page.addresses if address.startswith("#")}
+    assert len(targets) == len(SECTIONS) and targets <= set(page.ids)
+    assert len(page.ids) == len(set(page.ids))
+
+
+def test_every_chart_has_its_place_and_its_caption(page):
+    names = ["confusion-chart", "flow-chart", "loss-chart", "accuracy-chart"]
+    assert {*names, *(f"{name}-caption" for name in names)} <= set(page.ids)
+    assert page.tags["figure"] == page.tags["figcaption"] == len(names)
+    assert all(page.chart(name)["data"] for name in names)
+
+
+def test_nothing_is_loaded_from_elsewhere(page):
+    assert all(address.startswith("#") for address in page.addresses)
+    assert not page.tags.keys() & {"link", "iframe", "img", "object", "embed", "base"}
+    assert "@import" not in page.style and "url(" not in page.style and "@font-face" not in page.style
+
+
+def test_the_policy_allows_these_scripts_and_no_other(page):
+    scripts = [text for kind, text in page.scripts if kind != "application/json"]
+    hashes = [f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'" for text in scripts]
+    directives = dict(directive.split(maxsplit=1) for directive in page.policy.split("; "))
+    assert directives["script-src"].split() == hashes
+    assert directives["default-src"] == "'none'" and "http" not in page.policy
+    assert sum("plotly.js v" in text[:100] for text in scripts) == 1
+
+
+def test_the_leaderboard_shows_the_numbers_given_most_accurate_first(page, candidates):
+    expected = []
+    for candidate in sorted(candidates, key=lambda c: c.metrics["test"]["accuracy"], reverse=True):
+        m = candidate.metrics
+        expected += [m["test"]["accuracy"], m["test"]["macro_f1"], m["validation"]["accuracy"], m["parameters"]]
+        expected += [m["saved_bytes"], m["latency_ms_p50"], m["train_seconds"]]
+    assert [float(value) for value in page.values[: len(expected)]] == expected
+    low, high = candidates[0].metrics["test"]["accuracy_ci95"]
+    assert f"{low * 100:.1f}\u00a0% to {high * 100:.1f}\u00a0%" in page.text
+
+
+def test_the_best_is_marked_in_words_once_even_where_it_is_not_the_most_accurate(candidates):
+    text = page_of(candidates[1], candidates[0]).text
+    assert text.count("best") == 1
+    assert text[text.index("best") - 1] == "seed_cnn"
+
+
+def test_without_a_test_split_the_figures_are_those_of_validation():
+    candidate = fake_candidate("tc_resnet", WORDS[:10], 0.9, "validation")
+    page = page_of(candidate, split="validation")
+    assert "validation split" in page.text and "test split" not in " ".join(page.text)
+    assert float(page.values[0]) == candidate.metrics["validation"]["accuracy"]
+
+
+def flows(page: Page) -> dict[tuple[str, str], int]:
+    (sankey,) = page.chart("flow-chart")["data"]
+    names, link = sankey["node"]["customdata"], sankey["link"]
+    pairs = [(names[s], names[t]) for s, t in zip(link["source"], link["target"], strict=True)]
+    assert len(set(pairs)) == len(pairs)
+    return dict(zip(pairs, link["value"], strict=True))
+
+
+def test_the_flows_are_the_cross_table_of_the_reporting_split(page, candidates):
+    predictions = candidates[0].predictions.query("split == 'testing'")
+    table = pd.crosstab(predictions["label"], predictions["predicted"]).stack()
+    assert flows(page) == table[table > 0].to_dict()
+
+
+def test_the_matrix_holds_the_same_counts_and_shares_as_the_cross_table(page, candidates):
+    predictions = candidates[0].predictions.query("split == 'testing'")
+    counts = pd.crosstab(predictions["label"], predictions["predicted"]).reindex(index=sorted(WORDS), columns=sorted(WORDS))
+    shares = pd.crosstab(predictions["label"], predictions["predicted"], normalize="index")
+    (heatmap,) = page.chart("confusion-chart")["data"]
+    assert [[int(text or 0) for text in row] for row in heatmap["text"]] == counts.fillna(0).astype(int).to_numpy().tolist()
+    np.testing.assert_allclose(heatmap["z"], shares.to_numpy())
+
+
+def test_the_nodes_of_both_sides_are_in_one_order_and_do_not_overlap(page):
+    node = page.chart("flow-chart")["data"][0]["node"]
+    for x in (0.001, 0.999):
+        names, centres = zip(*[(n, y) for n, at, y in zip(node["customdata"], node["x"], node["y"], strict=True) if at == x])
+        assert list(names) == sorted(WORDS) and list(centres) == sorted(centres)
+        assert 0 < centres[0] and centres[-1] < 1
+
+
+def test_a_label_that_is_never_predicted_has_no_node_on_that_side_and_a_row_of_its_own():
+    predictions = pd.DataFrame({"label": ["a", "a", "b"], "predicted": ["a", "c", "a"]})
+    confusions = count_confusions(predictions)
+    assert confusions.labels == ["a", "b", "c"]
+    assert confusions.counts.tolist() == [[1, 0, 1], [1, 0, 0], [0, 0, 0]]
+    assert confusions.shares.tolist() == [[0.5, 0, 0.5], [1, 0, 0], [0, 0, 0]]
+    assert confusions.errors == [("a", "c", 1, 0.5), ("b", "a", 1, 1.0)]
+
+
+def test_errors_are_listed_most_clips_first(page, candidates):
+    predictions = candidates[0].predictions.query("split == 'testing' and label != predicted")
+    (true, predicted), clips = Counter(zip(predictions["label"], predictions["predicted"], strict=True)).most_common(1)[0]
+    start = page.text.index("Share of true label")
+    listed = page.text[start + 1 : start + 5]
+    assert int(listed[2]) == clips
+    assert flows(page)[(listed[0], listed[1])] == clips
+    assert flows(page)[(true, predicted)] == clips
+
+
+def test_labels_are_listed_worst_first(page, candidates):
+    worst = candidates[0].per_label.sort_values("f1").iloc[0]
+    start = page.text.index("Label", page.text.index("Precision") - 3)
+    assert page.text[start + 5] == worst["label"]
+
+
+def test_hostile_text_stays_text():
+    candidate = fake_candidate(HOSTILE[0], HOSTILE, 0.7)
+    hostile_facts = {text: text for text in HOSTILE}
+    page = page_of(candidate, data=hostile_facts, origin=hostile_facts, title=HOSTILE[0])
+    plain = page_of(fake_candidate("tc_resnet", WORDS[: len(HOSTILE)], 0.7), data=hostile_facts, origin=hostile_facts)
+    assert page.tags["script"] == 3 and page.tags["b"] == 0 and page.tags["br"] == plain.tags["br"]
+    for text in HOSTILE:
+        assert page.text.count(text) >= 5
+
+
+def strings(value) -> list[str]:
+    if isinstance(value, dict):
+        return [text for item in value.values() for text in strings(item)]
+    if isinstance(value, list):
+        return [text for item in value for text in strings(item)]
+    return [value] if isinstance(value, str) else []
+
+
+def test_plotly_gets_hostile_labels_without_anything_that_it_would_interpret():
+    page = page_of(fake_candidate(HOSTILE[1], HOSTILE, 0.7))
+    for name in ("confusion-chart", "flow-chart", "loss-chart", "accuracy-chart"):
+        texts = strings(page.chart(name))
+        assert any("&lt;b&gt;bold&lt;/b&gt;" in text for text in texts)
+        assert not any(mark in text for text in texts for mark in ("<script", "bold</b>", "<!--", "%{x} $a$"))
+
+
+def test_the_embedded_data_cannot_end_its_element():
+    html = render("Report", "c", "testing", [fake_candidate("c", HOSTILE, 0.7)], DATA, ORIGIN)
+    embedded = html.split('id="charts">', 1)[1].split("</script>", 1)[0]
+    assert not set("<>&'\u2028") & set(embedded)
+    assert json.loads(embedded)["charts"]
+
+
+def test_a_lone_surrogate_still_gives_a_page_that_can_be_written():
+    html = render("\udcff", "c", "testing", [fake_candidate("c", ["\udcff", "b"], 0.7)], DATA, ORIGIN)
+    assert html.encode("utf-8")
+
+
+@pytest.mark.parametrize(("labels", "accuracy"), [(WORDS[:2], 0.6), (WORDS, 0.8), (WORDS[:2], 1.0), (WORDS, 1.0)])
+def test_any_number_of_labels_with_errors_or_without(labels, accuracy):
+    page = page_of(fake_candidate("tc_resnet", labels, accuracy, clips=700))
+    assert ("No clip was taken for another label." in page.text) == (accuracy == 1.0)
+    assert len(page.chart("confusion-chart")["data"][0]["z"]) == len(labels)
+    assert all(true == predicted for true, predicted in flows(page)) == (accuracy == 1.0)
+
+
+def test_same_arguments_same_bytes(candidates):
+    first, second = (render("Report", "seed_cnn", "testing", candidates, DATA, ORIGIN) for _ in range(2))
+    assert first == second
+
+
+def test_facts_are_shown_as_they_are(page):
+    for name, value in [*DATA.items(), *ORIGIN.items()]:
+        assert page.text[page.text.index(name) + 1] == value
+
+
+@pytest.mark.parametrize(("best", "split"), [("nobody", "testing"), ("tc_resnet", "training")])
+def test_an_unknown_best_or_split_is_refused(candidates, best, split):
+    with pytest.raises(ValueError, match="allowed: "):
+        render("Report", best, split, candidates, DATA, ORIGIN)
+
+
+@pytest.mark.parametrize(
+    ("shown", "expected"),
+    [
+        (formats.percent(0.94249), "94.2 %"),
+        (formats.percent(1.0), "100.0 %"),
+        (formats.count(1_234_567), "1,234,567"),
+        (formats.size(999), "999 B"),
+        (formats.size(1_000), "1.0 kB"),
+        (formats.size(412_345), "412 kB"),
+        (formats.size(999_999), "1.0 MB"),
+        (formats.size(5_000_000_000_000), "5000 GB"),
+        (formats.duration(0.04), "0.0 s"),
+        (formats.duration(200.4), "3 min 20 s"),
+        (formats.duration(7_260), "2 h 1 min"),
+        (formats.decimals(0.12345), "0.123"),
+        (formats.decimals(float("nan")), "–"),
+    ],
+)
+def test_numbers_are_written_for_people(shown, expected):
+    assert shown.replace("\u00a0", " ") == expected

@@ -56,9 +56,12 @@ def read_settings(folder: Path) -> dict:
 
 def load(folder: Path) -> Classifier:
     """Reads what `save` wrote, in Keras' safe mode; UserError where `folder` holds no whole model."""
-    import keras
+    from earmark.learning import backend
 
     settings = read_settings(folder)
+    backend.start()
+    import keras
+
     try:
         front_end = FrontEnd(**settings["front_end"])
         model = keras.saving.load_model(folder / MODEL, compile=False, safe_mode=True)

@@ -34,7 +34,8 @@ def _metrics() -> dict:
 
 
 def _logged(name: str, entry: dict, params: Params, clips: pd.DataFrame) -> str:
-    from earmark.report.charts import confusion_figure
+    from earmark.report.charts import confusion_chart
+    from earmark.report.confusions import count_confusions
     from earmark.stores import tracking
 
     history = pd.read_csv(HISTORIES / f"{name}.csv")
@@ -42,7 +43,7 @@ def _logged(name: str, entry: dict, params: Params, clips: pd.DataFrame) -> str:
     predictions = pd.read_csv(PREDICTIONS, keep_default_na=False)
     mine = predictions[predictions["candidate"] == name]
     reported = mine[mine["split"] == reporting_split(mine)]
-    tracking.log_evaluation(run_id, _figures(entry), {"": REPORT}, {"confusion.html": confusion_figure(reported)})
+    tracking.log_evaluation(run_id, _figures(entry), {"": REPORT}, {"confusion.html": confusion_chart(count_confusions(reported)).figure})
     return run_id
 
 

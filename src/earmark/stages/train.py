@@ -21,16 +21,17 @@ HISTORIES = Path("reports/training")
 
 def train(params: Params, candidate: str) -> str:
     """Trains `candidate`, writes models/<candidate> and its history; live in MLflow meanwhile. Returns a sentence."""
-    from earmark.learning import export
+    from earmark.learning import backend, export
     from earmark.stores import tracking
 
+    backend.start(params.seed)
     settings = params.train.candidate(candidate)
     module = module_of(candidate)
     front_end = front_ends.front_end(module.FRONT_END, params)
     features.require_settings(FEATURES / front_end.name, front_end.settings())
     accepted = pd.read_parquet(ACCEPTED)
     labels = tuple(sorted(accepted["label"].unique()))
-    network = _network(module, front_end, labels, settings.network, params.seed)
+    network = _network(module, front_end, labels, settings.network)
     with tracking.live_run(candidate, params, accepted) as run:
         history = _fit(network, front_end, labels, accepted, params, candidate, run.epoch)
         with whole_folder(MODELS / candidate) as folder:
@@ -42,14 +43,7 @@ def train(params: Params, candidate: str) -> str:
     return f"{candidate} reached {last.validation_accuracy:.2%} on validation in {len(history)} epochs, {history.seconds.sum():.0f} s"
 
 
-def _network(module, front_end: FrontEnd, labels: tuple[str, ...], settings: dict, seed: int):
-    import keras
-
-    keras.utils.set_random_seed(seed)
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        tf.config.experimental.enable_op_determinism()
+def _network(module, front_end: FrontEnd, labels: tuple[str, ...], settings: dict):
     try:
         return module.build((front_end.frames, front_end.bins), len(labels), **settings)
     except TypeError as error:

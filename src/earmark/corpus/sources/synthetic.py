@@ -16,28 +16,31 @@ if TYPE_CHECKING:
     import numpy as np
 
 SAMPLE_RATE_HZ = 16_000
-LABELS = tuple(
-    "bed bird cat dog down eight five four go happy house left marvin nine no off on one right seven sheila six stop "
-    "three tree two up wow yes zero".split()
+# fmt: off
+LABELS = (
+    "bed", "bird", "cat", "dog", "down", "eight", "five", "four", "go", "happy", "house", "left", "marvin", "nine",
+    "no", "off", "on", "one", "right", "seven", "sheila", "six", "stop", "three", "tree", "two", "up", "wow", "yes",
+    "zero",
 )
+
+# Files of espeak-ng-data/lang.
+_ACCENTS = (
+    "gmw/en", "gmw/en-US", "gmw/en-GB-scotland", "gmw/en-GB-x-rp", "gmw/en-GB-x-gbclan", "gmw/en-GB-x-gbcwmd",
+    "gmw/en-029", "gmw/en-US-nyc",
+)
+# Files of espeak-ng-data/voices/!v, without robots, whispers, creaks, strong echo, and those that overload.
+_VARIANTS = (
+    "Alex", "Alicia", "Annie", "Denis", "Diogo", "Hugo", "Mario", "Michael", "Mike", "Nguyen", "adam", "aunty",
+    "belinda", "benjamin", "david", "edward2", "f1", "f2", "f3", "f4", "f5", "grandma", "grandpa", "ian", "klatt6",
+    "linda", "m1", "m2", "m3", "m4", "m5", "m6", "m7", "m8", "max", "quincy", "rob", "robert", "victor", "zac",
+)
+# fmt: on
 
 # Raised when the same seed gives other bytes than before.
 _VERSION = 1
 
-# Files of espeak-ng-data/lang.
-_ACCENTS = tuple(
-    "gmw/en gmw/en-US gmw/en-GB-scotland gmw/en-GB-x-rp gmw/en-GB-x-gbclan gmw/en-GB-x-gbcwmd gmw/en-029 "
-    "gmw/en-US-nyc".split()
-)
-# Files of espeak-ng-data/voices/!v, without robots, whispers, creaks, strong echo, and those that overload.
-_VARIANTS = tuple(
-    "Alex Alicia Annie Denis Diogo Hugo Mario Michael Mike Nguyen adam aunty belinda benjamin david edward2 f1 f2 f3 "
-    "f4 f5 grandma grandpa ian klatt6 linda m1 m2 m3 m4 m5 m6 m7 m8 max quincy rob robert victor zac".split()
-)
 # Twenty speakers: 14 train, 3 validate, 3 test, and each split has one among the first six.
-_SPLITS = tuple(
-    {"t": "training", "v": "validation", "e": "testing"}[letter] for letter in "ttvtte" "tttvtte" "tttvtte"
-)
+_SPLITS = tuple({"t": "training", "v": "validation", "e": "testing"}[letter] for letter in "ttvttetttvttetttvtte")
 
 # Streams of random numbers, so that none depends on how much another has drawn.
 _VOICES, _SPEAKER, _CLIP, _NOISE = range(4)
@@ -204,7 +207,7 @@ def _clip_samples(generator: "np.random.Generator", word_samples: int) -> int:
 
 
 def _at_level(signal: "np.ndarray", level_dbfs: float) -> "np.ndarray":
-    """Return a signal of root mean square 1 at a level, or at the highest below it whose peaks stay under -1 dBFS."""
+    """Return a signal whose level is 0 dBFS at a level, or at the highest below it that keeps peaks under -1 dBFS."""
     import numpy as np
 
     return signal * min(10 ** (level_dbfs / 20), _PEAK / np.abs(signal).max())

@@ -28,8 +28,10 @@ _OUTPUT_SYNCHRONOUS = 2
 _DO_NOT_EXIT = 0x8000
 _CHARACTERS_UTF8 = 1
 _POSITION_CHARACTER = 1
-_PARAMETER_RATE, _PARAMETER_PITCH, _PARAMETER_RANGE = 1, 3, 4
+_PARAMETER_RATE, _PARAMETER_VOLUME, _PARAMETER_PITCH, _PARAMETER_RANGE = 1, 2, 3, 4
 _RANDOM_SEED = 1
+# Of 100, which is the default and overloads with some voices.
+_VOLUME = 60
 
 _LENGTH_BYTES = 4
 
@@ -152,6 +154,7 @@ class _Engine:
     def say(self, utterance: dict[str, Any]) -> bytes:
         self._chunks.clear()
         self._check(self._library.espeak_SetVoiceByName(utterance["voice"].encode()), "voice", utterance)
+        self._library.espeak_SetParameter(_PARAMETER_VOLUME, _VOLUME, 0)
         for parameter, key in (
             (_PARAMETER_RATE, "rate_wpm"),
             (_PARAMETER_PITCH, "pitch"),

@@ -34,9 +34,7 @@ def coloured(generator: "np.random.Generator", count: int, sample_rate_hz: int, 
     return _unit_rms(np.fft.irfft(spectrum * gain * (frequency_hz >= _COLOUR_STARTS_AT_HZ), count))
 
 
-def babble(
-    generator: "np.random.Generator", count: int, sample_rate_hz: int, voices: tuple[str, ...]
-) -> "np.ndarray":
+def babble(generator: "np.random.Generator", count: int, sample_rate_hz: int, voices: tuple[str, ...]) -> "np.ndarray":
     """Return (count,) of root mean square 1: many of the voices talking at once, near and far.
 
     Raises:
@@ -113,9 +111,7 @@ def _tap(generator: "np.random.Generator", sample_rate_hz: int) -> "np.ndarray":
     return generator.uniform(0.6, 1.0) * (ring * np.exp(-time_seconds / 0.03) + click)
 
 
-def _phase(
-    generator: "np.random.Generator", count: int, sample_rate_hz: int, frequency_hz: float
-) -> "np.ndarray":
+def _phase(generator: "np.random.Generator", count: int, sample_rate_hz: int, frequency_hz: float) -> "np.ndarray":
     import numpy as np
 
     return generator.uniform(0, 2 * np.pi) + 2 * np.pi * frequency_hz * np.arange(count) / sample_rate_hz

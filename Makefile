@@ -1,0 +1,38 @@
+# Everything that people, hooks and CI do, under one name each.
+PYTHON ?= python3
+BIN := .venv/bin
+# Nothing phones home.
+export DO_NOT_TRACK := true
+export MLFLOW_DISABLE_TELEMETRY := true
+export GX_ANALYTICS_ENABLED := false
+export DVC_NO_ANALYTICS := true
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: help setup run test lint lock
+
+help:  ## what there is
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+
+# The stamp holds the lock that the environment was made from: another lock means another environment.
+$(BIN)/.earmark: requirements.lock pyproject.toml
+	@cmp -s requirements.lock $@ || { \
+	  $(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
+	    || { echo "earmark: $$($(PYTHON) --version) is too old or too new; allowed are Python 3.11 to 3.13: make PYTHON=python3.11" >&2; exit 2; }; \
+	  rm -rf .venv && $(PYTHON) -m venv .venv; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@cp requirements.lock $@
+
+setup: $(BIN)/.earmark  ## .venv from the lock; nothing to do where it is up to date
+
+run: setup  ## the main job: ingest, validate, extract, train, evaluate, register
+	@$(BIN)/python -m flows.retrain
+
+test: setup lint  ## lint, then all tests
+	@$(BIN)/python -m pytest
+
+lint: setup  ## style and the order of the rooms
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet . && $(BIN)/lint-imports --no-cache
+
+lock: setup  ## requirements.lock from pyproject.toml
+	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --extra dev --no-emit-index-url --no-header --quiet --upgrade pyproject.toml -o requirements.lock

@@ -1,0 +1,66 @@
+"""`earmark predict`: WAV files to labels with probabilities."""
+
+import json
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from earmark import params
+from earmark.errors import UserError
+
+TOP = 5
+
+
+def predict_paths(paths: Sequence[Path], model: str | None, as_json: bool) -> int:
+    """Prints one line a file; returns the exit code: 1 where a file could not be read, else 0."""
+    from earmark.audio.decode import UndecodableAudio
+    from earmark.learning import inference
+
+    files = list(_files(paths))
+    classifier = _classifier(model)
+    code = 0
+    for path in files:
+        try:
+            found = inference.probabilities(classifier, [path.read_bytes()])[0]
+            line = _answer(path, classifier.labels, found)
+        except (OSError, UndecodableAudio) as error:
+            code, line = 1, {"file": str(path), "error": getattr(error, "strerror", None) or str(error)}
+        print(json.dumps(line, ensure_ascii=False) if as_json else _text(line), flush=True)
+    return code
+
+
+def _files(paths: Sequence[Path]) -> Iterator[Path]:
+    for path in paths:
+        if not path.is_dir():
+            yield path
+            continue
+        found = sorted(file for file in path.rglob("*") if file.suffix.lower() == ".wav" and file.is_file())
+        if not found:
+            raise UserError(f"{path} holds no .wav file")
+        yield from found
+
+
+def _classifier(model: str | None):
+    from earmark.learning import export
+
+    if model and not model.startswith("models:/"):
+        return export.load(Path(model))
+    from earmark.stores import tracking
+
+    address = model or f"models:/{params.load().register_.name}@champion"
+    with tempfile.TemporaryDirectory(prefix="earmark-") as folder:
+        return export.load(tracking.download_model(address, Path(folder)))
+
+
+def _answer(path: Path, labels: Sequence[str], probabilities) -> dict:
+    order = probabilities.argsort()[::-1][:TOP]
+    top = [{"label": labels[i], "probability": round(float(probabilities[i]), 6)} for i in order]
+    return {"file": str(path), **top[0], "top": top}
+
+
+def _text(line: dict) -> str:
+    if "error" in line:
+        return f"{line['file']}: error: {line['error']}"
+    return f"{line['file']}: {line['label']} {line['probability']:.1%}"
+
+
