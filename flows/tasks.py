@@ -17,6 +17,15 @@ from prefect.states import Completed, State
 
 BIN = Path(sys.executable).parent
 ROOT = Path.cwd()
+DVC_HINTS = (
+    "To track the changes with git",
+    "git add ",
+    "To enable auto staging",
+    "dvc config core",
+    "Use `dvc push`",
+    "Updating lock",
+)
+"""Advice that DVC gives after each stage, which would bury what the stages say."""
 USER_MISTAKE = 2
 INTERRUPT_SECONDS = 20
 """How long a stage has to end by itself after an interrupt."""
@@ -93,7 +102,7 @@ def _run(command: list[str], log: bool = True) -> list[str]:
     try:
         for line in process.stdout:
             lines.append(line.rstrip())
-            if log and line.strip():
+            if log and line.strip() and not line.lstrip().startswith(DVC_HINTS):
                 logger.info(line.rstrip())
         code = process.wait()
     except BaseException:

@@ -80,7 +80,9 @@ def register() -> None:
 
 @main.command()
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--model", help="models:/NAME@ALIAS, models:/NAME/VERSION, or a folder under models/; default: the champion.")
+@click.option(
+    "--model", help="models:/NAME@ALIAS, models:/NAME/VERSION, or a folder under models/; default: the champion."
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line: file, label, probability, top.")
 def predict(paths: tuple[Path, ...], model: str | None, as_json: bool) -> None:
     """Labels of WAV files, or of all of them in folders."""

@@ -62,5 +62,3 @@ def _text(line: dict) -> str:
     if "error" in line:
         return f"{line['file']}: error: {line['error']}"
     return f"{line['file']}: {line['label']} {line['probability']:.1%}"
-
-

@@ -51,7 +51,11 @@ class FrontEnd:
 def front_end(name: str, params: Params) -> FrontEnd:
     """The front end `name` (`spectrogram` or `log_mel`) as params.yaml has it."""
     own = params.features.spectrogram if name == "spectrogram" else params.features.log_mel
-    mel = {} if name == "spectrogram" else {"mel_bands": own.bands, "lowest_hz": own.lowest_hz, "highest_hz": own.highest_hz}
+    mel = (
+        {}
+        if name == "spectrogram"
+        else {"mel_bands": own.bands, "lowest_hz": own.lowest_hz, "highest_hz": own.highest_hz}
+    )
     return FrontEnd(
         name=name,
         version=VERSIONS[name],

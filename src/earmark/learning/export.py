@@ -68,7 +68,9 @@ def load(folder: Path) -> Classifier:
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise UserError(f"{folder} holds no model that can be read: {' '.join(str(error).split())[:200]}") from None
     if model.output_shape[-1] != len(settings["labels"]):
-        raise UserError(f"{folder} lists {len(settings['labels'])} labels for a model that tells {model.output_shape[-1]} apart")
+        raise UserError(
+            f"{folder} lists {len(settings['labels'])} labels for a model that tells {model.output_shape[-1]} apart"
+        )
     return Classifier(model, settings["candidate"], tuple(settings["labels"]), front_end, settings["parameters"])
 
 

@@ -114,6 +114,8 @@ class _History(keras.callbacks.Callback):
             "seconds": time.perf_counter() - self._started,
         }
         if not np.isfinite(row["loss"]):
-            raise UserError(f"the loss of epoch {row['epoch']} is {row['loss']}; allowed is a number: lower optimizer.learning_rate")
+            raise UserError(
+                f"the loss of epoch {row['epoch']} is {row['loss']}; allowed is a number: lower optimizer.learning_rate"
+            )
         self.rows.append(row)
         self._on_epoch(row)

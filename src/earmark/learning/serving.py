@@ -23,7 +23,9 @@ class WaveformClassifier(mlflow.pyfunc.PythonModel):
         """The most probable label of each clip."""
         probabilities = self._model.predict(np.asarray(model_input, dtype=np.float32), verbose=0)
         best = probabilities.argmax(axis=1)
-        return pd.DataFrame({"label": [self._labels[i] for i in best], "probability": probabilities.max(axis=1).astype(float)})
+        return pd.DataFrame(
+            {"label": [self._labels[i] for i in best], "probability": probabilities.max(axis=1).astype(float)}
+        )
 
 
 mlflow.models.set_model(WaveformClassifier())

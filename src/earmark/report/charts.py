@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,13 +27,16 @@ _SEQUENTIAL = {
 }
 _INK = {"light": ("#1b2127", "#dfe3e8", "#ffffff"), "dark": ("#e4e8ec", "#333b44", "#262d35")}
 
+_FONT = "system-ui, sans-serif"
+# Unicode classes of characters after which a line would run from right to left.
+_TURNS_DIRECTION = frozenset({"R", "AL", "RLE", "RLO", "RLI"})
 _LABEL_CHARACTERS = 18
 _CHARACTER_PX = 7.2
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A figure with the widths, in CSS pixels, between which it reads well; outside them the page scrolls or leaves room."""
+    """A figure and the widths, in CSS pixels, between which it reads well: below, it scrolls; above, it leaves room."""
 
     figure: go.Figure
     min_width_px: int = 280
@@ -47,7 +50,9 @@ class Chart:
 
 
 def plain(text: str) -> str:
-    """Return text such that Plotly shows it as it is: no tags, no entities, no ``%{template}``."""
+    """Return text such that Plotly shows it as it is: no tags, entities or ``%{template}``, its direction its own."""
+    if not _TURNS_DIRECTION.isdisjoint(map(unicodedata.bidirectional, text)):
+        text = f"\N{FIRST STRONG ISOLATE}{text}\N{POP DIRECTIONAL ISOLATE}"
     return html.escape(text, quote=False).replace("{", "&#123;")
 
 
@@ -74,8 +79,8 @@ def confusion_chart(confusions: Confusions) -> Chart:
     figure.update_layout(coloraxis={"cmin": 0, "cmax": 1, "colorbar": _share_bar(side_px)})
     figure.update_xaxes(_label_axis(names, "predicted"), side="top", tickangle=-50)
     figure.update_yaxes(_label_axis(names, "true"), autorange="reversed")
-    width_px = side_px + margin_px["l"] + margin_px["r"]
-    return Chart(figure, width_px, width_px)
+    around_px = margin_px["l"] + margin_px["r"]
+    return Chart(figure, min(cell_px, 32) * len(names) + around_px, side_px + around_px)
 
 
 def flow_chart(confusions: Confusions) -> Chart:
@@ -106,39 +111,41 @@ def flow_chart(confusions: Confusions) -> Chart:
         link=_links(counts, *sides),
         valueformat=",d",
     )
-    margin_px = {"l": _label_px(names) + 46, "r": _label_px(names) + 46, "t": 30, "b": 8}
+    side_px = max(_label_px(names) + _label_px([f"{n:,}" for side in totals for n in side]) + 28, 76)
+    margin_px = {"l": side_px, "r": side_px, "t": 30, "b": 8}
     figure = go.Figure(sankey, _layout(height=plot_px + margin_px["t"] + margin_px["b"], margin=margin_px))
-    for side, (x, anchor, head) in enumerate([(0.0, "right", "true"), (1.0, "left", "predicted")]):
-        texts = [f"{_short(names[i])}  <b>{n:,}</b>" for i, n in zip(sides[side], totals[side], strict=True)]
-        notes = [(head, -18 / plot_px), *zip(texts, centres[side], strict=True)]
-        shift = -10 if anchor == "right" else 10
-        for text, y in notes:
-            figure.add_annotation(text=text, x=x, y=1 - y, xanchor=anchor, xshift=shift, showarrow=False, yanchor="middle")
-    figure.update_annotations(xref="paper", yref="paper")
-    return Chart(figure, 2 * margin_px["l"] + 220, 960)
+    for side, (x, anchor, shift, head) in enumerate([(0, "right", -10, "true"), (1, "left", 10, "predicted")]):
+        texts = [f"{_short(names[i])}  <b>{clips:,}</b>" for i, clips in zip(sides[side], totals[side], strict=True)]
+        for text, y in [(head, -18 / plot_px), *zip(texts, centres[side], strict=True)]:
+            figure.add_annotation(text=text, x=x, y=1 - y, xanchor=anchor, xshift=shift, showarrow=False)
+    figure.update_annotations(xref="paper", yref="paper", yanchor="middle")
+    return Chart(figure, 2 * side_px + 150, 960)
 
 
-def curve_chart(histories: Mapping[str, pd.DataFrame], columns: Mapping[str, str], percent: bool) -> Chart:
-    """Return one line a candidate and column over the epochs; columns maps up to two names in the history to words."""
+def curve_chart(histories: Mapping[str, pd.DataFrame], columns: Sequence[str], tick_format: str) -> Chart:
+    """Return lines over the epochs, one colour and marker a candidate: the first column solid, a second one dotted."""
     import plotly.graph_objects as go
 
-    figure = go.Figure(layout=_layout(height=340, margin={"l": 56, "r": 12, "t": 12, "b": 48}))
+    figure = go.Figure(layout=_layout(height=340, margin={"l": 56, "r": 12, "t": 12, "b": 84}))
     for index, (name, history) in enumerate(histories.items()):
-        for dash, (column, words) in zip(("solid", "dot"), columns.items(), strict=False):
+        colour, symbol = _SERIES_COLOURS[index % len(_SERIES_COLOURS)], _SERIES_SYMBOLS[index % len(_SERIES_SYMBOLS)]
+        for dash, column in zip(("solid", "dot"), columns, strict=False):
             figure.add_scatter(
                 x=history["epoch"].tolist(),
                 y=history[column].tolist(),
-                name=f"{_short(name)}, {words}",
-                hovertemplate=f"{plain(name)}, {words}<br>epoch %{{x}}: %{{y}}<extra></extra>",
-                mode="lines+markers",
-                line={"color": _SERIES_COLOURS[index % len(_SERIES_COLOURS)], "width": 2, "dash": dash},
-                marker={"symbol": _SERIES_SYMBOLS[index % len(_SERIES_SYMBOLS)], "size": 6},
+                name=_short(name),
+                legendgroup=index,
+                showlegend=dash == "solid",
+                hovertemplate=f"{plain(name)}<br>{column.replace('_', ' ')}, epoch %{{x}}: %{{y}}<extra></extra>",
+                mode="lines+markers" if dash == "solid" else "lines",
+                line={"color": colour, "width": 2, "dash": dash},
+                marker={"symbol": symbol, "size": 6},
             )
-    figure.update_xaxes(title="epoch", fixedrange=True, rangemode="tozero", zeroline=False, tickformat="d")
-    figure.update_yaxes(fixedrange=True, rangemode="tozero", zeroline=False, tickformat=".0%" if percent else None)
-    figure.update_yaxes(hoverformat=".1%" if percent else ".3f")
-    figure.update_layout(showlegend=True, legend={"orientation": "h", "y": -0.22, "yanchor": "top", "x": 0})
-    return Chart(figure)
+    epochs = max((len(history) for history in histories.values()), default=0)
+    figure.update_xaxes(title={"text": "epoch", "standoff": 4}, zeroline=False, dtick=1 if epochs <= 10 else None)
+    figure.update_yaxes(rangemode="tozero", tickformat=tick_format, hoverformat=tick_format, zeroline=False)
+    figure.update_layout(legend={"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "x": 0})
+    return Chart(figure.update_xaxes(fixedrange=True).update_yaxes(fixedrange=True))
 
 
 def themes() -> dict[str, dict[str, Any]]:
@@ -168,10 +175,10 @@ def _layout(height: int, margin: dict[str, int]) -> dict[str, Any]:
         "template": "none",
         "height": height,
         "margin": margin,
-        "font": {"family": "system-ui, sans-serif", "size": 12},
+        "font": {"family": _FONT, "size": 12},
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
-        "hoverlabel": {"align": "left", "namelength": -1},
+        "hoverlabel": {"align": "left", "namelength": -1, "font": {"family": _FONT}},
         # A finger that moves over a chart scrolls the page.
         "dragmode": False,
     }
@@ -180,12 +187,14 @@ def _layout(height: int, margin: dict[str, int]) -> dict[str, Any]:
 def _label_axis(names: list[str], title: str) -> dict[str, Any]:
     """Positions with texts, not a category axis, to which labels such as "1" or "__proto__" mean something."""
     ticks = {"tickmode": "array", "tickvals": list(range(len(names))), "ticktext": [_short(name) for name in names]}
-    return {**ticks, "type": "linear", "title": title, "fixedrange": True, "showgrid": False, "zeroline": False}
+    bare = {"fixedrange": True, "showgrid": False, "zeroline": False}
+    return {"type": "linear", "title": {"text": title, "standoff": 8}, **ticks, **bare}
 
 
 def _share_bar(side_px: int) -> dict[str, Any]:
     title = {"text": "share of<br>true label", "font": {"size": 11}}
-    return {"tickformat": ".0%", "thickness": 10, "outlinewidth": 0, "len": min(side_px, 320), "lenmode": "pixels", "title": title}
+    place = {"y": 1, "yanchor": "top", "len": min(side_px, 320), "lenmode": "pixels"}
+    return {"tickformat": ".0%", "thickness": 10, "outlinewidth": 0, "title": title, **place}
 
 
 def _hover_cells(confusions: Confusions) -> list[list[list[str]]]:
@@ -200,14 +209,11 @@ def _hover_cells(confusions: Confusions) -> list[list[list[str]]]:
 def _links(counts: np.ndarray, sources: np.ndarray, targets: np.ndarray) -> dict[str, Any]:
     pairs = [(s, t) for s in range(len(sources)) for t in range(len(targets)) if counts[sources[s], targets[t]]]
     correct = [sources[s] == targets[t] for s, t in pairs]
-    colours = [CORRECT_COLOUR if same else ERROR_COLOUR for same in correct]
     return {
         "source": [s for s, _ in pairs],
         "target": [len(sources) + t for _, t in pairs],
         "value": [int(counts[sources[s], targets[t]]) for s, t in pairs],
-        "color": colours,
-        # The outline keeps a single clip among thousands in sight.
-        "line": {"color": colours, "width": [0 if same else 1 for same in correct]},
+        "color": [CORRECT_COLOUR if same else ERROR_COLOUR for same in correct],
         "hovertemplate": "true %{source.customdata}<br>predicted %{target.customdata}<br>%{value} clips<extra></extra>",
     }
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class Confusions:
     """How often each true label was predicted as each label.
 
-    labels: (L,) distinct names, sorted; counts: (L, L) clips, rows true, columns predicted, both in the order of labels.
+    labels: (L,) distinct names, sorted; counts: (L, L) int64 clips, rows true, columns predicted, in that order.
     """
 
     labels: Sequence[str]
@@ -30,7 +30,7 @@ class Confusions:
 
     @property
     def errors(self) -> list[tuple[str, str, int, float]]:
-        """(true label, predicted label, clips, share of the true label's clips) of each error made, most clips first."""
+        """(true label, predicted label, clips, share of the true label in [0, 1]) of each error, most clips first."""
         wrong = self.counts - np.diag(np.diag(self.counts))
         rows, columns = np.nonzero(wrong)
         order = np.lexsort((columns, rows, -wrong[rows, columns]))

@@ -25,7 +25,7 @@ def size(bytes_: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a duration in seconds below two minutes, in minutes and seconds below two hours, then in hours and minutes."""
+    """Return a duration as seconds below two minutes, minutes and seconds below two hours, else hours and minutes."""
     if seconds < 120:
         return f"{seconds:.1f}{_NO_BREAK_SPACE}s"
     minutes, rest = divmod(round(seconds), 60)

@@ -1,5 +1,6 @@
 """evaluate: every candidate, as it would be registered, on the recordings of validation and testing."""
 
+import json
 import statistics
 import time
 from pathlib import Path
@@ -10,18 +11,21 @@ import pandas as pd
 from earmark.errors import UserError
 from earmark.params import Params
 from earmark.scoring import metrics
+from earmark.stages.paths import (
+    ACCEPTED,
+    CONFUSION,
+    HISTORIES,
+    LABELS,
+    METRICS,
+    MODELS,
+    PREDICTIONS,
+    RAW,
+    REPORT,
+    VALIDATION,
+)
 from earmark.stores import provenance, shards
 from earmark.stores.files import whole_file, write_json, write_text
 
-ACCEPTED = Path("data/accepted.parquet")
-RAW = Path("data/raw")
-MODELS = Path("models")
-HISTORIES = Path("reports/training")
-METRICS = Path("reports/metrics.json")
-PREDICTIONS = Path("reports/predictions.csv")
-LABELS = Path("reports/labels.csv")
-CONFUSION = Path("reports/confusion.csv")
-REPORT = Path("reports/report.html")
 LATENCY_CALLS = 30
 
 
@@ -34,7 +38,9 @@ def evaluate(params: Params) -> str:
     entries = {name: entry for name, (entry, _) in scored.items()}
     best = max(entries, key=lambda name: entries[name]["validation"]["accuracy"])
     predictions = pd.concat(frame.assign(candidate=name) for name, (_, frame) in scored.items())
-    labels = pd.concat(metrics.per_label(_of(frame, reporting)).assign(candidate=name) for name, (_, frame) in scored.items())
+    labels = pd.concat(
+        metrics.per_label(_of(frame, reporting)).assign(candidate=name) for name, (_, frame) in scored.items()
+    )
     _write_csv(PREDICTIONS, predictions)
     _write_csv(LABELS, labels)
     _write_csv(CONFUSION, _of(scored[best][1], reporting)[["label", "predicted"]])
@@ -103,14 +109,17 @@ def _write_csv(path: Path, frame: pd.DataFrame) -> None:
         frame.to_csv(temporary, index=False)
 
 
-def _report(params: Params, best: str, reporting: str, entries: dict, predictions: pd.DataFrame, labels: pd.DataFrame) -> str:
+def _report(
+    params: Params, best: str, reporting: str, entries: dict, predictions: pd.DataFrame, labels: pd.DataFrame
+) -> str:
     from earmark.report.page import CandidateReport, render
 
     def mine(frame: pd.DataFrame, name: str) -> pd.DataFrame:
         return frame[frame["candidate"] == name].drop(columns="candidate")
 
     candidates = [
-        CandidateReport(name, entry, _history(name), mine(predictions, name), mine(labels, name)) for name, entry in entries.items()
+        CandidateReport(name, entry, _history(name), mine(predictions, name), mine(labels, name))
+        for name, entry in entries.items()
     ]
     accepted = pd.read_parquet(ACCEPTED, columns=["id", "label", "speaker", "split"])
     data = {
@@ -125,6 +134,4 @@ def _report(params: Params, best: str, reporting: str, entries: dict, prediction
 
 
 def _quarantined() -> int:
-    import json
-
-    return json.loads(Path("reports/validation/result.json").read_text(encoding="utf-8"))["quarantined"]
+    return json.loads((VALIDATION / "result.json").read_text(encoding="utf-8"))["quarantined"]

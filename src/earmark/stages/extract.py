@@ -1,7 +1,5 @@
 """extract: raw shards to feature shards, for every front end that a candidate asks for."""
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 
@@ -9,10 +7,9 @@ from earmark.audio import decode, front_ends
 from earmark.audio.front_ends import FrontEnd
 from earmark.learning.candidates import front_end_of
 from earmark.params import Params
-from earmark.stages.ingest import RAW
+from earmark.stages.paths import FEATURES, RAW
 from earmark.stores import features, shards
 
-FEATURES = Path("data/features")
 BLOCK_CLIPS = 256
 """Clips computed at a time, which bounds memory."""
 

@@ -10,11 +10,10 @@ from earmark.audio.decode import UndecodableAudio, facts
 from earmark.corpus import layout, splits
 from earmark.corpus.sources import Source, open_source
 from earmark.params import Params
+from earmark.stages.paths import DOWNLOADS, RAW
 from earmark.stores import shards
 from earmark.stores.files import whole_folder, write_json
 
-RAW = Path("data/raw")
-DOWNLOADS = Path("downloads")
 IDENTITY = "source.json"
 FORMAT_VERSION = 1
 """Raised when the same source would give other bytes."""

@@ -9,7 +9,8 @@ import pandas as pd
 from earmark.errors import UserError
 from earmark.params import Params
 from earmark.scoring import gate
-from earmark.stages.evaluate import ACCEPTED, HISTORIES, METRICS, MODELS, PREDICTIONS, REPORT, predict_clips, reporting_split
+from earmark.stages.evaluate import predict_clips, reporting_split
+from earmark.stages.paths import ACCEPTED, HISTORIES, METRICS, MODELS, PREDICTIONS, REPORT
 from earmark.stores import provenance
 
 
@@ -43,12 +44,19 @@ def _logged(name: str, entry: dict, params: Params, clips: pd.DataFrame) -> str:
     predictions = pd.read_csv(PREDICTIONS, keep_default_na=False)
     mine = predictions[predictions["candidate"] == name]
     reported = mine[mine["split"] == reporting_split(mine)]
-    tracking.log_evaluation(run_id, _figures(entry), {"": REPORT}, {"confusion.html": confusion_chart(count_confusions(reported)).figure})
+    tracking.log_evaluation(
+        run_id, _figures(entry), {"": REPORT}, {"confusion.html": confusion_chart(count_confusions(reported)).figure}
+    )
     return run_id
 
 
 def _figures(entry: dict) -> dict[str, float]:
-    splits = {f"{split}_{key}": entry[split][key] for split in ("validation", "test") if split in entry for key in ("accuracy", "macro_f1")}
+    splits = {
+        f"{split}_{key}": entry[split][key]
+        for split in ("validation", "test")
+        if split in entry
+        for key in ("accuracy", "macro_f1")
+    }
     return {f"evaluated_{key}": value for key, value in splits.items()} | {
         key: float(entry[key]) for key in ("parameters", "saved_bytes", "latency_ms_p50", "train_seconds")
     }
@@ -82,6 +90,14 @@ def _verdict(best: str, champion, registry, clips: pd.DataFrame) -> gate.Verdict
 
 def _tags(metrics: dict, verdict: gate.Verdict) -> dict[str, str]:
     best = metrics["candidates"][metrics["best"]]
-    figures = {f"{split}_accuracy": f"{best[split]['accuracy']:.4f}" for split in ("validation", "test") if split in best}
+    figures = {
+        f"{split}_accuracy": f"{best[split]['accuracy']:.4f}" for split in ("validation", "test") if split in best
+    }
     hashes = {key.replace(":", "."): value for key, value in provenance.dvc_hashes().items()}
-    return {"candidate": metrics["best"], "verdict": f"{verdict.alias}: {verdict.reason}", **figures, **provenance.git_state(), **hashes}
+    return {
+        "candidate": metrics["best"],
+        "verdict": f"{verdict.alias}: {verdict.reason}",
+        **figures,
+        **provenance.git_state(),
+        **hashes,
+    }

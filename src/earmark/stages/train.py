@@ -1,7 +1,5 @@
 """train: one candidate, from feature shards to a model that takes waveforms."""
 
-from pathlib import Path
-
 import pandas as pd
 
 from earmark.audio import front_ends
@@ -9,14 +7,9 @@ from earmark.audio.front_ends import FrontEnd
 from earmark.errors import UserError
 from earmark.learning.candidates import module_of
 from earmark.params import Params
+from earmark.stages.paths import ACCEPTED, FEATURES, HISTORIES, MODELS, RAW
 from earmark.stores import features, shards
 from earmark.stores.files import whole_file, whole_folder
-
-ACCEPTED = Path("data/accepted.parquet")
-RAW = Path("data/raw")
-FEATURES = Path("data/features")
-MODELS = Path("models")
-HISTORIES = Path("reports/training")
 
 
 def train(params: Params, candidate: str) -> str:
@@ -47,7 +40,9 @@ def _network(module, front_end: FrontEnd, labels: tuple[str, ...], settings: dic
     try:
         return module.build((front_end.frames, front_end.bins), len(labels), **settings)
     except TypeError as error:
-        raise UserError(f"params.yaml: train.{module.__name__.rsplit('.', 1)[-1]}.network does not fit: {error}") from None
+        raise UserError(
+            f"params.yaml: train.{module.__name__.rsplit('.', 1)[-1]}.network does not fit: {error}"
+        ) from None
 
 
 def _fit(network, front_end, labels, accepted, params: Params, candidate: str, on_epoch) -> pd.DataFrame:

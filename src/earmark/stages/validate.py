@@ -1,20 +1,14 @@
 """validate: which clips are sound enough to learn from, and whether the data set as a whole is."""
 
-from pathlib import Path
-
 import pandas as pd
 
 from earmark.corpus import rules
 from earmark.errors import UserError
 from earmark.params import Params, Split, Validate
-from earmark.stages.ingest import RAW
+from earmark.stages.paths import ACCEPTED, QUARANTINE, RAW, VALIDATION
 from earmark.stores import expectations, shards
 from earmark.stores.expectations import Finding
 from earmark.stores.files import whole_file, whole_folder, write_json
-
-ACCEPTED = Path("data/accepted.parquet")
-QUARANTINE = Path("data/quarantine")
-REPORTS = Path("reports/validation")
 
 
 def validate(params: Params) -> str:
@@ -25,19 +19,22 @@ def validate(params: Params) -> str:
     manifest = shards.read_manifest(RAW)
     clips = rules.selected(manifest, params.dataset.labels, shards.NOISE)
     _require_labels(clips, params.dataset.labels)
-    with whole_folder(REPORTS) as reports:
+    with whole_folder(VALIDATION) as reports:
         of_clips = expectations.check({"clips": (clips, clip_rules(params.validate_))}, reports / "clips")["clips"]
         reasons = _reasons(of_clips)
         accepted = rules.with_relations(clips[~clips["id"].isin(reasons.index)])
         whole = expectations.check(
-            {"data set": (accepted, data_set_rules(params.validate_, params.split)), "quarantine": quarantine_rule(clips, reasons, params.validate_)},
+            {
+                "data set": (accepted, data_set_rules(params.validate_, params.split)),
+                "quarantine": quarantine_rule(clips, reasons, params.validate_),
+            },
             reports / "data_set",
         )
         findings = {"clips": of_clips, **whole}
         write_json(reports / "result.json", _result(findings, len(clips), len(reasons)))
     failed = [finding for name in whole for finding in whole[name] if not finding.success]
     if failed:
-        raise UserError(f"{RAW} is refused, see {REPORTS}/data_set/index.html:\n{_table(failed)}")
+        raise UserError(f"{RAW} is refused, see {VALIDATION}/data_set/index.html:\n{_table(failed)}")
     _write(accepted[manifest.columns], clips[clips["id"].isin(reasons.index)], reasons)
     return f"{len(accepted)} clips accepted, {len(reasons)} quarantined"
 
@@ -49,9 +46,17 @@ def clip_rules(limits: Validate) -> list[tuple[str, object]]:
     seconds = f"between {limits.seconds.min:g} and {limits.seconds.max:g} seconds long"
     return [
         ("decodable", gxe.ExpectColumnValuesToBeInSet(column="error", value_set=[""])),
-        (seconds, gxe.ExpectColumnValuesToBeBetween(column="seconds", min_value=limits.seconds.min, max_value=limits.seconds.max)),
+        (
+            seconds,
+            gxe.ExpectColumnValuesToBeBetween(
+                column="seconds", min_value=limits.seconds.min, max_value=limits.seconds.max
+            ),
+        ),
         ("not silent", gxe.ExpectColumnValuesToBeBetween(column="peak", min_value=limits.min_peak)),
-        ("not clipped", gxe.ExpectColumnValuesToBeBetween(column="clipped_fraction", max_value=limits.max_clipped_fraction)),
+        (
+            "not clipped",
+            gxe.ExpectColumnValuesToBeBetween(column="clipped_fraction", max_value=limits.max_clipped_fraction),
+        ),
     ]
 
 
@@ -64,7 +69,10 @@ def data_set_rules(limits: Validate, split: Split) -> list[tuple[str, object]]:
 
     speakers = [("each speaker in one split", one("splits_of_speaker"))] if split.method == "speaker" else []
     return [
-        (f"clips in {', '.join(split.expected)}", gxe.ExpectColumnDistinctValuesToContainSet(column="split", value_set=list(split.expected))),
+        (
+            f"clips in {', '.join(split.expected)}",
+            gxe.ExpectColumnDistinctValuesToContainSet(column="split", value_set=list(split.expected)),
+        ),
         (
             f"at least {limits.min_clips_per_label} clips of each label",
             gxe.ExpectColumnValuesToBeBetween(column="clips_of_label", min_value=limits.min_clips_per_label),
@@ -81,7 +89,12 @@ def quarantine_rule(clips: pd.DataFrame, reasons: pd.Series, limits: Validate) -
 
     frame = pd.DataFrame({"id": ["all clips"], "quarantined_fraction": [len(reasons) / len(clips)]})
     rule = f"at most {limits.max_quarantined_fraction:.1%} of the clips in quarantine"
-    return frame, [(rule, gxe.ExpectColumnValuesToBeBetween(column="quarantined_fraction", max_value=limits.max_quarantined_fraction))]
+    return frame, [
+        (
+            rule,
+            gxe.ExpectColumnValuesToBeBetween(column="quarantined_fraction", max_value=limits.max_quarantined_fraction),
+        )
+    ]
 
 
 def _require_labels(clips: pd.DataFrame, labels: tuple[str, ...]) -> None:
@@ -114,7 +127,13 @@ def _write(accepted: pd.DataFrame, quarantined: pd.DataFrame, reasons: pd.Series
 
 def _result(findings: dict[str, list[Finding]], clips: int, quarantined: int) -> dict:
     rows = [
-        {"suite": name, "rule": each.rule, "success": each.success, "observed": each.observed, "failed": len(each.failed_ids)}
+        {
+            "suite": name,
+            "rule": each.rule,
+            "success": each.success,
+            "observed": each.observed,
+            "failed": len(each.failed_ids),
+        }
         for name, found in findings.items()
         for each in found
     ]

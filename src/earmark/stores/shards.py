@@ -75,7 +75,9 @@ def read_recordings(folder: Path, rows: pd.DataFrame) -> Iterator[bytes]:
             file.seek(row.offset)
             content = file.read(row.length)
             if len(content) != row.length:
-                raise UserError(f"{folder / row.shard} ends before byte {row.offset + row.length}; 'dvc checkout' restores it")
+                raise UserError(
+                    f"{folder / row.shard} ends before byte {row.offset + row.length}; 'dvc checkout' restores it"
+                )
             yield content
     finally:
         file and file.close()

@@ -1,6 +1,8 @@
 """The one door to MLflow: a run for each training, found again by the content of its model, and the model registry."""
 
+import logging
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,12 +24,14 @@ DEFAULT_URI = "sqlite:///mlflow.db"
 CONTENT = "content_sha256"
 REQUIREMENTS = ("keras", "mlflow", "numpy", "pandas", "tensorflow")
 SERVING_SCRIPT = Path(__file__).parents[1] / "learning" / "serving.py"
-DESCRIPTION = "A sound classifier: float32 waveforms in [-1, 1] to labels and probabilities, front end and labels inside."
+DESCRIPTION = (
+    "A sound classifier: float32 waveforms in [-1, 1] to labels and probabilities, front end and labels inside."
+)
 
 
 def connect(name: str) -> MlflowClient:
-    """A client of MLFLOW_TRACKING_URI, or of the SQLite file mlflow.db; experiment and registered model are both `name`."""
-    mlflow.set_tracking_uri(os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI)
+    """A client of MLFLOW_TRACKING_URI, or of the SQLite file mlflow.db, with `name` as its experiment."""
+    _start()
     try:
         mlflow.set_experiment(name)
     except MlflowException as error:
@@ -38,6 +42,9 @@ def connect(name: str) -> MlflowClient:
 class LiveRun:
     """A training as it goes on."""
 
+    def __init__(self, clip_samples: int):
+        self._clip_samples = clip_samples
+
     def epoch(self, row: Mapping[str, float]) -> None:
         """One epoch's figures."""
         mlflow.log_metrics({key: value for key, value in row.items() if key != "epoch"}, step=int(row["epoch"]))
@@ -45,24 +52,28 @@ class LiveRun:
     def finish(self, model: Path) -> None:
         """The training's model, which is what the run is found by afterwards."""
         mlflow.log_artifact(str(Path("reports/training") / f"{model.name}.csv"))
-        _log_model(model)
+        _log_model(model, self._clip_samples)
         mlflow.set_tag(CONTENT, provenance.content_sha256(model))
 
 
 @contextmanager
 def live_run(candidate: str, params: Params, clips: pd.DataFrame) -> Iterator[LiveRun]:
-    """A run of the training of `candidate` on `clips`: parameters, data set and provenance at once, epochs as they end."""
+    """A run of the training of `candidate` on `clips`: parameters, data set and provenance first, epochs as they end."""
     connect(params.register_.name)
     with mlflow.start_run(run_name=candidate, tags=_tags(candidate)):
         mlflow.log_params(_flat(params, candidate))
-        dataset = mlflow.data.from_pandas(clips.drop(columns="error"), source="data/accepted.parquet", name=_short(params.dataset.source))
+        dataset = mlflow.data.from_pandas(
+            clips.drop(columns="error"), source="data/accepted.parquet", name=_short(params.dataset.source)
+        )
         mlflow.log_input(dataset, context="training")
-        yield LiveRun()
+        yield LiveRun(params.dataset.clip_samples)
 
 
 def run_of(candidate: str, model: Path, params: Params, clips: pd.DataFrame, history: pd.DataFrame) -> str:
-    """Id of the run that made `model`; where the server does not know it (another server, a result from DVC's cache), it is
-    logged now from the stage's files."""
+    """Id of the run that made `model`.
+
+    Where the server does not know it (another server, a result from DVC's cache), it is logged now from the stage's files.
+    """
     client = connect(params.register_.name)
     experiment = client.get_experiment_by_name(params.register_.name)
     wanted = f"tags.{CONTENT} = '{provenance.content_sha256(model)}'"
@@ -76,7 +87,9 @@ def run_of(candidate: str, model: Path, params: Params, clips: pd.DataFrame, his
         return mlflow.active_run().info.run_id
 
 
-def log_evaluation(run_id: str, figures: Mapping[str, float], artifacts: Mapping[str, Path], figures_html: Mapping[str, object]) -> None:
+def log_evaluation(
+    run_id: str, figures: Mapping[str, float], artifacts: Mapping[str, Path], figures_html: Mapping[str, object]
+) -> None:
     """Adds an evaluation to a run, once: a run that has the same figures is left alone."""
     known = MlflowClient().get_run(run_id).data.metrics
     if all(known.get(key) == value for key, value in figures.items()):
@@ -124,10 +137,16 @@ class Registry:
         """Registers the model of a run as a new version with tags and points `alias` at it."""
         if not self._client.search_registered_models(f"name = '{self.name}'"):
             self._client.create_registered_model(self.name, description=DESCRIPTION)
-        made = mlflow.register_model(f"runs:/{run_id}/{candidate}", self.name, tags=dict(tags))
-        self._client.update_model_version(self.name, made.version, description=f"{candidate}; {tags.get('verdict', '')}")
+        made = mlflow.register_model(self._model_of(run_id), self.name, tags=dict(tags))
+        self._client.update_model_version(
+            self.name, made.version, description=f"{candidate}; {tags.get('verdict', '')}"
+        )
         self._client.set_registered_model_alias(self.name, alias, made.version)
         return self._version(made.version)
+
+    def _model_of(self, run_id: str) -> str:
+        outputs = self._client.get_run(run_id).outputs.model_outputs
+        return f"models:/{outputs[-1].model_id}"
 
     def _version(self, number: str | int) -> Version:
         found = self._client.get_model_version(self.name, str(number))
@@ -136,7 +155,7 @@ class Registry:
 
 def download_model(uri: str, folder: Path) -> Path:
     """The model folder behind a `models:/…` address, below `folder`; UserError where there is none."""
-    mlflow.set_tracking_uri(os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI)
+    _start()
     try:
         root = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder)))
     except (MlflowException, OSError) as error:
@@ -147,21 +166,27 @@ def download_model(uri: str, folder: Path) -> Path:
     return models[0]
 
 
-def _log_model(folder: Path) -> None:
+def _start() -> None:
+    """Names the server, and keeps MLflow's remarks off the terminal: what it refuses still comes as an exception."""
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="mlflow")
+    mlflow.set_tracking_uri(os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI)
+
+
+def _log_model(folder: Path, samples: int) -> None:
     from importlib.metadata import version
 
-    from earmark.learning import export
-
-    samples = export.read_settings(folder)["front_end"]["clip_samples"]
     mlflow.pyfunc.log_model(
         name=folder.name,
         python_model=str(SERVING_SCRIPT),
         artifacts={"model": str(folder)},
         signature=ModelSignature(
-            Schema([TensorSpec(np.dtype("float32"), (-1, samples), "waveform")]),
+            Schema([TensorSpec(np.dtype("float32"), (-1, samples))]),
             Schema([ColSpec("string", "label"), ColSpec("double", "probability")]),
         ),
-        input_example={"waveform": np.zeros((1, samples), dtype=np.float32)},
+        input_example=np.zeros((1, samples), dtype=np.float32),
         pip_requirements=[f"{name}=={version(name)}" for name in REQUIREMENTS],
     )
 

@@ -11,7 +11,9 @@ def module_of(candidate: str) -> ModuleType:
     """The module of `candidate`; UserError where there is none."""
     name = f"{__name__}.{candidate}"
     if not candidate.isidentifier() or importlib.util.find_spec(name) is None:
-        raise UserError(f"params.yaml: train.candidates names {candidate!r}, but src/earmark/learning/candidates has no {candidate}.py")
+        raise UserError(
+            f"params.yaml: train.candidates names {candidate!r}, but src/earmark/learning/candidates has no {candidate}.py"
+        )
     return importlib.import_module(name)
 
 

@@ -6,7 +6,15 @@ from collections.abc import Sequence
 FRONT_END = "log_mel"
 
 
-def build(input_shape: tuple[int, int], labels: int, *, channels: Sequence[int], blocks_per_stage: int, kernel_size: int, dropout: float):
+def build(
+    input_shape: tuple[int, int],
+    labels: int,
+    *,
+    channels: Sequence[int],
+    blocks_per_stage: int,
+    kernel_size: int,
+    dropout: float,
+):
     """Features (frames, bands) to probabilities of `labels`.
 
     `channels`: of the first convolution, then of each stage; a stage is `blocks_per_stage` residual blocks, the first of

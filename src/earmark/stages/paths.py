@@ -1,0 +1,17 @@
+"""Where the stages' files lie, relative to the root of the checkout; dvc.yaml names the same."""
+
+from pathlib import Path
+
+DOWNLOADS = Path("downloads")
+RAW = Path("data/raw")
+ACCEPTED = Path("data/accepted.parquet")
+QUARANTINE = Path("data/quarantine")
+FEATURES = Path("data/features")
+MODELS = Path("models")
+VALIDATION = Path("reports/validation")
+HISTORIES = Path("reports/training")
+METRICS = Path("reports/metrics.json")
+PREDICTIONS = Path("reports/predictions.csv")
+LABELS = Path("reports/labels.csv")
+CONFUSION = Path("reports/confusion.csv")
+REPORT = Path("reports/report.html")
