@@ -92,7 +92,8 @@ def _ask(arguments: list[str]) -> str:
 
 
 def _run(command: list[str], log: bool = True) -> list[str]:
-    """Runs `command`, its lines into the run's log as they come; returns them. Ends its processes when it is interrupted."""
+    """Runs `command`, its lines into the run's log as they come; returns them. Ends its processes when it is
+    interrupted."""
     logger = get_run_logger()
     environment = os.environ | {"EARMARK_FLOW_RUN_ID": flow_run.id or "", "PYTHONUNBUFFERED": "1"}
     environment["PATH"] = f"{BIN}{os.pathsep}{environment.get('PATH', '')}"

@@ -252,10 +252,22 @@ def _sentence(error: ValidationError) -> str:
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"]) or "the file"
     message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
-        return f"{key} is no parameter; allowed are those in the file as it was cloned (git diff params.yaml)"
-    if first["type"] == "missing":
-        return f"{key} is missing"
-    if first["type"] == "value_error":
-        return f"{key}: {message}" if first["loc"] else message
+    match first["type"]:
+        case "extra_forbidden":
+            return f"{key} is no parameter; allowed are {', '.join(_keys_beside(first['loc']))}"
+        case "missing":
+            return f"{key} is missing"
+        case "value_error":
+            return f"{key}: {message}" if first["loc"] else message
+        case "model_type":
+            return f"{key} is {first['input']!r}; allowed is a mapping"
     return f"{key} is {first['input']!r}; {message[0].lower()}{message[1:]}"
+
+
+def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
+    """The keys of the section that the key at `location` stands in."""
+    section: type[BaseModel] = Params
+    for part in location[:-1]:
+        fields = {field.alias or name: field for name, field in section.model_fields.items()}
+        section = fields[part].annotation if part in fields else Candidate
+    return [field.alias or name for name, field in section.model_fields.items()]

@@ -16,7 +16,8 @@ DECIBEL = math.log(10) / 10
 class Augmentation(keras.layers.Layer):
     """Log features (clips, frames, bins) to augmented ones of the same shape; the identity unless `training`.
 
-    `noise` is log background noise, (frames, bins), of the same front end; none is mixed in where it is shorter than a clip.
+    `noise` is log background noise, (frames, bins), of the same front end; none is mixed in where it is shorter than
+    a clip.
     Power adds in expectation, since speech and noise are not correlated; that is why features keep their log power.
     """
 
@@ -71,7 +72,8 @@ class Augmentation(keras.layers.Layer):
         return power + chosen * noise * (signal / loudness) * ops.exp(-DECIBEL * snr_db)
 
     def _mask(self, features, axis: int, widest: int):
-        """A drawn run of up to `widest` positions along `axis` set to the clip's mean (SpecAugment, Park et al. 2019)."""
+        """A drawn run of up to `widest` positions along `axis` set to the clip's mean (SpecAugment, Park et al.
+        2019)."""
         if not widest:
             return features
         size = features.shape[axis]

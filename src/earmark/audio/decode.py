@@ -36,7 +36,8 @@ class Facts:
 def decode(content: bytes) -> tuple[np.ndarray, int]:
     """Samples, float32 of shape (frames, channels) in [-1, 1], and the sample rate in Hz.
 
-    Any format that libsndfile reads. Raises UndecodableAudio for what it does not read, and for NaN or infinite samples.
+    Any format that libsndfile reads. Raises UndecodableAudio for what it does not read, and for NaN or infinite
+    samples.
     """
     try:
         samples, sample_rate_hz = soundfile.read(io.BytesIO(content), dtype="float32", always_2d=True)

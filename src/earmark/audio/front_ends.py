@@ -1,7 +1,10 @@
-"""The front ends: what a waveform looks like to a network, once in NumPy for shards and once in the graph of a saved model.
+"""The front ends: what a waveform looks like to a network, once in NumPy for shards and once in the graph of a saved
+model.
 
-Both follow the same steps: frames of `window_samples` every `stride_samples`, a periodic Hann window, a zero-padded FFT of
-`fft_length`, squared magnitude; then `spectrogram` is log(power + floor) and `log_mel` is log(mel power + floor), with the
+Both follow the same steps: frames of `window_samples` every `stride_samples`, a periodic Hann window, a zero-padded
+FFT of
+`fft_length`, squared magnitude; then `spectrogram` is log(power + floor) and `log_mel` is log(mel power + floor),
+with the
 triangular HTK filters of Young et al., The HTK Book, section 5.4. Natural logarithms throughout.
 """
 
@@ -80,7 +83,8 @@ def hertz_to_mel(hertz: np.ndarray) -> np.ndarray:
 
 
 def mel_matrix(settings: FrontEnd) -> np.ndarray:
-    """Weights from FFT bins to mel bands, float32 of shape (fft_length / 2 + 1, mel_bands); triangles in mel, peak 1."""
+    """Weights from FFT bins to mel bands, float32 of shape (fft_length / 2 + 1, mel_bands); triangles in mel, peak
+    1."""
     bins = hertz_to_mel(np.linspace(0.0, settings.sample_rate_hz / 2, settings.fft_length // 2 + 1))[:, None]
     edges = np.linspace(*hertz_to_mel(np.array([settings.lowest_hz, settings.highest_hz])), settings.mel_bands + 2)
     rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
@@ -91,7 +95,8 @@ def mel_matrix(settings: FrontEnd) -> np.ndarray:
 
 
 def power(waveforms: np.ndarray, settings: FrontEnd) -> np.ndarray:
-    """Power of each frame: float32 (clips, samples) in [-1, 1] to float32 (clips, frames, bins), mel bands where set."""
+    """Power of each frame: float32 (clips, samples) in [-1, 1] to float32 (clips, frames, bins), mel bands where
+    set."""
     frames = np.lib.stride_tricks.sliding_window_view(waveforms, settings.window_samples, axis=-1)
     frames = frames[:, :: settings.stride_samples]
     window = scipy.signal.get_window("hann", settings.window_samples, fftbins=True).astype(np.float32)

@@ -10,7 +10,8 @@ def selected(manifest: pd.DataFrame, labels: tuple[str, ...], noise_split: str) 
 
 
 def with_relations(clips: pd.DataFrame) -> pd.DataFrame:
-    """`clips` with what each has to do with the others: `splits_of_speaker`, `splits_of_recording`, `labels_of_recording`
+    """`clips` with what each has to do with the others: `splits_of_speaker`, `splits_of_recording`,
+    `labels_of_recording`
     and `clips_of_label`, each a count of at least 1."""
     return clips.assign(
         splits_of_speaker=clips.groupby("speaker")["split"].transform("nunique"),

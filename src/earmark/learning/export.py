@@ -15,7 +15,8 @@ SETTINGS = "settings.json"
 
 @dataclass(frozen=True)
 class Classifier:
-    """A loaded model: `model` takes float32 (clips, clip_samples) in [-1, 1] and gives probabilities (clips, labels)."""
+    """A loaded model: `model` takes float32 (clips, clip_samples) in [-1, 1] and gives probabilities (clips,
+    labels)."""
 
     model: object
     candidate: str

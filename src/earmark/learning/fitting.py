@@ -56,7 +56,8 @@ def fit(
 ) -> pd.DataFrame:
     """Trains `network` in place; returns one row an epoch, which `on_epoch` is given as each ends.
 
-    Columns: epoch (from 1), loss, accuracy, validation_loss, validation_accuracy, learning_rate, seconds. UserError where the
+    Columns: epoch (from 1), loss, accuracy, validation_loss, validation_accuracy, learning_rate, seconds. UserError
+    where the
     loss stops being a number.
     """
     model = keras.Sequential([keras.Input(network.input_shape[1:]), augmentation, network])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ _FONT = "system-ui, sans-serif"
 _TURNS_DIRECTION = frozenset({"R", "AL", "RLE", "RLO", "RLI"})
 _LABEL_CHARACTERS = 18
 _CHARACTER_PX = 7.2
+_NODE_PAD_PX = 8
 
 
 @dataclass(frozen=True)
@@ -44,8 +46,6 @@ class Chart:
 
     def to_json(self) -> dict[str, Any]:
         """Return the figure as plain JSON values: ``data`` and ``layout``."""
-        import json
-
         return json.loads(self.figure.to_json())
 
 
@@ -91,33 +91,21 @@ def flow_chart(confusions: Confusions) -> Chart:
     import plotly.graph_objects as go
 
     counts, names = confusions.counts, confusions.labels
-    sides = [np.flatnonzero(totals) for totals in (counts.sum(axis=1), counts.sum(axis=0))]
-    totals = [counts.sum(axis=1)[sides[0]], counts.sum(axis=0)[sides[1]]]
-    pad_px, plot_px = 8, max(27 * len(names), 220)
-    centres = _stack(totals, pad_px / plot_px)
-    sankey = go.Sankey(
-        arrangement="fixed",
-        node={
-            "customdata": [plain(names[i]) for side in sides for i in side],
-            "label": [""] * sum(map(len, sides)),
-            "x": [0.001] * len(sides[0]) + [0.999] * len(sides[1]),
-            "y": [y for side in centres for y in side],
-            "pad": pad_px,
-            "thickness": 10,
-            "color": "rgb(128, 138, 150)",
-            "line": {"width": 0},
-            "hovertemplate": "%{customdata}: %{value} clips<extra></extra>",
-        },
-        link=_links(counts, *sides),
-        valueformat=",d",
-    )
-    side_px = max(_label_px(names) + _label_px([f"{n:,}" for side in totals for n in side]) + 28, 76)
+    sides = [np.flatnonzero(counts.sum(axis=axis)) for axis in (1, 0)]
+    totals = [counts.sum(axis=axis)[side] for axis, side in zip((1, 0), sides, strict=True)]
+    plot_px = max(27 * len(names), 220)
+    centres = _stack(totals, _NODE_PAD_PX / plot_px)
+    side_px = max(_label_px(names) + _label_px([f"{clips:,}" for side in totals for clips in side]) + 28, 76)
     margin_px = {"l": side_px, "r": side_px, "t": 30, "b": 8}
+    sankey = go.Sankey(
+        arrangement="fixed", node=_nodes(names, sides, centres), link=_links(counts, *sides), valueformat=",d"
+    )
     figure = go.Figure(sankey, _layout(height=plot_px + margin_px["t"] + margin_px["b"], margin=margin_px))
-    for side, (x, anchor, shift, head) in enumerate([(0, "right", -10, "true"), (1, "left", 10, "predicted")]):
-        texts = [f"{_short(names[i])}  <b>{clips:,}</b>" for i, clips in zip(sides[side], totals[side], strict=True)]
-        for text, y in [(head, -18 / plot_px), *zip(texts, centres[side], strict=True)]:
-            figure.add_annotation(text=text, x=x, y=1 - y, xanchor=anchor, xshift=shift, showarrow=False)
+    for right, (side, clips, centre) in enumerate(zip(sides, totals, centres, strict=True)):
+        place = {"x": right, "xanchor": ("right", "left")[right], "xshift": (-10, 10)[right], "showarrow": False}
+        texts = [f"{_short(names[i])}  <b>{n:,}</b>" for i, n in zip(side, clips, strict=True)]
+        for text, y in [(("true", "predicted")[right], -18 / plot_px), *zip(texts, centre, strict=True)]:
+            figure.add_annotation(text=text, y=1 - y, **place)
     figure.update_annotations(xref="paper", yref="paper", yanchor="middle")
     return Chart(figure, 2 * side_px + 150, 960)
 
@@ -184,7 +172,7 @@ def _layout(height: int, margin: dict[str, int]) -> dict[str, Any]:
     }
 
 
-def _label_axis(names: list[str], title: str) -> dict[str, Any]:
+def _label_axis(names: Sequence[str], title: str) -> dict[str, Any]:
     """Positions with texts, not a category axis, to which labels such as "1" or "__proto__" mean something."""
     ticks = {"tickmode": "array", "tickvals": list(range(len(names))), "ticktext": [_short(name) for name in names]}
     bare = {"fixedrange": True, "showgrid": False, "zeroline": False}
@@ -201,9 +189,25 @@ def _hover_cells(confusions: Confusions) -> list[list[list[str]]]:
     names = [plain(name) for name in confusions.labels]
     rows = zip(names, confusions.counts.tolist(), confusions.shares.tolist(), strict=True)
     return [
-        [[true, name, f"{n:,} clips ({share:.1%})"] for name, n, share in zip(names, clips, shares, strict=True)]
+        [[true, name, f"clips: {n:,} ({share:.1%})"] for name, n, share in zip(names, clips, shares, strict=True)]
         for true, clips, shares in rows
     ]
+
+
+def _nodes(names: Sequence[str], sides: list[np.ndarray], centres: list[list[float]]) -> dict[str, Any]:
+    return {
+        "customdata": [plain(names[i]) for side in sides for i in side],
+        # The names stand beside the diagram, where no band runs through them.
+        "label": [""] * sum(map(len, sides)),
+        # Plotly takes a coordinate of 0 for none.
+        "x": [0.001] * len(sides[0]) + [0.999] * len(sides[1]),
+        "y": [y for side in centres for y in side],
+        "pad": _NODE_PAD_PX,
+        "thickness": 10,
+        "color": "rgb(128, 138, 150)",
+        "line": {"width": 0},
+        "hovertemplate": "%{customdata}<br>clips: %{value}<extra></extra>",
+    }
 
 
 def _links(counts: np.ndarray, sources: np.ndarray, targets: np.ndarray) -> dict[str, Any]:
@@ -214,7 +218,8 @@ def _links(counts: np.ndarray, sources: np.ndarray, targets: np.ndarray) -> dict
         "target": [len(sources) + t for _, t in pairs],
         "value": [int(counts[sources[s], targets[t]]) for s, t in pairs],
         "color": [CORRECT_COLOUR if same else ERROR_COLOUR for same in correct],
-        "hovertemplate": "true %{source.customdata}<br>predicted %{target.customdata}<br>%{value} clips<extra></extra>",
+        "hovertemplate": "true %{source.customdata}<br>predicted %{target.customdata}"
+        "<br>clips: %{value}<extra></extra>",
     }
 
 
@@ -230,7 +235,7 @@ def _short(text: str) -> str:
     return plain(text if len(text) <= _LABEL_CHARACTERS else f"{text[: _LABEL_CHARACTERS - 1]}…")
 
 
-def _label_px(names: list[str]) -> int:
+def _label_px(names: Sequence[str]) -> int:
     columns = (sum(_columns(c) for c in name[:_LABEL_CHARACTERS]) for name in names)
     return round(max(columns, default=0) * _CHARACTER_PX)
 

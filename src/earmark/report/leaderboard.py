@@ -7,7 +7,8 @@ from rich.table import Table
 
 
 def leaderboard(metrics: dict, width: int = 110) -> str:
-    """The content of reports/metrics.json as a table, the best candidate first; test figures where there is a test split."""
+    """The content of reports/metrics.json as a table, the best candidate first; test figures where there is a test
+    split."""
     split = "test" if all("test" in entry for entry in metrics["candidates"].values()) else "validation"
     table = Table(title=f"candidates on the {split} split", title_justify="left", title_style="bold")
     table.add_column("candidate")

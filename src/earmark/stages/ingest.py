@@ -20,7 +20,8 @@ FORMAT_VERSION = 1
 
 
 def ingest(params: Params) -> str:
-    """Brings data/raw up to date with its source; returns a sentence on what happened. Untouched when nothing is new."""
+    """Brings data/raw up to date with its source; returns a sentence on what happened. Untouched when nothing is
+    new."""
     source = open_source(params.dataset.source, params.seed, params.dataset.speakers, DOWNLOADS)
     identity = {
         "format_version": FORMAT_VERSION,

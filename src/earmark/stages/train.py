@@ -33,7 +33,8 @@ def train(params: Params, candidate: str) -> str:
             history.to_csv(path, index=False)
         run.finish(MODELS / candidate)
     last = history.iloc[-1]
-    return f"{candidate} reached {last.validation_accuracy:.2%} on validation in {len(history)} epochs, {history.seconds.sum():.0f} s"
+    took = f"{len(history)} epochs, {history.seconds.sum():.0f} s"
+    return f"{candidate} reached {last.validation_accuracy:.2%} on validation in {took}"
 
 
 def _network(module, front_end: FrontEnd, labels: tuple[str, ...], settings: dict):
@@ -62,11 +63,10 @@ def _fit(network, front_end, labels, accepted, params: Params, candidate: str, o
     training, validation = examples("training"), examples("validation")
 
     def report(row: dict) -> None:
-        print(
-            f"{candidate} epoch {row['epoch']}/{settings.epochs}: loss {row['loss']:.3f}, accuracy {row['accuracy']:.2%},"
-            f" validation {row['validation_accuracy']:.2%}, {len(training.labels) / row['seconds']:.0f} clips/s",
-            flush=True,
-        )
+        figures = f"accuracy {row['accuracy']:.2%}, validation {row['validation_accuracy']:.2%}"
+        speed = f"{len(training.labels) / row['seconds']:.0f} clips/s"
+        where = f"{candidate} epoch {row['epoch']}/{settings.epochs}"
+        print(f"{where}: loss {row['loss']:.3f}, {figures}, {speed}", flush=True)
         on_epoch(row)
 
     return fitting.fit(network, augmentation, training, validation, len(labels), settings, params.seed, report)

@@ -14,7 +14,8 @@ from earmark.stores.files import whole_file, whole_folder, write_json
 def validate(params: Params) -> str:
     """Writes accepted clips, quarantined ones with reasons, Data Docs and a JSON result; returns a sentence.
 
-    UserError, with a table of what failed, where the data set as a whole is not sound; data/accepted.parquet then stays as it was.
+    UserError, with a table of what failed, where the data set as a whole is not sound; data/accepted.parquet then
+    stays as it was.
     """
     manifest = shards.read_manifest(RAW)
     clips = rules.selected(manifest, params.dataset.labels, shards.NOISE)

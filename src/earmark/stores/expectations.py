@@ -18,7 +18,8 @@ class Finding:
 
 
 def check(frames: Mapping[str, tuple[pd.DataFrame, list[tuple[str, object]]]], docs: Path) -> dict[str, list[Finding]]:
-    """Checks each named frame (with a column `id`) against its (rule, expectation) pairs and writes Data Docs to `docs`.
+    """Checks each named frame (with a column `id`) against its (rule, expectation) pairs and writes Data Docs to
+    `docs`.
 
     Returns, for each name, one finding a rule, in the order given.
     """

@@ -1,4 +1,5 @@
-"""Feature shards: float16 arrays that belong to one raw shard and one front end, and the settings they were made with."""
+"""Feature shards: float16 arrays that belong to one raw shard and one front end, and the settings they were made
+with."""
 
 import json
 from pathlib import Path
@@ -40,7 +41,8 @@ def require_settings(folder: Path, settings: dict) -> None:
 
 
 def read(folder: Path, manifest: pd.DataFrame, ids: pd.Series) -> np.ndarray:
-    """Features of the clips `ids`, in that order: float16 (clips, frames, bins). A shard's rows are its manifest rows."""
+    """Features of the clips `ids`, in that order: float16 (clips, frames, bins). A shard's rows are its manifest
+    rows."""
     positions = manifest.assign(row=manifest.groupby("shard").cumcount()).set_index("id").loc[ids, ["shard", "row"]]
     result: np.ndarray | None = None
     for shard, group in positions.reset_index(drop=True).groupby("shard"):

@@ -11,7 +11,8 @@ from pathlib import Path
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` to write to; it is synced and takes `path`'s place at the end, or goes away on error."""
+    """A temporary path beside `path` to write to; it is synced and takes `path`'s place at the end, or goes away on
+    error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
     os.close(handle)

@@ -41,7 +41,9 @@ class ShardWriter:
             self._tar = None
 
     def _open(self) -> None:
-        self._tar = tarfile.open(self._folder / f"shard-{self._count:05d}.tar", "w", format=tarfile.GNU_FORMAT)
+        self._tar = tarfile.open(  # noqa: SIM115  # closed by `close`
+            self._folder / f"shard-{self._count:05d}.tar", "w", format=tarfile.GNU_FORMAT
+        )
         self._count += 1
 
     def __enter__(self) -> "ShardWriter":

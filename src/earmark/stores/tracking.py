@@ -58,7 +58,8 @@ class LiveRun:
 
 @contextmanager
 def live_run(candidate: str, params: Params, clips: pd.DataFrame) -> Iterator[LiveRun]:
-    """A run of the training of `candidate` on `clips`: parameters, data set and provenance first, epochs as they end."""
+    """A run of the training of `candidate` on `clips`: parameters, data set and provenance first, epochs as they
+    end."""
     connect(params.register_.name)
     with mlflow.start_run(run_name=candidate, tags=_tags(candidate)):
         mlflow.log_params(_flat(params, candidate))
@@ -72,7 +73,8 @@ def live_run(candidate: str, params: Params, clips: pd.DataFrame) -> Iterator[Li
 def run_of(candidate: str, model: Path, params: Params, clips: pd.DataFrame, history: pd.DataFrame) -> str:
     """Id of the run that made `model`.
 
-    Where the server does not know it (another server, a result from DVC's cache), it is logged now from the stage's files.
+    Where the server does not know it (another server, a result from DVC's cache), it is logged now from the stage's
+    files.
     """
     client = connect(params.register_.name)
     experiment = client.get_experiment_by_name(params.register_.name)

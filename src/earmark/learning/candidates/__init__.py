@@ -12,7 +12,7 @@ def module_of(candidate: str) -> ModuleType:
     name = f"{__name__}.{candidate}"
     if not candidate.isidentifier() or importlib.util.find_spec(name) is None:
         raise UserError(
-            f"params.yaml: train.candidates names {candidate!r}, but src/earmark/learning/candidates has no {candidate}.py"
+            f"params.yaml: train.candidates names {candidate!r}; allowed are the modules in learning/candidates"
         )
     return importlib.import_module(name)
 

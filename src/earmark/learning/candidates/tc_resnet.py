@@ -17,7 +17,8 @@ def build(
 ):
     """Features (frames, bands) to probabilities of `labels`.
 
-    `channels`: of the first convolution, then of each stage; a stage is `blocks_per_stage` residual blocks, the first of
+    `channels`: of the first convolution, then of each stage; a stage is `blocks_per_stage` residual blocks, the
+    first of
     which halves time.
     """
     from keras import Input, Model, layers

@@ -1,0 +1,71 @@
+"""What several tests stand on: a fresh checkout of this tree, and a way to run commands in it."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+BIN = Path(sys.executable).parent
+# Two epochs of the fast candidate on six speakers: the whole pipeline in seconds.
+SMALL = {"dataset": {"speakers": 6}, "train": {"candidates": ["tc_resnet"], "epochs": 2}}
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _nothing_phones_home():
+    for name in ("DO_NOT_TRACK", "MLFLOW_DISABLE_TELEMETRY", "DVC_NO_ANALYTICS"):
+        os.environ[name] = "true"
+
+
+def checkout(folder: Path, changes: dict) -> Path:
+    """A git repository in `folder` with this tree's files, committed, and params.yaml changed by `changes`."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    )
+    for name in filter(None, listed.stdout.decode().split("\0")):
+        if (ROOT / name).is_file() and name != "dvc.lock":
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    change_params(folder, changes)
+    identity = ["-c", "user.name=test", "-c", "user.email=test@example.invalid"]
+    for command in (["init", "-q"], ["add", "-A"], [*identity, "commit", "-qm", "checkout"]):
+        subprocess.run(["git", *command], cwd=folder, check=True)
+    return folder
+
+
+def change_params(folder: Path, changes: dict) -> None:
+    """Sets the keys of `changes`, two levels deep, in the checkout's params.yaml."""
+    path = folder / "params.yaml"
+    params = yaml.safe_load(path.read_text(encoding="utf-8"))
+    for section, values in changes.items():
+        if isinstance(values, dict):
+            params[section].update(values)
+        else:
+            params[section] = values
+    path.write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def run() -> Callable[..., subprocess.CompletedProcess]:
+    """Runs a command of the virtual environment in a folder, capturing its output."""
+
+    def call(folder: Path, command: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+        path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
+        return subprocess.run(
+            [BIN / command, *arguments],
+            cwd=folder,
+            env=os.environ | {"PATH": path} | environment,
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
+
+    return call

@@ -1,0 +1,171 @@
+"""The whole pipeline as a DVC user runs it, on a small embedded data set, and what people do with its results."""
+
+import json
+import shutil
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import SMALL, change_params, checkout
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory, run):
+    """A checkout in which `dvc repro` and `earmark register` have run once."""
+    folder = checkout(tmp_path_factory.mktemp("project"), SMALL)
+    done = run(folder, "dvc", "repro")
+    assert done.returncode == 0, done.stderr
+    registered = run(folder, "earmark", "register")
+    assert registered.returncode == 0, registered.stderr
+    assert "registered tc_resnet as earmark version 1, champion" in registered.stdout
+    return folder
+
+
+@pytest.fixture
+def client(project):
+    mlflow.set_tracking_uri(f"sqlite:///{project}/mlflow.db")
+    return mlflow.MlflowClient()
+
+
+def test_metrics_have_the_agreed_shape(project):
+    metrics = json.loads((project / "reports/metrics.json").read_text())
+    assert metrics["best"] == "tc_resnet"
+    entry = metrics["candidates"]["tc_resnet"]
+    low, high = entry["test"]["accuracy_ci95"]
+    assert 0 <= low <= entry["test"]["accuracy"] <= high <= 1
+    assert {"validation", "test", "parameters", "saved_bytes", "latency_ms_p50", "train_seconds"} <= set(entry)
+
+
+def test_every_prediction_is_in_a_file_and_adds_up_to_the_accuracy(project):
+    found = pd.read_csv(project / "reports/predictions.csv")
+    test = found[found["split"] == "testing"]
+    metrics = json.loads((project / "reports/metrics.json").read_text())
+    accuracy = metrics["candidates"]["tc_resnet"]["test"]["accuracy"]
+    assert (test["label"] == test["predicted"]).mean() == pytest.approx(accuracy)
+    accepted = pd.read_parquet(project / "data/accepted.parquet")
+    assert set(found["id"]) == set(accepted.loc[accepted["split"] != "training", "id"])
+
+
+def test_no_speaker_is_in_two_splits(project):
+    accepted = pd.read_parquet(project / "data/accepted.parquet")
+    assert (accepted.groupby("speaker")["split"].nunique() == 1).all()
+
+
+def test_a_second_run_trains_nothing_and_registers_nothing(project, run, client):
+    again = run(project, "dvc", "repro")
+    assert again.returncode == 0
+    assert "nothing new in synthetic" in again.stdout
+    for stage in ("validate", "extract", "train@tc_resnet", "evaluate"):
+        assert f"Stage '{stage}' didn't change, skipping" in again.stdout
+    assert "nothing new to register" in run(project, "earmark", "register").stdout
+    assert len(client.search_model_versions("name = 'earmark'")) == 1
+    assert len(client.search_runs([client.get_experiment_by_name("earmark").experiment_id])) == 1
+
+
+def test_training_twice_gives_the_same_bytes(project, run):
+    model = project / "models/tc_resnet/model.keras"
+    before = model.read_bytes()
+    shutil.copytree(project / "reports/training", project / "kept")
+    shutil.rmtree(project / "models/tc_resnet")
+    assert run(project, "earmark", "train", "tc_resnet").returncode == 0
+    after = model.read_bytes()
+    shutil.rmtree(project / "reports/training")
+    (project / "kept").rename(project / "reports/training")
+    assert after == before
+
+
+def test_the_run_in_mlflow_says_what_made_the_model(project, client):
+    runs = client.search_runs([client.get_experiment_by_name("earmark").experiment_id], order_by=["start_time ASC"])
+    run = runs[0]
+    assert run.data.params["train.epochs"] == "2"
+    assert [point.step for point in client.get_metric_history(run.info.run_id, "validation_accuracy")] == [1, 2]
+    assert run.inputs.dataset_inputs[0].dataset.name == "synthetic"
+    assert len(run.data.tags["git_commit"]) == 40
+    assert run.data.tags["dvc.data/raw"].endswith(".dir")
+    files = {file.path for file in client.list_artifacts(run.info.run_id)}
+    assert {"confusion.html", "report.html", "tc_resnet.csv"} <= files
+
+
+def test_the_champion_in_the_registry_answers_without_earmark(project, client):
+    version = client.get_model_version_by_alias("earmark", "champion")
+    assert version.version in (1, "1")
+    assert version.description
+    assert len(version.tags["content_sha256"]) == 64
+    model = mlflow.pyfunc.load_model("models:/earmark@champion")
+    assert model.metadata.signature is not None
+    assert model.metadata.saved_input_example_info is not None
+    answer = model.predict(np.zeros((2, 16000), dtype=np.float32))
+    assert list(answer.columns) == ["label", "probability"]
+    assert len(answer) == 2
+
+
+def test_predict_goes_on_after_a_file_that_cannot_be_read(project, run, tmp_path):
+    recording = next_clip(project, tmp_path)
+    (tmp_path / "broken.wav").write_bytes(b"no audio")
+    done = run(project, "earmark", "predict", "--json", str(tmp_path), str(tmp_path / "absent.wav"))
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    by_name = {Path(line["file"]).name: line for line in lines}
+    assert done.returncode == 1
+    assert set(by_name[recording.name]) == {"file", "label", "probability", "top"}
+    assert len(by_name[recording.name]["top"]) == 5
+    assert by_name[recording.name]["top"][0]["label"] == by_name[recording.name]["label"]
+    assert "error" in by_name["broken.wav"]
+    assert "error" in by_name["absent.wav"]
+    local = run(project, "earmark", "predict", "--model", "models/tc_resnet", str(recording))
+    assert local.returncode == 0
+    assert by_name[recording.name]["label"] in local.stdout
+
+
+def next_clip(project: Path, folder: Path) -> Path:
+    row = pd.read_parquet(project / "data/accepted.parquet").iloc[0]
+    path = folder / "clip.wav"
+    with (project / "data/raw" / row["shard"]).open("rb") as shard:
+        shard.seek(row["offset"])
+        path.write_bytes(shard.read(row["length"]))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--model", "models:/earmark@nobody"], "models:/earmark@nobody"),
+        (["--model", "models/absent"], "models/absent"),
+    ],
+)
+def test_predict_refuses_a_model_that_is_not_there(project, run, tmp_path, arguments, said):
+    done = run(project, "earmark", "predict", str(next_clip(project, tmp_path)), *arguments)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("section", "value", "said"),
+    [
+        ("dataset", {"source": "/no/such/folder"}, "/no/such/folder"),
+        ("dataset", {"labels": ["yes", "nonsense"]}, "'nonsense'"),
+        ("validate", {"min_clips_per_label": 500}, "at least 500 clips of each label"),
+    ],
+)
+def test_a_users_mistake_is_one_sentence_and_leaves_everything_as_it_was(project, run, section, value, said):
+    params = (project / "params.yaml").read_text()
+    before = {path: path.stat().st_mtime_ns for path in (project / "data").rglob("*")}
+    change_params(project, {section: value})
+    try:
+        done = run(project, "earmark", "ingest" if "source" in value else "validate")
+    finally:
+        (project / "params.yaml").write_text(params)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert {path: path.stat().st_mtime_ns for path in (project / "data").rglob("*")} == before
+
+
+def test_dvc_shows_metrics_plots_and_the_graph(project, run):
+    assert "tc_resnet" in run(project, "dvc", "metrics", "show").stdout
+    assert "train@tc_resnet" in run(project, "dvc", "dag").stdout
+    plots = run(project, "dvc", "plots", "show")
+    assert plots.returncode == 0, plots.stderr
+    assert (project / "dvc_plots/index.html").exists()

@@ -1,0 +1,67 @@
+"""A wrong params.yaml is refused in one sentence that names key, value and what is allowed."""
+
+import copy
+
+import pytest
+import yaml
+from conftest import ROOT
+
+from earmark import params
+from earmark.errors import UserError
+
+SHIPPED = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+
+WRONG = [
+    ("train.epochs", "ten", ["train.epochs", "'ten'", "integer"]),
+    ("train.epochs", 0, ["train.epochs", "0", "greater than or equal to 1"]),
+    ("train.candidates", [], ["train.candidates", "at least 1"]),
+    ("train.candidates", ["no_such"], ["'no_such'", "seed_cnn, tc_resnet"]),
+    ("train.epcohs", 3, ["train.epcohs", "3", "mapping"]),
+    ("train.tc_resnet.optimizer.name", "adam", ["train.tc_resnet.optimizer.name", "'adam'", "'adamw'"]),
+    ("train.tc_resnet.augmentation.noise_snr_db", {"min": 30, "max": 5}, ["noise_snr_db", "30", "5"]),
+    ("dataset.sample_rate", 16000, ["dataset.sample_rate", "no parameter", "sample_rate_hz"]),
+    ("dataset.clip_seconds", float("nan"), ["dataset.clip_seconds", "nan"]),
+    ("dataset.labels", ["yes"], ["labels", "'yes'", "at least two"]),
+    ("split.method", "luck", ["split.method", "'luck'", "'speaker', 'random' or 'lists'"]),
+    ("split.fractions", {"training": 0.7, "validation": 0.7, "testing": 0.0}, ["fractions", "add up to 1"]),
+    ("features.window_ms", 0.01, ["features.window_ms", "0.16 samples", "whole number"]),
+    ("features.window_ms", 60.0, ["features.window_ms", "960", "512"]),
+    ("features.log_mel.highest_hz", 9000.0, ["highest_hz", "9000", "8000"]),
+    ("register.name", "a/b", ["register.name", "'a/b'"]),
+    ("seed", -1, ["seed", "-1"]),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "said"), WRONG, ids=lambda value: str(value)[:30])
+def test_a_wrong_value_is_named_with_what_is_allowed(tmp_path, key, value, said):
+    content = copy.deepcopy(SHIPPED)
+    *sections, last = key.split(".")
+    section = content
+    for name in sections:
+        section = section[name]
+    section[last] = value
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    with pytest.raises(UserError) as refused:
+        params.load(path)
+    assert all(part in str(refused.value) for part in said), str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("text", ["", "a: [", "just text", "\x00"])
+def test_what_is_no_mapping_is_refused(tmp_path, text):
+    path = tmp_path / "params.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=r"params\.yaml"):
+        params.load(path)
+
+
+def test_the_shipped_file_has_the_tutorials_sizes():
+    loaded = params.load(ROOT / "params.yaml")
+    assert (loaded.window_samples, loaded.stride_samples, loaded.dataset.clip_samples) == (480, 160, 16000)
+
+
+def test_epochs_of_its_own_come_before_those_of_all():
+    train = params.load(ROOT / "params.yaml").train
+    assert train.candidate("tc_resnet").epochs == train.epochs
+    assert train.candidate("seed_cnn").epochs == SHIPPED["train"]["seed_cnn"]["epochs"]
