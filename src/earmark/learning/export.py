@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,12 +77,24 @@ def load(folder: Path) -> Classifier:
 
 
 def _canonical(archive: bytes) -> bytes:
-    """The .keras archive without the moment it was saved at."""
+    """The .keras archive without what differs each time it is saved: the moment, and objects' addresses in memory."""
     result = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(archive)) as source, zipfile.ZipFile(result, "w", zipfile.ZIP_STORED) as target:
         for name in sorted(source.namelist()):
             content = source.read(name)
             if name == "metadata.json":
                 content = json.dumps(json.loads(content) | {"date_saved": "1980-01-01@00:00:00"}).encode()
+            elif name == "config.json":
+                content = _renumbered(content.decode()).encode()
             target.writestr(zipfile.ZipInfo(name), content)
     return result.getvalue()
+
+
+def _renumbered(config: str) -> str:
+    """`config` with the identities of shared objects counted from 0 in the order in which they come."""
+    numbers: dict[str, int] = {}
+    return re.sub(
+        r'"shared_object_id": (\d+)',
+        lambda found: f'"shared_object_id": {numbers.setdefault(found[1], len(numbers))}',
+        config,
+    )

@@ -63,9 +63,10 @@ def live_run(candidate: str, params: Params, clips: pd.DataFrame) -> Iterator[Li
     connect(params.register_.name)
     with mlflow.start_run(run_name=candidate, tags=_tags(candidate)):
         mlflow.log_params(_flat(params, candidate))
-        dataset = mlflow.data.from_pandas(
-            clips.drop(columns="error"), source="data/accepted.parquet", name=_short(params.dataset.source)
-        )
+        with warnings.catch_warnings(action="ignore"):
+            dataset = mlflow.data.from_pandas(
+                clips.drop(columns="error"), source="data/accepted.parquet", name=_short(params.dataset.source)
+            )
         mlflow.log_input(dataset, context="training")
         yield LiveRun(params.dataset.clip_samples)
 
@@ -173,24 +174,24 @@ def _start() -> None:
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="mlflow")
     mlflow.set_tracking_uri(os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI)
 
 
 def _log_model(folder: Path, samples: int) -> None:
     from importlib.metadata import version
 
-    mlflow.pyfunc.log_model(
-        name=folder.name,
-        python_model=str(SERVING_SCRIPT),
-        artifacts={"model": str(folder)},
-        signature=ModelSignature(
-            Schema([TensorSpec(np.dtype("float32"), (-1, samples))]),
-            Schema([ColSpec("string", "label"), ColSpec("double", "probability")]),
-        ),
-        input_example=np.zeros((1, samples), dtype=np.float32),
-        pip_requirements=[f"{name}=={version(name)}" for name in REQUIREMENTS],
-    )
+    with warnings.catch_warnings(action="ignore"):
+        mlflow.pyfunc.log_model(
+            name=folder.name,
+            python_model=str(SERVING_SCRIPT),
+            artifacts={"model": str(folder)},
+            signature=ModelSignature(
+                Schema([TensorSpec(np.dtype("float32"), (-1, samples))]),
+                Schema([ColSpec("string", "label"), ColSpec("double", "probability")]),
+            ),
+            input_example=np.zeros((1, samples), dtype=np.float32),
+            pip_requirements=[f"{name}=={version(name)}" for name in REQUIREMENTS],
+        )
 
 
 def _tags(candidate: str) -> dict[str, str]:
