@@ -5,29 +5,32 @@ import sys
 
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_table_artifact
+from prefect.states import Failed, State
 
 from flows import tasks
 
 
-@flow(name="retrain", log_prints=False)
-def retrain() -> str:
+@flow(name="retrain", persist_result=False)
+def retrain() -> str | State:
     """Runs what is stale, stage by stage; returns the table of candidates and what became of the best one."""
-    logger = get_run_logger()
-    plan = tasks.plan()
-    ran = set()
+    try:
+        plan = tasks.plan()
+    except tasks.StageFailed as error:
+        return error.state
     moved = False
     for stage in plan.stages:
         before = tasks.outputs().get(stage)
-        stale = moved or stage in plan.stale
-        tasks.run_stage(stage, stale)
-        if tasks.outputs().get(stage) != before:
-            moved = True
-            ran.add(stage)
-    if not ran:
-        logger.info("nothing changed: every stage is up to date")
-    result = tasks.register()
+        state = tasks.run_stage(stage, moved or stage in plan.stale, return_state=True)
+        if state.is_failed():
+            return Failed(name=state.name, message=f"{stage}: {state.message}")
+        moved = moved or tasks.outputs().get(stage) != before
+    if not moved:
+        get_run_logger().info("nothing changed: every stage is up to date")
+    registered = tasks.register(return_state=True)
+    if registered.is_failed():
+        return Failed(name=registered.name, message=f"register: {registered.message}")
     _show_leaderboard()
-    return result
+    return registered.result()
 
 
 def _show_leaderboard() -> None:
@@ -51,11 +54,10 @@ HTML report  reports/report.html                                            open
 def main() -> int:
     """Runs the flow; the exit code is 2 for a user's mistake and 1 for any other failure."""
     state = retrain(return_state=True)
-    result = state.result(raise_on_failure=False)
-    if isinstance(result, BaseException):
-        print(f"\nretrain failed: {result}", file=sys.stderr)
-        return tasks.USER_MISTAKE if getattr(result, "code", 1) == tasks.USER_MISTAKE else 1
-    print(f"\n{result}\n{NEXT_STEPS}")
+    if not state.is_completed():
+        print(f"\nretrain failed: {state.message}", file=sys.stderr)
+        return tasks.USER_MISTAKE if state.name == tasks.REFUSED else 1
+    print(f"\n{state.result()}\n{NEXT_STEPS}")
     return 0
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import yaml
 from prefect import get_run_logger, task
 from prefect.runtime import flow_run
-from prefect.states import Completed, State
+from prefect.states import Completed, Failed, State
 
 BIN = Path(sys.executable).parent
 ROOT = Path.cwd()
@@ -27,6 +27,8 @@ DVC_HINTS = (
 )
 """Advice that DVC gives after each stage, which would bury what the stages say."""
 USER_MISTAKE = 2
+REFUSED = "Refused"
+"""Name of the failed state of a run that ended with a user's mistake."""
 INTERRUPT_SECONDS = 20
 """How long a stage has to end by itself after an interrupt."""
 
@@ -37,6 +39,11 @@ class StageFailed(Exception):
     def __init__(self, message: str, code: int):
         super().__init__(message)
         self.code = code
+
+    @property
+    def state(self) -> State:
+        """A failed state that says the sentence, without a traceback; `Refused` where the user can mend it."""
+        return Failed(name=REFUSED if self.code == USER_MISTAKE else None, message=str(self))
 
 
 @dataclass(frozen=True)
@@ -63,25 +70,25 @@ def outputs() -> dict[str, dict]:
     return {name: stage.get("outs", []) for name, stage in stages.items()}
 
 
-def _worth_a_retry(task, run, state: State) -> bool:
-    """A user's mistake stays one however often it is tried."""
-    error = state.result(raise_on_failure=False)
-    return not (isinstance(error, StageFailed) and error.code == USER_MISTAKE)
-
-
-@task(task_run_name="{stage}", retries=0, persist_result=False)
+@task(task_run_name="{stage}", persist_result=False)
 def run_stage(stage: str, stale: bool) -> State | None:
     """Brings one stage up to date through DVC; one that is not stale is shown as cached."""
     if not stale:
         return Completed(name="Cached", message="nothing changed")
-    _run([str(BIN / "dvc"), "repro", "--single-item", stage])
+    try:
+        _run([str(BIN / "dvc"), "repro", "--single-item", stage])
+    except StageFailed as error:
+        return error.state
     return None
 
 
 @task(task_run_name="register", persist_result=False)
-def register() -> str:
+def register() -> str | State:
     """What `earmark register` says: the table of candidates and what became of the best."""
-    return "\n".join(_run([str(BIN / "earmark"), "register"], log=False))
+    try:
+        return "\n".join(_run([str(BIN / "earmark"), "register"], log=False))
+    except StageFailed as error:
+        return error.state
 
 
 def _ask(arguments: list[str]) -> str:
