@@ -67,7 +67,7 @@ def live_run(candidate: str, params: Params, clips: pd.DataFrame) -> Iterator[Li
             dataset = mlflow.data.from_pandas(
                 clips.drop(columns="error"), source="data/accepted.parquet", name=_short(params.dataset.source)
             )
-        mlflow.log_input(dataset, context="training")
+            mlflow.log_input(dataset, context="training")
         yield LiveRun(params.dataset.clip_samples)
 
 
@@ -140,16 +140,15 @@ class Registry:
         """Registers the model of a run as a new version with tags and points `alias` at it."""
         if not self._client.search_registered_models(f"name = '{self.name}'"):
             self._client.create_registered_model(self.name, description=DESCRIPTION)
-        made = mlflow.register_model(self._model_of(run_id), self.name, tags=dict(tags))
+        model_id = self._client.get_run(run_id).outputs.model_outputs[-1].model_id
+        made = self._client.create_model_version(
+            self.name, f"models:/{model_id}", run_id, tags=dict(tags), model_id=model_id
+        )
         self._client.update_model_version(
             self.name, made.version, description=f"{candidate}; {tags.get('verdict', '')}"
         )
         self._client.set_registered_model_alias(self.name, alias, made.version)
         return self._version(made.version)
-
-    def _model_of(self, run_id: str) -> str:
-        outputs = self._client.get_run(run_id).outputs.model_outputs
-        return f"models:/{outputs[-1].model_id}"
 
     def _version(self, number: str | int) -> Version:
         found = self._client.get_model_version(self.name, str(number))
