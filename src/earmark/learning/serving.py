@@ -8,7 +8,6 @@ import mlflow
 import numpy as np
 import pandas as pd
 
-
 # MLflow asks for type hints that it has none of for arrays; the signature says what goes in.
 warnings.filterwarnings("ignore", message=".*type hints to the `predict` method")
 
