@@ -12,7 +12,7 @@ def git_state() -> dict[str, str]:
     commit = _git("rev-parse", "HEAD")
     if commit is None:
         return {"git_commit": "unknown", "git_dirty": "unknown"}
-    changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!dvc.lock")
+    changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!dvc.lock", ":!reports")
     return {"git_commit": commit, "git_dirty": "true" if changed else "false"}
 
 
