@@ -1,15 +1,11 @@
 """The script that MLflow runs to load a registered model. It needs Keras and TensorFlow, and nothing of earmark."""
 
 import json
-import warnings
 from pathlib import Path
 
 import mlflow
 import numpy as np
 import pandas as pd
-
-# MLflow asks for type hints that it has none of for arrays; the signature says what goes in.
-warnings.filterwarnings("ignore", message=".*type hints to the `predict` method")
 
 
 class WaveformClassifier(mlflow.pyfunc.PythonModel):

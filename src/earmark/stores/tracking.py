@@ -1,5 +1,7 @@
 """The one door to MLflow: a run for each training, found again by the content of its model, and the model registry."""
 
+import contextlib
+import io
 import logging
 import os
 import warnings
@@ -179,7 +181,8 @@ def _start() -> None:
 def _log_model(folder: Path, samples: int) -> None:
     from importlib.metadata import version
 
-    with warnings.catch_warnings(action="ignore"):
+    # MLflow advises type hints, which it has none of for arrays, past any warning filter; failures come as exceptions.
+    with contextlib.redirect_stderr(io.StringIO()):
         mlflow.pyfunc.log_model(
             name=folder.name,
             python_model=str(SERVING_SCRIPT),
