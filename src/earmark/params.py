@@ -259,6 +259,8 @@ def _sentence(error: ValidationError) -> str:
             return f"{key} is missing"
         case "value_error":
             return f"{key}: {message}" if first["loc"] else message
+        case "string_type" if isinstance(first["input"], bool):
+            return f"{key} is {first['input']!r}, as YAML reads yes, no, on and off; allowed is text: put it in quotes"
         case "model_type":
             return f"{key} is {first['input']!r}; allowed is a mapping"
     return f"{key} is {first['input']!r}; {message[0].lower()}{message[1:]}"
