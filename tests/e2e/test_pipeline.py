@@ -1,6 +1,7 @@
 """The whole pipeline as a DVC user runs it, on a small embedded data set, and what people do with its results."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -26,7 +27,8 @@ def project(tmp_path_factory, run):
 @pytest.fixture
 def client(project):
     mlflow.set_tracking_uri(f"sqlite:///{project}/mlflow.db")
-    return mlflow.MlflowClient()
+    yield mlflow.MlflowClient()
+    os.environ.pop("MLFLOW_TRACKING_URI")  # which set_tracking_uri left for every later subprocess
 
 
 def test_metrics_have_the_agreed_shape(project):
