@@ -15,6 +15,9 @@ from prefect import get_run_logger, task
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed, State
 
+from earmark import params
+from earmark.errors import UserError
+
 BIN = Path(sys.executable).parent
 ROOT = Path.cwd()
 DVC_HINTS = (
@@ -55,7 +58,11 @@ class Plan:
 
 
 def plan() -> Plan:
-    """Asks DVC, once, for its stages and their state."""
+    """Asks DVC, once, for its stages and their state; StageFailed where params.yaml is wrong."""
+    try:
+        params.load(ROOT / "params.yaml")
+    except UserError as error:
+        raise StageFailed(str(error), USER_MISTAKE) from None
     with ThreadPoolExecutor() as pool:
         listed, status = pool.map(_ask, (["stage", "list", "--name-only"], ["status", "--json"]))
     return Plan(tuple(listed.split()), frozenset(json.loads(status)))
@@ -94,7 +101,7 @@ def register() -> str | State:
 def _ask(arguments: list[str]) -> str:
     done = subprocess.run([BIN / "dvc", *arguments], cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
-        raise StageFailed(done.stderr.strip().splitlines()[-1], 1)
+        raise StageFailed((done.stderr.strip().splitlines() or [f"dvc {arguments[0]} failed"])[-1], 1)
     return done.stdout
 
 

@@ -4,17 +4,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from earmark.errors import UserError
 
 SPLITS = ("training", "validation", "testing")
 FRONT_ENDS = ("spectrogram", "log_mel")
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
+Fraction = Annotated[float, Field(ge=0, le=1, strict=True)]
 Count = Annotated[int, Field(ge=1, strict=True)]
 
 
@@ -44,7 +45,7 @@ class Dataset(Closed):
     speakers: Annotated[int, Field(ge=6, le=1000, strict=True)]
     labels: tuple[Annotated[str, Field(min_length=1)], ...]
     sample_rate_hz: Annotated[int, Field(ge=1000, le=384_000, strict=True)]
-    clip_seconds: Annotated[float, Field(gt=0, le=60)]
+    clip_seconds: Annotated[float, Field(gt=0, le=60, strict=True)]
 
     @model_validator(mode="after")
     def _labels(self) -> "Dataset":
@@ -185,7 +186,7 @@ class Train(BaseModel):
 class Register(Closed):
     """The registered model."""
 
-    name: Annotated[str, Field(min_length=1, pattern=r"^[^/:]+$")]
+    name: Annotated[str, Field(min_length=1, pattern=r"^[A-Za-z0-9 _.-]+$")]
 
 
 class Params(Closed):
@@ -237,10 +238,11 @@ def exact_samples(seconds: float, sample_rate_hz: int, key: str) -> int:
 def load(path: Path = Path("params.yaml")) -> Params:
     """Reads and checks `path`; UserError names the first wrong key, its value and what is allowed."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        # As DVC reads and writes it: YAML 1.2, in which the label no is text.
+        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path} is not in {Path.cwd()}; run earmark in the root of its checkout") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     try:
         return Params.model_validate(content)
@@ -260,7 +262,7 @@ def _sentence(error: ValidationError) -> str:
         case "value_error":
             return f"{key}: {message}" if first["loc"] else message
         case "string_type" if isinstance(first["input"], bool):
-            return f"{key} is {first['input']!r}, as YAML reads yes, no, on and off; allowed is text: put it in quotes"
+            return f"{key} is {first['input']!r}; allowed is text: put it in quotes"
         case "model_type":
             return f"{key} is {first['input']!r}; allowed is a mapping"
     return f"{key} is {first['input']!r}; {message[0].lower()}{message[1:]}"

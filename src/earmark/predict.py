@@ -1,12 +1,12 @@
 """`earmark predict`: WAV files to labels with probabilities."""
 
 import json
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from earmark import params
-from earmark.errors import UserError
 
 TOP = 5
 
@@ -20,11 +20,12 @@ def predict_paths(paths: Sequence[Path], model: str | None, as_json: bool) -> in
     classifier = _classifier(model)
     code = 0
     for path in files:
+        name = os.fsencode(path).decode(errors="replace")
         try:
             found = inference.probabilities(classifier, [path.read_bytes()])[0]
-            line = _answer(path, classifier.labels, found)
+            line = _answer(name, classifier.labels, found)
         except (OSError, UndecodableAudio) as error:
-            code, line = 1, {"file": str(path), "error": getattr(error, "strerror", None) or str(error)}
+            code, line = 1, {"file": name, "error": _reason(path, error)}
         print(json.dumps(line, ensure_ascii=False) if as_json else _text(line), flush=True)
     return code
 
@@ -35,9 +36,13 @@ def _files(paths: Sequence[Path]) -> Iterator[Path]:
             yield path
             continue
         found = sorted(file for file in path.rglob("*") if file.suffix.lower() == ".wav" and file.is_file())
-        if not found:
-            raise UserError(f"{path} holds no .wav file")
-        yield from found
+        yield from found or [path]
+
+
+def _reason(path: Path, error: Exception) -> str:
+    if isinstance(error, IsADirectoryError):
+        return "no .wav file in this folder"
+    return getattr(error, "strerror", None) or str(error)
 
 
 def _classifier(model: str | None):
@@ -52,10 +57,10 @@ def _classifier(model: str | None):
         return export.load(tracking.download_model(address, Path(folder)))
 
 
-def _answer(path: Path, labels: Sequence[str], probabilities) -> dict:
+def _answer(name: str, labels: Sequence[str], probabilities) -> dict:
     order = probabilities.argsort()[::-1][:TOP]
     top = [{"label": labels[i], "probability": round(float(probabilities[i]), 6)} for i in order]
-    return {"file": str(path), **top[0], "top": top}
+    return {"file": name, **top[0], "top": top}
 
 
 def _text(line: dict) -> str:

@@ -36,13 +36,15 @@ class Facts:
 def decode(content: bytes) -> tuple[np.ndarray, int]:
     """Samples, float32 of shape (frames, channels) in [-1, 1], and the sample rate in Hz.
 
-    Any format that libsndfile reads. Raises UndecodableAudio for what it does not read, and for NaN or infinite
-    samples.
+    Any format that libsndfile reads. Raises UndecodableAudio for what it does not read, for no samples, and for
+    NaN or infinite ones.
     """
     try:
         samples, sample_rate_hz = soundfile.read(io.BytesIO(content), dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, ValueError, MemoryError) as error:
         raise UndecodableAudio(str(error).split(": ", 1)[-1].rstrip(".")) from error
+    if not len(samples):
+        raise UndecodableAudio("no samples")
     if not np.isfinite(samples).all():
         raise UndecodableAudio("NaN or infinite samples")
     return samples, sample_rate_hz
@@ -51,8 +53,6 @@ def decode(content: bytes) -> tuple[np.ndarray, int]:
 def facts(content: bytes) -> Facts:
     """Facts of a recording; UndecodableAudio where it cannot be read or holds no sample."""
     samples, sample_rate_hz = decode(content)
-    if not len(samples):
-        raise UndecodableAudio("no samples")
     magnitude = np.abs(samples)
     with soundfile.SoundFile(io.BytesIO(content)) as file:
         name = f"{file.format} {file.subtype}"

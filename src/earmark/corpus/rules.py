@@ -11,11 +11,19 @@ def selected(manifest: pd.DataFrame, labels: tuple[str, ...], noise_split: str) 
 
 def with_relations(clips: pd.DataFrame) -> pd.DataFrame:
     """`clips` with what each has to do with the others: `splits_of_speaker`, `splits_of_recording`,
-    `labels_of_recording`
-    and `clips_of_label`, each a count of at least 1."""
+    `labels_of_recording`, each a count of at least 1."""
     return clips.assign(
         splits_of_speaker=clips.groupby("speaker")["split"].transform("nunique"),
         splits_of_recording=clips.groupby("sha256")["split"].transform("nunique"),
         labels_of_recording=clips.groupby("sha256")["label"].transform("nunique"),
-        clips_of_label=clips.groupby("label")["id"].transform("size"),
+    )
+
+
+def by_label(selected: pd.DataFrame, accepted: pd.DataFrame) -> pd.DataFrame:
+    """One row for each label of `selected`: `id` (the label), and `clips` and `training_clips` accepted of it."""
+    labels = sorted(selected["label"].unique())
+    training = accepted[accepted["split"] == "training"]
+    counts = {"clips": accepted["label"].value_counts(), "training_clips": training["label"].value_counts()}
+    return pd.DataFrame(
+        {"id": labels} | {name: each.reindex(labels, fill_value=0).to_numpy() for name, each in counts.items()}
     )

@@ -92,7 +92,9 @@ def optimizer(settings: Optimizer, steps: int, average_momentum: float) -> keras
     averaging = {"use_ema": True, "ema_momentum": average_momentum} if average_momentum else {}
     kinds = {"adadelta": keras.optimizers.Adadelta, "adamw": keras.optimizers.AdamW, "sgd": keras.optimizers.SGD}
     extra = {"momentum": 0.9, "nesterov": True} if settings.name == "sgd" else {}
-    return kinds[settings.name](rate, weight_decay=settings.weight_decay or None, **extra, **averaging)
+    # AdamW takes no None; the others take None for none.
+    decay = settings.weight_decay if settings.name == "adamw" else settings.weight_decay or None
+    return kinds[settings.name](rate, weight_decay=decay, **extra, **averaging)
 
 
 class _History(keras.callbacks.Callback):

@@ -31,7 +31,7 @@ LATENCY_CALLS = 30
 
 def evaluate(params: Params) -> str:
     """Writes metrics, every prediction, per-label scores and the report; returns a sentence."""
-    clips = pd.read_parquet(ACCEPTED)
+    clips = shards.read_accepted(ACCEPTED)
     clips = clips[clips["split"] != "training"].reset_index(drop=True)
     reporting = reporting_split(clips)
     scored = {name: _score(name, clips, params.seed) for name in params.train.candidates}
@@ -75,6 +75,7 @@ def _score(name: str, clips: pd.DataFrame, seed: int) -> tuple[dict, pd.DataFram
     if reporting_split(clips) == "testing":
         entry["test"] = metrics.summary(_of(predictions, "testing"), seed)
     return entry | {
+        "content_sha256": provenance.content_sha256(MODELS / name),
         "parameters": classifier.parameters,
         "saved_bytes": (MODELS / name / export.MODEL).stat().st_size,
         "latency_ms_p50": _latency_ms(classifier),

@@ -30,23 +30,27 @@ def ingest(params: Params) -> str:
         "seed": params.seed,
         "split": params.split.model_dump(mode="json"),
     }
-    if _identity_of(RAW) == identity:
+    if _is_whole(RAW, identity):
         return f"nothing new in {source.name}"
     with whole_folder(RAW) as folder:
         manifest, duplicates = _store(source, params, folder)
-        write_json(folder / IDENTITY, identity)
+        write_json(folder / IDENTITY, identity | {"bytes": _sizes(folder)})
     clips = manifest[manifest["split"] != shards.NOISE]
     skipped = f", {duplicates} duplicates left out" if duplicates else ""
     return f"{len(clips)} clips of {clips['label'].nunique()} labels from {source.name}{skipped}"
 
 
-def _identity_of(folder: Path) -> object:
+def _is_whole(folder: Path, identity: dict) -> bool:
+    """Whether `folder` came from this very source and has every file at its full size."""
     try:
-        if (folder / shards.MANIFEST).exists():
-            return json.loads((folder / IDENTITY).read_text(encoding="utf-8"))
+        recorded = json.loads((folder / IDENTITY).read_text(encoding="utf-8"))
+        return recorded == identity | {"bytes": _sizes(folder)}
     except (FileNotFoundError, ValueError):
-        pass
-    return None
+        return False
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_size for path in sorted(folder.iterdir()) if path.name != IDENTITY}
 
 
 def _store(source: Source, params: Params, folder: Path) -> tuple[pd.DataFrame, int]:

@@ -11,7 +11,7 @@ from earmark.params import Params
 from earmark.scoring import gate
 from earmark.stages.evaluate import predict_clips, reporting_split
 from earmark.stages.paths import ACCEPTED, HISTORIES, METRICS, MODELS, PREDICTIONS, REPORT
-from earmark.stores import provenance
+from earmark.stores import provenance, shards
 
 
 def register(params: Params) -> str:
@@ -21,7 +21,8 @@ def register(params: Params) -> str:
     from earmark.stores import tracking
 
     metrics = _metrics()
-    clips = pd.read_parquet(ACCEPTED)
+    clips = shards.read_accepted(ACCEPTED)
+    _require_models_of(metrics)
     runs = {name: _logged(name, entry, params, clips) for name, entry in metrics["candidates"].items()}
     registry = tracking.Registry(params.register_.name)
     return leaderboard(metrics) + "\n\n" + _registered(metrics, runs, registry, clips)
@@ -32,6 +33,13 @@ def _metrics() -> dict:
         return json.loads(METRICS.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         raise UserError(f"{METRICS} is missing or damaged; run 'dvc repro' first") from None
+
+
+def _require_models_of(metrics: dict) -> None:
+    for name, entry in metrics["candidates"].items():
+        folder = MODELS / name
+        if not folder.is_dir() or provenance.content_sha256(folder) != entry["content_sha256"]:
+            raise UserError(f"{METRICS} has figures of another model than {folder}; run 'dvc repro' first")
 
 
 def _logged(name: str, entry: dict, params: Params, clips: pd.DataFrame) -> str:
@@ -70,8 +78,7 @@ def _registered(metrics: dict, runs: dict[str, str], registry, clips: pd.DataFra
         return f"nothing new to register: {best} is {registry.name} version {known.number}{_aliases(known.aliases)}"
     champion = registry.champion()
     verdict = _verdict(best, champion, registry, clips) if champion else gate.FIRST
-    tags = _tags(metrics, verdict) | {"content_sha256": content}
-    version = registry.add(runs[best], best, verdict.alias, tags)
+    version = registry.add(runs[best], best, content, verdict.alias, _tags(metrics, verdict))
     return f"registered {best} as {registry.name} version {version.number}, {verdict.alias}: {verdict.reason}"
 
 

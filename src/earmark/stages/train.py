@@ -22,7 +22,7 @@ def train(params: Params, candidate: str) -> str:
     module = module_of(candidate)
     front_end = front_ends.front_end(module.FRONT_END, params)
     features.require_settings(FEATURES / front_end.name, front_end.settings())
-    accepted = pd.read_parquet(ACCEPTED)
+    accepted = shards.read_accepted(ACCEPTED)
     labels = tuple(sorted(accepted["label"].unique()))
     network = _network(module, front_end, labels, settings.network)
     with tracking.live_run(candidate, params, accepted) as run:
@@ -40,10 +40,9 @@ def train(params: Params, candidate: str) -> str:
 def _network(module, front_end: FrontEnd, labels: tuple[str, ...], settings: dict):
     try:
         return module.build((front_end.frames, front_end.bins), len(labels), **settings)
-    except TypeError as error:
-        raise UserError(
-            f"params.yaml: train.{module.__name__.rsplit('.', 1)[-1]}.network does not fit: {error}"
-        ) from None
+    except (TypeError, ValueError) as error:
+        key, reason = f"train.{module.__name__.rsplit('.', 1)[-1]}.network", " ".join(str(error).split())[:300]
+        raise UserError(f"params.yaml: {key} does not fit clips of {front_end.frames} frames: {reason}") from None
 
 
 def _fit(network, front_end, labels, accepted, params: Params, candidate: str, on_epoch) -> pd.DataFrame:

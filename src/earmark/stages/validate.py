@@ -27,6 +27,7 @@ def validate(params: Params) -> str:
         whole = expectations.check(
             {
                 "data set": (accepted, data_set_rules(params.validate_, params.split)),
+                "labels": (rules.by_label(clips, accepted), label_rules(params.validate_)),
                 "quarantine": quarantine_rule(clips, reasons, params.validate_),
             },
             reports / "data_set",
@@ -74,13 +75,20 @@ def data_set_rules(limits: Validate, split: Split) -> list[tuple[str, object]]:
             f"clips in {', '.join(split.expected)}",
             gxe.ExpectColumnDistinctValuesToContainSet(column="split", value_set=list(split.expected)),
         ),
-        (
-            f"at least {limits.min_clips_per_label} clips of each label",
-            gxe.ExpectColumnValuesToBeBetween(column="clips_of_label", min_value=limits.min_clips_per_label),
-        ),
         *speakers,
         ("each recording in one split", one("splits_of_recording")),
         ("each recording under one label", one("labels_of_recording")),
+    ]
+
+
+def label_rules(limits: Validate) -> list[tuple[str, object]]:
+    """What each label must have, also one of which nothing was accepted."""
+    from great_expectations import expectations as gxe
+
+    least = limits.min_clips_per_label
+    return [
+        (f"at least {least} clips of each label", gxe.ExpectColumnValuesToBeBetween(column="clips", min_value=least)),
+        ("training clips of each label", gxe.ExpectColumnValuesToBeBetween(column="training_clips", min_value=1)),
     ]
 
 
@@ -117,13 +125,11 @@ def _write(accepted: pd.DataFrame, quarantined: pd.DataFrame, reasons: pd.Series
     with whole_file(ACCEPTED) as path:
         accepted.to_parquet(path, index=False)
     with whole_folder(QUARANTINE) as folder:
-        columns = ["id", "label", "speaker", "shard", "offset", "length", "error"]
+        columns = ["id", "label", "speaker", "sha256", "shard", "offset", "length", "error"]
         listed = quarantined[columns].assign(reason=quarantined["id"].map(reasons))
         listed.to_csv(folder / "quarantined.csv", index=False)
         for row, content in zip(listed.itertuples(), shards.read_recordings(RAW, listed), strict=True):
-            path = folder / row.id
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
+            (folder / f"{row.sha256}.wav").write_bytes(content)
 
 
 def _result(findings: dict[str, list[Finding]], clips: int, quarantined: int) -> dict:
@@ -144,7 +150,7 @@ def _result(findings: dict[str, list[Finding]], clips: int, quarantined: int) ->
 def _table(failed: list[Finding]) -> str:
     def examples(finding: Finding) -> str:
         shown = ", ".join(finding.failed_ids[:3])
-        return f"{len(finding.failed_ids)} clips, such as {shown}" if shown else f"found {finding.observed}"
+        return f"{len(finding.failed_ids)} of them, such as {shown}" if shown else f"found {finding.observed}"
 
     width = max(len(finding.rule) for finding in failed)
     return "\n".join(f"  {finding.rule:<{width}}  {examples(finding)}" for finding in failed)

@@ -31,6 +31,9 @@ def whole_file(path: Path) -> Iterator[Path]:
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
     """A temporary folder beside `path` to fill; it takes `path`'s place at the end, or goes away on error."""
+    for kept in path.parent.glob(f".{glob.escape(path.name)}.*.partial.old"):
+        if not path.exists():
+            kept.rename(path)  # a run was killed between the two renames of a swap
     _clear(path)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
     temporary.chmod(0o755)
@@ -39,10 +42,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
         yield temporary
         for file in sorted(temporary.rglob("*")):
             _sync(file)
-        if path.exists():
-            path.rename(discarded)
-        temporary.rename(path)
-        _sync(path.parent)
+        _swap(path, temporary, discarded)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(discarded, ignore_errors=True)
@@ -57,6 +57,19 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: object) -> None:
     """Writes `value` as indented JSON, whole or not at all; NaN is an error."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _swap(path: Path, temporary: Path, discarded: Path) -> None:
+    """Puts `temporary` in `path`'s place; what was there goes to `discarded`, or back where the swap fails."""
+    if path.exists():
+        path.rename(discarded)
+    try:
+        temporary.rename(path)
+    except BaseException:
+        if discarded.exists():
+            discarded.rename(path)
+        raise
+    _sync(path.parent)
 
 
 def _clear(path: Path) -> None:

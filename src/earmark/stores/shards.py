@@ -66,6 +66,14 @@ def read_manifest(folder: Path) -> pd.DataFrame:
         raise UserError(f"{folder / MANIFEST} is missing; run 'dvc repro ingest' or 'dvc pull' first") from None
 
 
+def read_accepted(path: Path) -> pd.DataFrame:
+    """The manifest rows that validation accepted; UserError where there are none yet."""
+    try:
+        return pd.read_parquet(path)
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; run 'dvc repro validate' or 'dvc pull' first") from None
+
+
 def read_recordings(folder: Path, rows: pd.DataFrame) -> Iterator[bytes]:
     """The bytes of each of `rows`, in order, with one seek each; UserError where a shard is missing or too short."""
     shard, file = None, None

@@ -17,6 +17,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, Schema, TensorSpec
+from sqlalchemy.exc import SQLAlchemyError
 
 from earmark.errors import UserError
 from earmark.params import Params
@@ -36,7 +37,7 @@ def connect(name: str) -> MlflowClient:
     _start()
     try:
         mlflow.set_experiment(name)
-    except MlflowException as error:
+    except (MlflowException, SQLAlchemyError, OSError) as error:
         raise UserError(f"MLflow at {_address()} does not answer: {_first_line(error)}") from None
     return MlflowClient()
 
@@ -129,17 +130,16 @@ class Registry:
 
     def champion(self) -> Version | None:
         """The version that the alias `champion` points to, or None."""
-        try:
-            return self._version(self._client.get_model_version_by_alias(self.name, "champion").version)
-        except MlflowException:
-            return None
+        found = self._client.search_registered_models(f"name = '{self.name}'")
+        number = found[0].aliases.get("champion") if found else None
+        return self._version(number) if number else None
 
     def download(self, version: Version, folder: Path) -> Path:
         """The model folder of `version`, below `folder`."""
         return download_model(f"models:/{self.name}/{version.number}", folder)
 
-    def add(self, run_id: str, candidate: str, alias: str, tags: Mapping[str, str]) -> Version:
-        """Registers the model of a run as a new version with tags and points `alias` at it."""
+    def add(self, run_id: str, candidate: str, content: str, alias: str, tags: Mapping[str, str]) -> Version:
+        """Registers the model of a run, of this content, as a new version with tags and points `alias` at it."""
         if not self._client.search_registered_models(f"name = '{self.name}'"):
             self._client.create_registered_model(self.name, description=DESCRIPTION)
         model_id = self._client.get_run(run_id).outputs.model_outputs[-1].model_id
@@ -150,6 +150,8 @@ class Registry:
             self.name, made.version, description=f"{candidate}; {tags.get('verdict', '')}"
         )
         self._client.set_registered_model_alias(self.name, alias, made.version)
+        # Last, since it is what the version is known by: a registration that was interrupted is made again.
+        self._client.set_model_version_tag(self.name, made.version, CONTENT, content)
         return self._version(made.version)
 
     def _version(self, number: str | int) -> Version:
@@ -203,7 +205,9 @@ def _tags(candidate: str) -> dict[str, str]:
 
 
 def _hash_tags() -> dict[str, str]:
-    return {key.replace(":", "."): value for key, value in provenance.dvc_hashes().items()}
+    """Hashes of what a training reads; those of models and reports are still the previous training's."""
+    hashes = provenance.dvc_hashes().items()
+    return {key.replace(":", "."): value for key, value in hashes if key.startswith("dvc:data/")}
 
 
 def _flat(params: Params, candidate: str) -> dict[str, object]:
