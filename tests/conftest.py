@@ -35,8 +35,8 @@ def checkout(folder: Path, changes: dict) -> Path:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
     change_params(folder, changes)
-    identity = ["-c", "user.name=test", "-c", "user.email=test@example.invalid"]
-    for command in (["init", "-q"], ["add", "-A"], [*identity, "commit", "-qm", "checkout"]):
+    identity = (["config", "user.name", "test"], ["config", "user.email", "test@example.invalid"])
+    for command in (["init", "-q"], *identity, ["add", "-A"], ["commit", "-qm", "checkout"]):
         subprocess.run(["git", *command], cwd=folder, check=True)
     return folder
 

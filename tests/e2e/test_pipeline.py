@@ -171,3 +171,19 @@ def test_dvc_shows_metrics_plots_and_the_graph(project, run):
     plots = run(project, "dvc", "plots", "show")
     assert plots.returncode == 0, plots.stderr
     assert (project / "dvc_plots/index.html").exists()
+
+
+def test_an_experiment_becomes_a_second_version_judged_against_the_champion(project, run, client):
+    """Last in this file, since the project is another one after it."""
+    done = run(project, "dvc", "exp", "run", "-S", "train.epochs=3")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "train.epochs" in run(project, "dvc", "params", "diff").stdout
+    assert len(pd.read_csv(project / "reports/training/tc_resnet.csv")) == 3
+    registered = run(project, "earmark", "register")
+    assert registered.returncode == 0, registered.stderr
+    assert "registered tc_resnet as earmark version 2" in registered.stdout
+    assert "clips right, the champion" in registered.stdout
+    [alias] = client.get_model_version("earmark", "2").aliases
+    assert client.get_model_version("earmark", "2").tags["verdict"].startswith(alias)
+    champion = client.get_model_version_by_alias("earmark", "champion")
+    assert str(champion.version) == ("2" if alias == "champion" else "1")
