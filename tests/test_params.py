@@ -23,6 +23,7 @@ WRONG = [
     ("dataset.clip_seconds", float("nan"), ["dataset.clip_seconds", "nan"]),
     ("dataset.labels", ["yes"], ["labels", "'yes'", "at least two"]),
     ("dataset.labels", [False, True], ["dataset.labels.0", "False", "in quotes"]),
+    ("dataset.labels", "no", ["dataset.labels", "'no'", "a list"]),
     ("split.method", "luck", ["split.method", "'luck'", "'speaker', 'random' or 'lists'"]),
     ("split.fractions", {"training": 0.7, "validation": 0.7, "testing": 0.0}, ["fractions", "add up to 1"]),
     ("features.window_ms", 0.01, ["features.window_ms", "0.16 samples", "whole number"]),

@@ -251,7 +251,8 @@ def load(path: Path = Path("params.yaml")) -> Params:
 
 
 def _sentence(error: ValidationError) -> str:
-    first = error.errors()[0]
+    # A misspelt key is both unknown and missing: the unknown one is what was typed.
+    first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
     key = ".".join(str(part) for part in first["loc"]) or "the file"
     message = first["msg"].removeprefix("Value error, ")
     match first["type"]:
@@ -263,6 +264,8 @@ def _sentence(error: ValidationError) -> str:
             return f"{key}: {message}" if first["loc"] else message
         case "string_type" if isinstance(first["input"], bool):
             return f"{key} is {first['input']!r}; allowed is text: put it in quotes"
+        case "tuple_type":
+            return f"{key} is {first['input']!r}; allowed is a list"
         case "model_type":
             return f"{key} is {first['input']!r}; allowed is a mapping"
     return f"{key} is {first['input']!r}; {message[0].lower()}{message[1:]}"

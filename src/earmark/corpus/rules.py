@@ -27,3 +27,9 @@ def by_label(selected: pd.DataFrame, accepted: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {"id": labels} | {name: each.reindex(labels, fill_value=0).to_numpy() for name, each in counts.items()}
     )
+
+
+def by_split(accepted: pd.DataFrame, expected: tuple[str, ...]) -> pd.DataFrame:
+    """One row for each of the splits `expected`: `id` (the split) and `clips` accepted of it."""
+    counts = accepted["split"].value_counts().reindex(expected, fill_value=0)
+    return pd.DataFrame({"id": list(expected), "clips": counts.to_numpy()})

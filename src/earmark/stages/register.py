@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -88,11 +89,16 @@ def _aliases(aliases: tuple[str, ...]) -> str:
 
 def _verdict(best: str, champion, registry, clips: pd.DataFrame) -> gate.Verdict:
     """Scores the champion on today's clips and compares."""
+    from earmark.learning import export
+
     judged = clips[clips["split"] == reporting_split(clips)]
     with tempfile.TemporaryDirectory(prefix="earmark-") as folder:
-        theirs = predict_clips(registry.download(champion, Path(folder)), judged)
+        reigning = registry.download(champion, Path(folder))
+        same = export.read_settings(reigning)["labels"] == export.read_settings(MODELS / best)["labels"]
+        theirs = predict_clips(reigning, judged)
     ours = predict_clips(MODELS / best, judged)
-    return gate.verdict(judged["label"].to_numpy(), theirs["predicted"].to_numpy(), ours["predicted"].to_numpy())
+    found = gate.verdict(judged["label"].to_numpy(), theirs["predicted"].to_numpy(), ours["predicted"].to_numpy())
+    return found if same else replace(found, reason=f"{found.reason}, whose labels are others")
 
 
 def _tags(metrics: dict, verdict: gate.Verdict) -> dict[str, str]:

@@ -27,6 +27,7 @@ def validate(params: Params) -> str:
         whole = expectations.check(
             {
                 "data set": (accepted, data_set_rules(params.validate_, params.split)),
+                "splits": (rules.by_split(accepted, params.split.expected), split_rules(params.split)),
                 "labels": (rules.by_label(clips, accepted), label_rules(params.validate_)),
                 "quarantine": quarantine_rule(clips, reasons, params.validate_),
             },
@@ -71,13 +72,21 @@ def data_set_rules(limits: Validate, split: Split) -> list[tuple[str, object]]:
 
     speakers = [("each speaker in one split", one("splits_of_speaker"))] if split.method == "speaker" else []
     return [
-        (
-            f"clips in {', '.join(split.expected)}",
-            gxe.ExpectColumnDistinctValuesToContainSet(column="split", value_set=list(split.expected)),
-        ),
         *speakers,
         ("each recording in one split", one("splits_of_recording")),
         ("each recording under one label", one("labels_of_recording")),
+    ]
+
+
+def split_rules(split: Split) -> list[tuple[str, object]]:
+    """What each split that is expected to hold clips must have."""
+    from great_expectations import expectations as gxe
+
+    return [
+        (
+            f"clips in each split of split.method {split.method}",
+            gxe.ExpectColumnValuesToBeBetween(column="clips", min_value=1),
+        )
     ]
 
 
@@ -96,8 +105,10 @@ def quarantine_rule(clips: pd.DataFrame, reasons: pd.Series, limits: Validate) -
     """One row that says how much is in quarantine, and the limit on it."""
     from great_expectations import expectations as gxe
 
-    frame = pd.DataFrame({"id": ["all clips"], "quarantined_fraction": [len(reasons) / len(clips)]})
-    rule = f"at most {limits.max_quarantined_fraction:.1%} of the clips in quarantine"
+    frame = pd.DataFrame(
+        {"id": [f"{len(reasons)} of {len(clips)} clips"], "quarantined_fraction": [len(reasons) / len(clips)]}
+    )
+    rule = f"validate.max_quarantined_fraction {limits.max_quarantined_fraction:g}"
     return frame, [
         (
             rule,
@@ -150,7 +161,11 @@ def _result(findings: dict[str, list[Finding]], clips: int, quarantined: int) ->
 def _table(failed: list[Finding]) -> str:
     def examples(finding: Finding) -> str:
         shown = ", ".join(finding.failed_ids[:3])
-        return f"{len(finding.failed_ids)} of them, such as {shown}" if shown else f"found {finding.observed}"
+        return (
+            f"not so for {len(finding.failed_ids)}: {shown}{' …' * (len(finding.failed_ids) > 3)}"
+            if shown
+            else f"found {finding.observed}"
+        )
 
     width = max(len(finding.rule) for finding in failed)
     return "\n".join(f"  {finding.rule:<{width}}  {examples(finding)}" for finding in failed)
