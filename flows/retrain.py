@@ -1,49 +1,14 @@
 """The flow `retrain`: brings every DVC stage up to date, then registers the best candidate."""
 
 import json
+import logging
 import sys
 
-from prefect import flow, get_run_logger
-from prefect.artifacts import create_table_artifact
-from prefect.states import Failed, State
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+from prefect.states import Completed, State
 
 from flows import tasks
-
-
-@flow(name="retrain", persist_result=False)
-def retrain() -> str | State:
-    """Runs what is stale, stage by stage; returns the table of candidates and what became of the best one."""
-    try:
-        plan = tasks.plan()
-    except tasks.StageFailed as error:
-        return error.state
-    moved = False
-    for stage in plan.stages:
-        before = tasks.outputs().get(stage)
-        state = tasks.run_stage(stage, moved or stage in plan.stale, return_state=True)
-        if state.is_failed():
-            return Failed(name=state.name, message=f"{stage}: {state.message}")
-        moved = moved or tasks.outputs().get(stage) != before
-    if not moved:
-        get_run_logger().info("nothing changed: every stage is up to date")
-    registered = tasks.register(return_state=True)
-    if registered.is_failed():
-        return Failed(name=registered.name, message=f"register: {registered.message}")
-    _show_leaderboard()
-    return registered.result()
-
-
-def _show_leaderboard() -> None:
-    metrics = json.loads((tasks.ROOT / "reports/metrics.json").read_text(encoding="utf-8"))
-    rows = [{"candidate": name, **_flat(entry)} for name, entry in metrics["candidates"].items()]
-    create_table_artifact(table=rows, key="leaderboard", description=f"best: {metrics['best']}")
-
-
-def _flat(entry: dict) -> dict:
-    split = entry.get("test", entry["validation"])
-    keys = ("parameters", "saved_bytes", "latency_ms_p50", "train_seconds")
-    return {"accuracy": split["accuracy"], "macro_f1": split["macro_f1"]} | {key: entry[key] for key in keys}
-
 
 NEXT_STEPS = """
 MLflow UI    .venv/bin/mlflow ui --backend-store-uri sqlite:///mlflow.db    then http://127.0.0.1:5000
@@ -51,14 +16,78 @@ Prefect UI   .venv/bin/prefect server start                                 then
 HTML report  reports/report.html                                            opens in any browser"""
 
 
+@flow(name="retrain")
+def retrain() -> State:
+    """Runs what is stale, stage by stage, and registers the best candidate.
+
+    The state's data is what `register` said or, where something failed, a `tasks.CommandFailed`.
+    """
+    try:
+        plan = tasks.make_plan()
+    except tasks.CommandFailed as failure:
+        return tasks.failed(failure)
+    changed = set()
+    for stage in plan.stages:
+        before = tasks.recorded_outputs(stage)
+        stale = stage in plan.stale or not changed.isdisjoint(plan.upstream[stage])
+        state = tasks.reproduce(stage, stale)
+        if not state.is_completed():
+            return tasks.failed(state.result(raise_on_failure=False).within(stage))
+        if tasks.recorded_outputs(stage) != before:
+            changed.add(stage)
+    return _registered(_summary(plan.stages, changed))
+
+
+def _registered(summary: str) -> State:
+    state = tasks.register()
+    if not state.is_completed():
+        return tasks.failed(state.result(raise_on_failure=False).within("register"))
+    said = state.result()
+    metrics = json.loads((tasks.ROOT / "reports/metrics.json").read_text(encoding="utf-8"))
+    create_markdown_artifact(key="leaderboard", markdown=f"{leaderboard(metrics)}\n```\n{said}\n```\n")
+    return Completed(message=summary, data=said)
+
+
+def _summary(stages: tuple[str, ...], changed: set[str]) -> str:
+    if not changed:
+        return f"nothing changed: all {len(stages)} stages are up to date"
+    return "changed: " + ", ".join(stage for stage in stages if stage in changed)
+
+
+def leaderboard(metrics: dict) -> str:
+    """A Markdown table of the candidates in `reports/metrics.json`, the best one in bold.
+
+    Scores are those of the test split, or of the validation split where there is no test split.
+    """
+    rows = [
+        "| candidate | split | accuracy | 95 % interval | macro F1 | parameters | kB | p50 latency, ms | training, s |",
+        "|---|---|--:|:-:|--:|--:|--:|--:|--:|",
+    ]
+    for name, entry in metrics["candidates"].items():
+        rows.append(_row(f"**{name}**" if name == metrics["best"] else name, entry))
+    return "\n".join(rows) + "\n"
+
+
+def _row(title: str, entry: dict) -> str:
+    split = "test" if "test" in entry else "validation"
+    scores = entry[split]
+    interval = " to ".join(f"{bound:.3f}" for bound in scores.get("accuracy_ci95", []))
+    measured = f"{entry['saved_bytes'] / 1000:.0f} | {entry['latency_ms_p50']:.1f} | {entry['train_seconds']:.0f}"
+    cells = f"{scores['accuracy']:.3f} | {interval} | {scores['macro_f1']:.3f} | {entry['parameters']} | {measured}"
+    return f"| {title} | {split} | {cells} |"
+
+
 def main() -> int:
     """Runs the flow; the exit code is 2 for a user's mistake and 1 for any other failure."""
     state = retrain(return_state=True)
-    if not state.is_completed():
-        print(f"\nretrain failed: {state.message}", file=sys.stderr)
-        return tasks.USER_MISTAKE if state.name == tasks.REFUSED else 1
-    print(f"\n{state.result()}\n{NEXT_STEPS}")
-    return 0
+    result = state.result(raise_on_failure=False)
+    # What Prefect says when its temporary server stops would stand below the answer.
+    logging.getLogger("prefect").setLevel(logging.WARNING)
+    if state.is_completed():
+        print(f"\n{state.message}\n\n{result}\n{NEXT_STEPS}")
+        return 0
+    print(f"\nretrain failed: {state.message}", file=sys.stderr)
+    return tasks.USER_MISTAKE if getattr(result, "exit_code", None) == tasks.USER_MISTAKE else 1
 
 
 if __name__ == "__main__":

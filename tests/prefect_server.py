@@ -1,0 +1,98 @@
+"""A Prefect server for tests, and what they ask it."""
+
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import requests
+from conftest import BIN
+
+START_SECONDS = 180
+
+
+def wait_until(holds: Callable[[], object], seconds: float, what: str) -> None:
+    """Polls until `holds` returns something true; fails the test with `what` after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > deadline:
+            pytest.fail(f"{what}: not within {seconds} s")
+        time.sleep(0.2)
+
+
+class PrefectServer:
+    """A running Prefect server, seen through its HTTP interface."""
+
+    def __init__(self, url: str, home: Path):
+        self.url = url
+        self.home = home
+        self.environment = {
+            **{key: value for key, value in os.environ.items() if not key.startswith("PREFECT")},
+            "DO_NOT_TRACK": "1",
+            "PREFECT_API_URL": url,
+            "PREFECT_HOME": str(home),
+            "PREFECT_PROFILES_PATH": str(home / "profiles.toml"),
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        }
+
+    def is_healthy(self) -> bool:
+        try:
+            return requests.get(f"{self.url}/health", timeout=5).ok
+        except requests.RequestException:
+            return False
+
+    def flow_run(self, run_id: str) -> dict:
+        return self._answer(requests.get(f"{self.url}/flow_runs/{run_id}", timeout=30))
+
+    def task_runs(self, run_id: str) -> list[dict]:
+        """The task runs of one flow run, in the order of their start."""
+        asked = {"flow_runs": {"id": {"any_": [run_id]}}}
+        found = self._answer(requests.post(f"{self.url}/task_runs/filter", json=asked, timeout=30))
+        return sorted(found, key=lambda run: run["start_time"] or "")
+
+    def artifacts(self, run_id: str) -> list[dict]:
+        asked = {"artifacts": {"flow_run_id": {"any_": [run_id]}}}
+        return self._answer(requests.post(f"{self.url}/artifacts/filter", json=asked, timeout=30))
+
+    @staticmethod
+    def _answer(response: requests.Response):
+        response.raise_for_status()
+        return response.json()
+
+
+@contextmanager
+def running(command: list, log: Path, **popen) -> Iterator[subprocess.Popen]:
+    """A process whose output goes to `log`; at the end of the block it is terminated and, if need be, killed."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, **popen)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@contextmanager
+def serving(home: Path) -> Iterator[PrefectServer]:
+    """A Prefect server on a free port of 127.0.0.1 with its database in `home`."""
+    port = _free_port()
+    server = PrefectServer(f"http://127.0.0.1:{port}/api", home)
+    log = home / "server.log"
+    command = [BIN / "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    with running(command, log, cwd=home, env=server.environment):
+        wait_until(server.is_healthy, START_SECONDS, f"the Prefect server answers, see {log}")
+        yield server
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
