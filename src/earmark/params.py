@@ -11,7 +11,6 @@ from ruamel.yaml.error import YAMLError
 from earmark.errors import UserError
 
 SPLITS = ("training", "validation", "testing")
-FRONT_ENDS = ("spectrogram", "log_mel")
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
