@@ -32,6 +32,7 @@ HOSTILE = [
 SECTIONS = ["Leaderboard", "Confusion matrix", "Where clips go", "Training", "Labels", "Data set", "Origin"]
 ADDRESSES = ("src", "href", "srcset", "data", "action", "poster")
 DATA = {"source": "synthetic", "clips": "5,130", "quarantined": "12"}
+QUARANTINE = [{"id": "yes/<b>_nohash_0.wav", "reason": "not decodable: no samples"}]
 ORIGIN = {"git commit": "0f3a9c1d", "data/raw": "9e107d9d372bb6826bd81d3542a419d6.dir"}
 
 
@@ -137,8 +138,15 @@ class Page(HTMLParser):
         return embedded["charts"][name]
 
 
-def page_of(*candidates: CandidateReport, split: str = "testing", data=DATA, origin=ORIGIN, title="Report") -> Page:
-    return Page(render(title, candidates[0].name, split, candidates, data, origin))
+def page_of(
+    *candidates: CandidateReport,
+    split: str = "testing",
+    data=DATA,
+    quarantine=QUARANTINE,
+    origin=ORIGIN,
+    title="Report",
+) -> Page:
+    return Page(render(title, candidates[0].name, split, candidates, data, quarantine, origin))
 
 
 @pytest.fixture(scope="module")
@@ -290,14 +298,16 @@ def test_plotly_gets_hostile_labels_without_anything_that_it_would_interpret():
 
 
 def test_the_embedded_data_cannot_end_its_element():
-    html = render("Report", "c", "testing", [fake_candidate("c", HOSTILE, 0.7)], DATA, ORIGIN)
+    html = render("Report", "c", "testing", [fake_candidate("c", HOSTILE, 0.7)], DATA, QUARANTINE, ORIGIN)
     embedded = html.split('id="charts">', 1)[1].split("</script>", 1)[0]
     assert not set("<>&'\u2028") & set(embedded)
     assert json.loads(embedded)["charts"]
 
 
 def test_half_a_surrogate_pair_as_a_file_name_can_hold_still_gives_a_page_that_can_be_written():
-    html = render("\udcff", "c", "testing", [fake_candidate("c", WORDS[:2], 0.7)], {"source": "\udcff.zip"}, ORIGIN)
+    html = render(
+        "\udcff", "c", "testing", [fake_candidate("c", WORDS[:2], 0.7)], {"source": "\udcff.zip"}, QUARANTINE, ORIGIN
+    )
     assert "?.zip" in html.encode("utf-8").decode("utf-8")
 
 
@@ -310,7 +320,7 @@ def test_any_number_of_labels_with_errors_or_without(labels, accuracy):
 
 
 def test_same_arguments_same_bytes(candidates):
-    first, second = (render("Report", "seed_cnn", "testing", candidates, DATA, ORIGIN) for _ in range(2))
+    first, second = (render("Report", "seed_cnn", "testing", candidates, DATA, QUARANTINE, ORIGIN) for _ in range(2))
     assert first == second
 
 
@@ -319,10 +329,16 @@ def test_facts_are_shown_as_they_are(page):
         assert page.text[page.text.index(name) + 1] == value
 
 
+def test_the_quarantine_is_listed_with_reasons(page, candidates):
+    [clip] = QUARANTINE
+    assert page.text[page.text.index(clip["id"]) + 1] == clip["reason"]
+    assert "What is in quarantine, and why" not in page_of(*candidates, quarantine=[]).text
+
+
 @pytest.mark.parametrize(("best", "split"), [("nobody", "testing"), ("tc_resnet", "training")])
 def test_an_unknown_best_or_split_is_refused(candidates, best, split):
     with pytest.raises(ValueError, match="allowed: "):
-        render("Report", best, split, candidates, DATA, ORIGIN)
+        render("Report", best, split, candidates, DATA, QUARANTINE, ORIGIN)
 
 
 @pytest.mark.parametrize(

@@ -73,14 +73,24 @@ def test_the_rule_gives_about_a_tenth_each_to_validation_and_testing():
     assert counts.total() == 10_000
 
 
-def test_random_has_the_counts_of_its_fractions():
-    splits = assign(IDS, "random", {"training": 0.7, "validation": 0.25, "testing": 0.05}, 1, NONE, NONE)
-    assert Counter(splits) == {"training": 140, "validation": 50, "testing": 10}
+def test_random_has_about_the_shares_of_its_fractions():
+    ids = [f"a/{number}.wav" for number in range(10_000)]
+    counts = Counter(assign(ids, "random", {"training": 0.7, "validation": 0.25, "testing": 0.05}, 1, NONE, NONE))
+    # Standard deviations of the binomial distributions are 43 and 22; these are four of them.
+    assert abs(counts["validation"] - 2500) < 173
+    assert abs(counts["testing"] - 500) < 87
+    assert counts.total() == 10_000
 
 
 def test_random_without_a_testing_share_tests_nothing():
     splits = assign(IDS, "random", {"training": 0.8, "validation": 0.2, "testing": 0.0}, 1, NONE, NONE)
-    assert Counter(splits) == {"training": 160, "validation": 40}
+    assert set(splits) == {"training", "validation"}
+
+
+def test_recordings_that_arrive_later_move_no_earlier_one():
+    before = assign(IDS, "random", FRACTIONS, 1, NONE, NONE)
+    after = assign([f"new/{number}.wav" for number in range(500)] + IDS, "random", FRACTIONS, 1, NONE, NONE)
+    assert after[500:] == before
 
 
 @given(order=st.randoms(use_true_random=False), seed=st.integers(0, 2**32))
@@ -89,17 +99,6 @@ def test_random_depends_on_the_seed_and_not_on_the_order(order: random.Random, s
     expected = dict(zip(IDS, assign(IDS, "random", FRACTIONS, seed, NONE, NONE), strict=True))
     assert dict(zip(shuffled, assign(shuffled, "random", FRACTIONS, seed, NONE, NONE), strict=True)) == expected
     assert assign(IDS, "random", FRACTIONS, seed + 1, NONE, NONE) != list(expected.values())
-
-
-@given(count=st.integers(0, 30), validation=st.integers(0, 10), testing=st.integers(0, 10))
-def test_random_counts_are_the_rounded_shares(count: int, validation: int, testing: int):
-    if validation + testing > 10:
-        testing = 10 - validation
-    shares = {"training": 1 - (validation + testing) / 10, "validation": validation / 10, "testing": testing / 10}
-    counts = Counter(assign([f"a/{n}.wav" for n in range(count)], "random", shares, 0, NONE, NONE))
-    assert counts["validation"] == round(count * validation / 10)
-    assert abs(counts["testing"] - count * testing / 10) <= 1
-    assert counts.total() == count
 
 
 def test_lists_say_who_validates_and_who_tests():

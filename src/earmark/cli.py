@@ -78,6 +78,43 @@ def register() -> None:
     _stage("register")
 
 
+@main.command("ls")
+def list_recordings() -> None:
+    """Every recording: id, speaker, split, seconds."""
+    from earmark import recordings
+
+    for line in recordings.lines():
+        click.echo(line)
+
+
+@main.command()
+@click.argument("recording", metavar="ID")
+def cat(recording: str) -> None:
+    """The file of the recording ID, to standard output."""
+    from earmark import recordings
+
+    click.get_binary_stream("stdout").write(recordings.content(recording))
+
+
+@main.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+def unpack(folder: Path) -> None:
+    """Every recording's file into a new folder DIR."""
+    from earmark import recordings
+
+    click.echo(f"unpack: {recordings.unpack(folder)}")
+
+
+@main.command()
+@click.option("--speaker", required=True, metavar="ID", help="Whose recordings; 'earmark ls' shows the IDs.")
+def forget(speaker: str) -> None:
+    """Removes a person's recordings, and says who still has them."""
+    from earmark import params
+    from earmark.forget import forget
+
+    click.echo(f"forget: {forget(params.load(), speaker)}")
+
+
 @main.command()
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(

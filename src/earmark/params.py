@@ -41,6 +41,7 @@ class Dataset(Closed):
     """Where recordings come from and what a clip is."""
 
     source: Annotated[str, Field(min_length=1)]
+    inbox: str
     speakers: Annotated[int, Field(ge=6, le=1000, strict=True)]
     labels: tuple[Annotated[str, Field(min_length=1)], ...]
     sample_rate_hz: Annotated[int, Field(ge=1000, le=384_000, strict=True)]

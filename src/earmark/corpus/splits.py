@@ -50,8 +50,9 @@ def assign(
 
     Args:
         ids: "<label>/<file>" of every recording, each once.
-        method: "speaker" keeps a speaker's recordings together by the Speech Commands rule, "random" draws
-            recordings by ``fractions`` and ``seed``, "lists" takes the two lists and trains on what is in neither.
+        method: "speaker" keeps a speaker's recordings together by the Speech Commands rule, "random" draws each
+            recording by itself with the chances ``fractions``, "lists" takes the two lists and trains on what is
+            in neither.
         fractions: shares in [0, 1] of "training", "validation" and "testing", summing to 1; read by "random" only.
         seed: read by "random" only; the draw does not depend on the order of ``ids``.
         validation_list: ids of the validation recordings; read by "lists" only.
@@ -68,13 +69,19 @@ def assign(
 
 
 def _at_random(ids: Sequence[str], fractions: Mapping[str, float], seed: int) -> list[str]:
-    # A rank by hash, unlike a shuffle, does not depend on the random generator of a Python version.
-    ranked = sorted(ids, key=lambda recording: (hashlib.sha256(f"{seed}:{recording}".encode()).digest(), recording))
-    validation_count = round(len(ranked) * fractions["validation"])
-    held_out_count = min(len(ranked), validation_count + round(len(ranked) * fractions["testing"]))
-    validation = frozenset(ranked[:validation_count])
-    testing = frozenset(ranked[validation_count:held_out_count])
-    return [_membership(recording, validation, testing) for recording in ids]
+    # A draw by hash depends on the recording alone: neither order nor what arrives later moves it.
+    return [_drawn(_uniform(recording, seed), fractions) for recording in ids]
+
+
+def _uniform(recording: str, seed: int) -> float:
+    digest = hashlib.sha256(f"{seed}:{recording}".encode()).digest()
+    return int.from_bytes(digest[:8]) / 2**64
+
+
+def _drawn(uniform: float, fractions: Mapping[str, float]) -> str:
+    if uniform < fractions["validation"]:
+        return "validation"
+    return "testing" if uniform < fractions["validation"] + fractions["testing"] else "training"
 
 
 def _by_lists(ids: Sequence[str], validation: frozenset[str], testing: frozenset[str]) -> list[str]:

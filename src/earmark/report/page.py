@@ -46,12 +46,13 @@ def render(
     reporting_split: str,
     candidates: Sequence[CandidateReport],
     data: Mapping[str, str],
+    quarantine: Sequence[Mapping[str, str]],
     origin: Mapping[str, str],
 ) -> str:
     """Return the report as an HTML page that loads nothing from elsewhere; same arguments, same text.
 
     best: the chosen candidate's name; reporting_split: "validation" or "testing", the split that the figures are of;
-    data, origin: facts by name, shown as they are.
+    data, origin: facts by name, shown as they are; quarantine: a mapping a clip, with `id` and `reason`.
     Raises ValueError for another split, and for a best that is no candidate.
     """
     scores_key = _scores_key(reporting_split)
@@ -70,6 +71,7 @@ def render(
         charts=charts,
         embedded={"themes": themes(), "charts": {name: chart.to_json() for name, chart in charts.items()}},
         data=data,
+        quarantine=quarantine,
         origin=origin,
         **_scripts(),
     )

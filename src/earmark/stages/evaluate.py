@@ -122,17 +122,15 @@ def _report(
         CandidateReport(name, entry, _history(name), mine(predictions, name), mine(labels, name))
         for name, entry in entries.items()
     ]
+    validation = json.loads((VALIDATION / "result.json").read_text(encoding="utf-8"))
     accepted = pd.read_parquet(ACCEPTED, columns=["id", "label", "speaker", "split"])
     data = {
         "source": params.dataset.source,
         "labels": str(accepted["label"].nunique()),
         "speakers": str(accepted["speaker"].nunique()),
         **{f"{split} clips": f"{count:,}" for split, count in accepted["split"].value_counts().items()},
-        "quarantined clips": str(_quarantined()),
+        "quarantined clips": str(validation["quarantined"]),
         "split by": params.split.method,
     }
-    return render("earmark", best, reporting, candidates, data, provenance.git_state() | provenance.dvc_hashes())
-
-
-def _quarantined() -> int:
-    return json.loads((VALIDATION / "result.json").read_text(encoding="utf-8"))["quarantined"]
+    origin = provenance.git_state() | provenance.dvc_hashes()
+    return render("earmark", best, reporting, candidates, data, validation["quarantine"], origin)

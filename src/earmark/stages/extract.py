@@ -1,5 +1,7 @@
 """extract: raw shards to feature shards, for every front end that a candidate asks for."""
 
+import shutil
+
 import numpy as np
 import pandas as pd
 
@@ -15,21 +17,33 @@ BLOCK_CLIPS = 256
 
 
 def extract(params: Params) -> str:
-    """Writes data/features/<front end>/ for each front end in use; returns a sentence."""
-    manifest = shards.read_manifest(RAW)
+    """Writes data/features/<front end>/ for each front end in use, of the raw shards that have none yet; returns a
+    sentence."""
+    members = shards.read_members(RAW)
     names = sorted({front_end_of(candidate) for candidate in params.train.candidates})
+    _drop_unused(names)
     settings = [front_ends.front_end(name, params) for name in names]
-    for front_end in settings:
-        features.write_settings(FEATURES / front_end.name, front_end.settings())
-    for shard, rows in manifest.groupby("shard", sort=True):
-        for name, values in _of_shard(rows, settings).items():
+    of_shards = dict(list(members.drop_duplicates(["shard", "offset"]).groupby("shard", sort=True)))
+    missing = {each: features.missing(FEATURES / each.name, of_shards, each.settings()) for each in settings}
+    for shard, rows in of_shards.items():
+        lacking = [front_end for front_end in settings if shard in missing[front_end]]
+        for name, values in _of_shard(rows, lacking).items():
             features.write(FEATURES / name, shard, values)
     for front_end in settings:
-        features.write_noise(FEATURES / front_end.name, _noise(manifest, front_end))
-    return f"{len(manifest)} recordings as {', '.join(names)}"
+        features.write_noise(FEATURES / front_end.name, _noise(members[~members["retired"]], front_end))
+    new = len({shard for shards_ in missing.values() for shard in shards_})
+    return f"{new} of {len(of_shards)} shards were new, as {', '.join(names)}"
+
+
+def _drop_unused(names: list[str]) -> None:
+    for folder in FEATURES.iterdir() if FEATURES.exists() else ():
+        if folder.name not in names:
+            shutil.rmtree(folder)
 
 
 def _of_shard(rows: pd.DataFrame, settings: list[FrontEnd]) -> dict[str, np.ndarray]:
+    if not settings:
+        return {}
     blocks = [rows.iloc[start : start + BLOCK_CLIPS] for start in range(0, len(rows), BLOCK_CLIPS)]
     parts: dict[str, list[np.ndarray]] = {front_end.name: [] for front_end in settings}
     for block in blocks:

@@ -1,114 +1,137 @@
-"""ingest: recordings from a source into raw shards and a manifest."""
+"""ingest: recordings from a source and an inbox into raw shards and a manifest."""
 
-import hashlib
-import json
-from pathlib import Path
+import os
+import shutil
+from dataclasses import replace
+from datetime import UTC, datetime
 
 import pandas as pd
 
-from earmark.audio.decode import UndecodableAudio, facts
-from earmark.corpus import layout, splits
-from earmark.corpus.sources import Source, open_source
+from earmark.corpus import catalogue, layout, splits
+from earmark.corpus.sources import Source, open_inbox, open_source
 from earmark.params import Params
-from earmark.stages.paths import DOWNLOADS, RAW
-from earmark.stores import shards
-from earmark.stores.files import whole_folder, write_json
+from earmark.stages.intake import Intake
+from earmark.stages.paths import DOWNLOADS, RAW, SEEN
+from earmark.stores import raw, shards
+from earmark.stores.files import restore, sole_writer, whole_file, whole_folder
+from earmark.stores.raw import Raw
 
-IDENTITY = "source.json"
-FORMAT_VERSION = 1
-"""Raised when the same source would give other bytes."""
+SHOWN = 3
+"""How many refused files the sentence names."""
+
+
+class _NothingNew(Exception):
+    """Leaves data/raw as it is."""
 
 
 def ingest(params: Params) -> str:
-    """Brings data/raw up to date with its source; returns a sentence on what happened. Untouched when nothing is
-    new."""
-    source = open_source(params.dataset.source, params.seed, params.dataset.speakers, DOWNLOADS)
-    identity = {
-        "format_version": FORMAT_VERSION,
-        "source": source.name,
-        "fingerprint": source.fingerprint,
-        "seed": params.seed,
-        "split": params.split.model_dump(mode="json"),
-    }
-    if _is_whole(RAW, identity):
-        return f"nothing new in {source.name}"
-    with whole_folder(RAW) as folder:
-        manifest, duplicates = _store(source, params, folder)
-        write_json(folder / IDENTITY, identity | {"bytes": _sizes(folder)})
-    clips = manifest[manifest["split"] != shards.NOISE]
-    skipped = f", {duplicates} duplicates left out" if duplicates else ""
-    return f"{len(clips)} clips of {clips['label'].nunique()} labels from {source.name}{skipped}"
+    """Brings data/raw up to date with its source and its inbox; returns a sentence on what happened.
+
+    Shards are added, never rewritten. data/raw changes as a whole or not at all, and stays untouched when nothing is
+    new.
+    """
+    with sole_writer(RAW):
+        restore(RAW)
+        ledger = raw.read_ledger(RAW)
+        source = open_source(params.dataset.source, params.seed, params.dataset.speakers, DOWNLOADS)
+        if not params.dataset.inbox and _is_read(source, "source", ledger) and ledger == ledger | _identity(params, {}):
+            return f"nothing new in {source.name}"
+        return _update(params, source, ledger)
 
 
-def _is_whole(folder: Path, identity: dict) -> bool:
-    """Whether `folder` came from this very source and has every file at its full size."""
+def _update(params: Params, source: Source, ledger: dict) -> str:
+    before = raw.load(RAW)
+    labels = frozenset(before.current["label"]) - {layout.NOISE_FOLDER}
+    inbox = open_inbox(params.dataset.inbox, labels, DOWNLOADS) if params.dataset.inbox else None
+    # The inbox first: what it has replaces what the source has under the same name.
+    sources = {role: each for role, each in (("inbox", inbox), ("source", source)) if each}
+    unread = {role: each for role, each in sources.items() if not _is_read(each, role, ledger)}
+    identity = _identity(params, sources)
+    intake = Intake(before, raw.read_memory(SEEN))
     try:
-        recorded = json.loads((folder / IDENTITY).read_text(encoding="utf-8"))
-        return recorded == identity | {"bytes": _sizes(folder)}
-    except (FileNotFoundError, ValueError):
-        return False
+        with whole_folder(RAW, keep=before.shards) as folder:
+            with shards.ShardWriter(folder) as writer:
+                for role, each in unread.items():
+                    intake.read(role, each, writer)
+            after = _after(params, before, intake, intake.stored(writer.names))
+            if after.same_as(before) and ledger == ledger | identity:
+                raise _NothingNew
+            for name in set(before.shards) - set(after.shards):
+                (folder / name).unlink()
+            raw.save(folder, after, identity)
+    except _NothingNew:
+        pass
+    _clean_up(intake, sources)
+    return _sentence(before, after, intake, [each.name for each in sources.values()])
 
 
-def _sizes(folder: Path) -> dict[str, int]:
-    return {path.name: path.stat().st_size for path in sorted(folder.iterdir()) if path.name != IDENTITY}
+def _is_read(source: Source, role: str, ledger: dict) -> bool:
+    """Whether the ledger shows that this very source was read; one without a fingerprint is asked each time."""
+    return bool(source.fingerprint) and ledger.get(role) == _signature(source)
 
 
-def _store(source: Source, params: Params, folder: Path) -> tuple[pd.DataFrame, int]:
-    lists: dict[str, frozenset[str]] = {}
-    rows: list[dict] = []
-    duplicates = 0
-    seen: set[tuple[str, str]] = set()
-    with shards.ShardWriter(folder) as writer:
-        for path, content in source.entries():
-            entry = layout.interpret(path)
-            if isinstance(entry, layout.SplitList):
-                lists[entry.split] = layout.parse_list(content, path)
-            elif entry is not None:
-                row = _row(entry, content, source.name)
-                if (row["label"], row["sha256"]) in seen:
-                    duplicates += 1
-                    continue
-                seen.add((row["label"], row["sha256"]))
-                row["shard"], row["offset"], row["length"] = writer.add(row["id"], content)
-                rows.append(row)
-    layout.check_labels(sorted({row["label"] for row in rows if row["split"] != shards.NOISE}))
-    manifest = pd.DataFrame(_with_splits(rows, params, lists)).sort_values(["shard", "offset"], ignore_index=True)
-    shards.write_manifest(folder, manifest)
-    return manifest, duplicates
+def _identity(params: Params, sources: dict[str, Source]) -> dict:
+    split = {"seed": params.seed, "split": params.split.model_dump(mode="json")}
+    return split | {role: _signature(source) for role, source in sources.items()}
 
 
-def _row(entry: layout.Clip | layout.Noise, content: bytes, source: str) -> dict:
-    noise = isinstance(entry, layout.Noise)
-    row = {
-        "id": f"{layout.NOISE_FOLDER}/{entry.file_name}" if noise else entry.id,
-        "label": layout.NOISE_FOLDER if noise else entry.label,
-        "speaker": "" if noise else splits.speaker_of(entry.file_name),
-        "split": shards.NOISE if noise else "",
-        "sha256": hashlib.sha256(content).hexdigest(),
-        "source": source,
-    }
-    return row | _facts(content)
+def _signature(source: Source) -> dict[str, str]:
+    return {"name": source.name, "fingerprint": source.fingerprint}
 
 
-def _facts(content: bytes) -> dict:
-    names = ("format", "sample_rate_hz", "channels", "frames", "seconds", "peak", "rms", "clipped_fraction")
-    try:
-        found = facts(content)
-    except UndecodableAudio as error:
-        return dict.fromkeys(names, 0) | {"format": "", "error": str(error)}
-    return {name: getattr(found, name) for name in names} | {"error": ""}
-
-
-def _with_splits(rows: list[dict], params: Params, lists: dict[str, frozenset[str]]) -> list[dict]:
-    clips = [row for row in rows if row["split"] != shards.NOISE]
-    assigned = splits.assign(
-        [row["id"] for row in clips],
-        params.split.method,
-        params.split.fractions,
-        params.seed,
-        lists.get("validation", frozenset()),
-        lists.get("testing", frozenset()),
+def _after(params: Params, before: Raw, intake: Intake, stored: pd.DataFrame) -> Raw:
+    current = catalogue.merged(before.current, intake.found("source"), intake.found("inbox"))
+    layout.check_labels(sorted(set(current["label"]) - {layout.NOISE_FOLDER}))
+    after = Raw(
+        members=catalogue.manifest(before.members, current, stored, _today()),
+        memory=intake.shared_memory(),
+        lists={**before.lists, **intake.lists},
+        refused=intake.refused(),
+        forgotten=before.forgotten,
     )
-    for row, split in zip(clips, assigned, strict=True):
-        row["split"] = split
-    return rows
+    members = catalogue.with_splits(after.members, lambda ids: _splits(params, after, ids), shards.NOISE)
+    return replace(after, members=members.astype(shards.COLUMNS))
+
+
+def _splits(params: Params, after: Raw, ids: list[str]) -> list[str]:
+    nobody: frozenset[str] = frozenset()
+    validation, testing = (after.listed.get(split, nobody) for split in ("validation", "testing"))
+    return splits.assign(ids, params.split.method, params.split.fractions, params.seed, validation, testing)
+
+
+def _today() -> str:
+    """The date, UTC, or that of SOURCE_DATE_EPOCH, with which the same inputs give the same bytes on any day."""
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    now = datetime.fromtimestamp(int(epoch), UTC) if epoch else datetime.now(UTC)
+    return now.date().isoformat()
+
+
+def _clean_up(intake: Intake, sources: dict[str, Source]) -> None:
+    """What is of use to this machine only: checksums of local files, and what a bucket's objects waited in."""
+    with whole_file(SEEN) as path:
+        raw.write_memory(path, intake.local_memory())
+    for source in sources.values():
+        if source.staging:
+            shutil.rmtree(source.staging, ignore_errors=True)
+
+
+def _sentence(before: Raw, after: Raw, intake: Intake, names: list[str]) -> str:
+    known = pd.MultiIndex.from_frame(before.current[["id", "sha256"]])
+    clips = after.current[after.current["split"] != shards.NOISE]
+    new = clips[~pd.MultiIndex.from_frame(clips[["id", "sha256"]]).isin(known)]
+    where = " and ".join(sorted(names))
+    said = f"{len(new)} new clips from {where}" if len(new) else f"nothing new in {where}"
+    parts = [f"{said}: {len(clips)} clips of {clips['label'].nunique()} labels"] if len(new) else [said]
+    gone = len(before.current) - int(known.isin(pd.MultiIndex.from_frame(after.current[["id", "sha256"]])).sum())
+    parts += [f"{gone} gone or replaced"] * bool(gone)
+    parts += [f"{intake.duplicates} duplicates left out"] * bool(len(new) and intake.duplicates)
+    parts += [f"{intake.forgotten} that were forgotten are still there: remove them"] * bool(intake.forgotten)
+    return ", ".join(parts) + _refusals(after.refused)
+
+
+def _refusals(refused: pd.DataFrame) -> str:
+    if refused.empty:
+        return ""
+    shown = [f"  {row.path}: {row.reason}" for row in refused.head(SHOWN).itertuples()]
+    more = [f"  and {len(refused) - SHOWN} more, see {RAW / raw.REFUSED}"] * (len(refused) > SHOWN)
+    return "\n".join([f"; {len(refused)} files are refused:", *shown, *more])

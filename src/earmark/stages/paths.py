@@ -3,6 +3,7 @@
 from pathlib import Path
 
 DOWNLOADS = Path("downloads")
+SEEN = DOWNLOADS / "seen.parquet"
 RAW = Path("data/raw")
 ACCEPTED = Path("data/accepted.parquet")
 QUARANTINE = Path("data/quarantine")

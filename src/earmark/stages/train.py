@@ -7,7 +7,7 @@ from earmark.audio.front_ends import FrontEnd
 from earmark.errors import UserError
 from earmark.learning.candidates import module_of
 from earmark.params import Params
-from earmark.stages.paths import ACCEPTED, FEATURES, HISTORIES, MODELS, RAW
+from earmark.stages.paths import ACCEPTED, FEATURES, HISTORIES, MODELS
 from earmark.stores import features, shards
 from earmark.stores.files import whole_file, whole_folder
 
@@ -51,12 +51,11 @@ def _fit(network, front_end, labels, accepted, params: Params, candidate: str, o
 
     settings = params.train.candidate(candidate)
     folder = FEATURES / front_end.name
-    manifest = shards.read_manifest(RAW)
     codes = pd.Series(range(len(labels)), index=labels)
 
     def examples(split: str) -> fitting.Examples:
         clips = accepted[accepted["split"] == split]
-        return fitting.Examples(features.read(folder, manifest, clips["id"]), codes[clips["label"]].to_numpy())
+        return fitting.Examples(features.read(folder, clips), codes[clips["label"]].to_numpy())
 
     augmentation = Augmentation(settings.augmentation, front_end, features.read_noise(folder), params.seed)
     training, validation = examples("training"), examples("validation")

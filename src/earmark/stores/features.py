@@ -2,6 +2,7 @@
 with."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -15,18 +16,35 @@ NOISE = "noise.npy"
 
 
 def write(folder: Path, raw_shard: str, values: np.ndarray) -> None:
-    """Writes the features of one raw shard, float (clips, frames, bins), as float16."""
-    _save(folder / f"{Path(raw_shard).stem}.npy", values.astype(np.float16))
+    """Writes the features of one raw shard, float (recordings, frames, bins), as float16."""
+    _save(_path(folder, raw_shard), values.astype(np.float16))
+
+
+def missing(folder: Path, raw_shards: Iterable[str], settings: dict) -> list[str]:
+    """The raw shards whose features `folder` lacks; what it has of other settings or other shards is removed."""
+    wanted = {_path(folder, shard): shard for shard in raw_shards}
+    try:
+        same = json.loads((folder / SETTINGS).read_text(encoding="utf-8")) == settings
+    except (FileNotFoundError, ValueError):
+        same = False
+    for path in folder.glob("*.npy"):
+        if not same or path not in wanted:
+            path.unlink()
+    if not same:
+        write_json(folder / SETTINGS, settings)
+    return [shard for path, shard in wanted.items() if not path.exists()]
+
+
+def remove(features: Path, raw_shards: Iterable[str]) -> None:
+    """Removes the features of raw shards, of every front end below `features`."""
+    for shard in raw_shards:
+        for path in features.glob(f"*/{Path(shard).stem}.npy"):
+            path.unlink()
 
 
 def write_noise(folder: Path, values: np.ndarray) -> None:
     """Writes background noise as one run of frames, float (frames, bins)."""
     _save(folder / NOISE, values.astype(np.float16))
-
-
-def write_settings(folder: Path, settings: dict) -> None:
-    """Writes what the features of `folder` were made with."""
-    write_json(folder / SETTINGS, settings)
 
 
 def require_settings(folder: Path, settings: dict) -> None:
@@ -40,22 +58,25 @@ def require_settings(folder: Path, settings: dict) -> None:
             raise UserError(f"{folder} was made with {key} {found.get(key)!r}, not {wanted!r}; run 'dvc repro extract'")
 
 
-def read(folder: Path, manifest: pd.DataFrame, ids: pd.Series) -> np.ndarray:
-    """Features of the clips `ids`, in that order: float16 (clips, frames, bins). A shard's rows are its manifest
-    rows."""
-    positions = manifest.assign(row=manifest.groupby("shard").cumcount()).set_index("id").loc[ids, ["shard", "row"]]
+def read(folder: Path, clips: pd.DataFrame) -> np.ndarray:
+    """Features of `clips`, whose `shard` and `member` say where they are, in that order: float16 (clips, frames,
+    bins)."""
     result: np.ndarray | None = None
-    for shard, group in positions.reset_index(drop=True).groupby("shard"):
-        stored = np.load(folder / f"{Path(shard).stem}.npy", mmap_mode="r", allow_pickle=False)
+    for shard, group in clips.reset_index(drop=True).groupby("shard"):
+        stored = np.load(_path(folder, shard), mmap_mode="r", allow_pickle=False)
         if result is None:
-            result = np.empty((len(ids), *stored.shape[1:]), dtype=np.float16)
-        result[group.index] = stored[group["row"]]
+            result = np.empty((len(clips), *stored.shape[1:]), dtype=np.float16)
+        result[group.index] = stored[group["member"]]
     return result
 
 
 def read_noise(folder: Path) -> np.ndarray:
     """Background noise, float16 (frames, bins); no frames where the data set has none."""
     return np.load(folder / NOISE, allow_pickle=False)
+
+
+def _path(folder: Path, raw_shard: str) -> Path:
+    return folder / f"{Path(raw_shard).stem}.npy"
 
 
 def _save(path: Path, values: np.ndarray) -> None:

@@ -1,19 +1,39 @@
 """Files and folders that appear whole or not at all."""
 
+import errno
 import glob
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from earmark.errors import UserError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@contextmanager
+def sole_writer(path: Path) -> Iterator[None]:
+    """Holds a lock on `path` against other processes, which wait for their turn; the kernel frees it after a kill."""
+    from filelock import FileLock
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(f".{path.name}.lock")):
+        yield
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` to write to; it is synced and takes `path`'s place at the end, or goes away on
-    error."""
+    error. UserError where the disk is full."""
+    with _room_for(path):
+        yield from _whole_file(path)
+
+
+def _whole_file(path: Path) -> Iterator[Path]:
     _clear(path)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=f".partial{path.suffix}", dir=path.parent)
     os.close(handle)
@@ -29,23 +49,59 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
-    """A temporary folder beside `path` to fill; it takes `path`'s place at the end, or goes away on error."""
-    for kept in path.parent.glob(f".{glob.escape(path.name)}.*.partial.old"):
-        if not path.exists():
-            kept.rename(path)  # a run was killed between the two renames of a swap
+def whole_folder(path: Path, keep: Iterable[str] = ()) -> Iterator[Path]:
+    """A temporary folder beside `path` to fill; it takes `path`'s place at the end, or goes away on error.
+
+    The files of `path` named by `keep` are in it from the start, linked and not copied where the file system can, so
+    they must not be written to. UserError where the disk is full.
+    """
+    with _room_for(path):
+        yield from _whole_folder(path, keep)
+
+
+def _whole_folder(path: Path, keep: Iterable[str]) -> Iterator[Path]:
+    restore(path)
     _clear(path)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
     temporary.chmod(0o755)
     discarded = temporary.with_name(temporary.name + ".old")
     try:
+        for name in keep:
+            _link(path / name, temporary / name)
         yield temporary
         for file in sorted(temporary.rglob("*")):
             _sync(file)
+        _sync(temporary)
         _swap(path, temporary, discarded)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(discarded, ignore_errors=True)
+
+
+def restore(path: Path) -> None:
+    """Puts the folder `path` back where a run was killed between the two renames of a swap."""
+    for kept in path.parent.glob(f".{glob.escape(path.name)}.*.partial.old"):
+        if not path.exists():
+            kept.rename(path)
+
+
+@contextmanager
+def _room_for(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise UserError(
+            f"{path} cannot be written ({error.strerror}) and is as it was before; needed is free space"
+        ) from error
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        target.hardlink_to(source)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def write_text(path: Path, text: str) -> None:

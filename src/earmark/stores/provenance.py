@@ -1,7 +1,10 @@
 """Where a result comes from: git's commit and DVC's hashes, as they stand now."""
 
 import hashlib
+import json
 import subprocess
+import sys
+from functools import cache
 from pathlib import Path
 
 import yaml
@@ -24,6 +27,39 @@ def dvc_hashes(lock: Path = Path("dvc.lock")) -> dict[str, str]:
         return {}
     outs = [out for stage in stages.values() for out in stage.get("outs", [])]
     return {f"dvc:{out['path']}": out["md5"] for out in outs if "md5" in out}
+
+
+def cached(md5: str) -> Path | None:
+    """The file in DVC's local cache with this hash, or None where the cache has it not."""
+    path = _cache() / object_path(md5)
+    return path if md5 and path.is_file() else None
+
+
+def cached_files(output: Path) -> list[tuple[str, str]]:
+    """(path within `output`, hash) of each file of an output as dvc.lock records it; of a file, its own name.
+
+    Empty where nothing is recorded or the cache does not have the listing.
+    """
+    recorded = dvc_hashes().get(f"dvc:{output.as_posix()}", "")
+    if not recorded.endswith(".dir"):
+        return [(output.name, recorded)] if recorded else []
+    listing = cached(recorded)
+    entries = json.loads(listing.read_text(encoding="utf-8")) if listing else []
+    return [(entry["relpath"], entry["md5"]) for entry in entries]
+
+
+def object_path(md5: str) -> str:
+    """Where DVC keeps the object with this hash, below its cache and below every remote."""
+    return f"files/md5/{md5[:2]}/{md5[2:]}"
+
+
+@cache
+def _cache() -> Path:
+    try:
+        done = subprocess.run([sys.executable, "-m", "dvc", "cache", "dir"], capture_output=True, text=True, check=True)
+    except subprocess.CalledProcessError:
+        return Path(".dvc/cache")
+    return Path(done.stdout.strip())
 
 
 def content_sha256(folder: Path) -> str:

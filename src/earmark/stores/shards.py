@@ -1,5 +1,6 @@
 """Raw audio: recordings' bytes untouched in tar shards, and a Parquet manifest with one row a recording."""
 
+import hashlib
 import io
 import tarfile
 from collections.abc import Iterator
@@ -13,38 +14,69 @@ MAX_SHARD_BYTES = 64 * 1024 * 1024
 MANIFEST = "manifest.parquet"
 NOISE = "noise"
 """What the manifest's column `split` says of background noise, which is no clip."""
+COLUMNS = {
+    "id": "str",
+    "label": "str",
+    "speaker": "str",
+    "split": "str",
+    "sha256": "str",
+    "source": "str",
+    "ingested_on": "str",
+    "format": "str",
+    "sample_rate_hz": "int64",
+    "channels": "int64",
+    "frames": "int64",
+    "seconds": "float64",
+    "peak": "float64",
+    "rms": "float64",
+    "clipped_fraction": "float64",
+    "error": "str",
+    "shard": "str",
+    "offset": "int64",
+    "length": "int64",
+    "retired": "bool",
+}
+"""The manifest's columns. `offset` and `length` are bytes, `ingested_on` is a date (UTC), `error` says why a recording
+cannot be decoded. `retired` rows are of recordings that a later one of the same name replaced, or that their source
+no longer has: their bytes stay in their shard, which is never rewritten, and count for nothing."""
 
 
 class ShardWriter:
-    """Appends recordings to tar shards of at most `max_bytes` in `folder`; the same recordings give the same bytes."""
+    """Appends recordings to new tar shards in `folder`, each of at most `max_bytes` unless one recording alone is
+    larger; the same recordings give the same bytes.
+
+    A shard is named after its content, so a name never stands for other bytes; `names` has the final name of each that
+    `add` gave, once the writer is closed.
+    """
 
     def __init__(self, folder: Path, max_bytes: int = MAX_SHARD_BYTES):
-        self._folder, self._max_bytes = folder, max_bytes
-        self._count, self._tar = 0, None
+        self.names: dict[str, str] = {}
+        self._folder, self._max_bytes, self._tar = folder, max_bytes, None
 
-    def add(self, name: str, content: bytes) -> tuple[str, int, int]:
-        """Stores `content` under `name`; returns shard, offset and length, in bytes."""
-        if self._tar is not None and self._tar.offset + len(content) + 8 * tarfile.BLOCKSIZE > self._max_bytes:
+    def add(self, name: str, content: bytes, sha256: str) -> tuple[str, int, int]:
+        """Stores `content`, whose SHA-256 is `sha256`, under `name`; returns shard, offset and length, in bytes."""
+        if self._tar is not None and self._tar.offset + _member_bytes(name, content) > self._max_bytes:
             self.close()
         if self._tar is None:
             self._open()
         header = tarfile.TarInfo(name)
         header.size = len(content)
         self._tar.addfile(header, io.BytesIO(content))
-        padded = -(-len(content) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
-        return Path(self._tar.name).name, self._tar.offset - padded, len(content)
+        self._digest.update(f"{sha256} {name}\n".encode())
+        return self._path.name, self._tar.offset - _blocks(len(content)), len(content)
 
     def close(self) -> None:
         """Ends the shard at hand."""
         if self._tar is not None:
             self._tar.close()
             self._tar = None
+            final = self._path.with_name(f"shard-{self._digest.hexdigest()[:16]}.tar")
+            self.names[self._path.name] = self._path.rename(final).name
 
     def _open(self) -> None:
-        self._tar = tarfile.open(  # noqa: SIM115  # closed by `close`
-            self._folder / f"shard-{self._count:05d}.tar", "w", format=tarfile.GNU_FORMAT
-        )
-        self._count += 1
+        self._digest = hashlib.sha256()
+        self._path = self._folder / f"{len(self.names)}.tar"
+        self._tar = tarfile.open(self._path, "w", format=tarfile.GNU_FORMAT)  # noqa: SIM115  # closed by `close`
 
     def __enter__(self) -> "ShardWriter":
         return self
@@ -53,17 +85,34 @@ class ShardWriter:
         self.close()
 
 
+def _member_bytes(name: str, content: bytes) -> int:
+    """At most what a member and the end of the archive take: headers, a long name, content, padding to a record."""
+    return 3 * tarfile.BLOCKSIZE + _blocks(len(name.encode()) + 1) + _blocks(len(content)) + 2 * tarfile.RECORDSIZE
+
+
+def _blocks(length: int) -> int:
+    return -(-length // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+
+
 def write_manifest(folder: Path, manifest: pd.DataFrame) -> None:
     """Writes the manifest into `folder`."""
     manifest.to_parquet(folder / MANIFEST, index=False)
 
 
-def read_manifest(folder: Path) -> pd.DataFrame:
-    """The manifest in `folder`, one row a recording; UserError where there is none."""
+def read_members(folder: Path) -> pd.DataFrame:
+    """Every row of the manifest in `folder`, retired ones too; UserError where there is no manifest."""
     try:
         return pd.read_parquet(folder / MANIFEST)
     except FileNotFoundError:
         raise UserError(f"{folder / MANIFEST} is missing; run 'dvc repro ingest' or 'dvc pull' first") from None
+
+
+def read_manifest(folder: Path) -> pd.DataFrame:
+    """The recordings of the manifest in `folder`, and `member`: where each stands in its shard, from 0. UserError where
+    there is no manifest."""
+    members = read_members(folder)
+    places = members.groupby("shard")["offset"].rank(method="dense").astype("int64") - 1
+    return members.assign(member=places)[~members["retired"]].drop(columns="retired").reset_index(drop=True)
 
 
 def read_accepted(path: Path) -> pd.DataFrame:

@@ -159,6 +159,25 @@ class Registry:
         return Version(str(found.version), found.tags.get(CONTENT, ""), tuple(found.aliases))
 
 
+@dataclass(frozen=True)
+class TrainedVersion:
+    """A registered version as people name it, and DVC's hash of the clips that it was trained on, "" if unknown."""
+
+    title: str
+    accepted_md5: str
+
+
+def trained_versions(experiment: str) -> list[TrainedVersion]:
+    """Every version in the registry, of whatever name; UserError where the registry does not answer."""
+    client = connect(experiment)
+    versions = []
+    for each in client.search_model_versions():
+        aliases = client.get_model_version(each.name, each.version).aliases
+        title = f"{each.name} version {each.version}" + (f" ({', '.join(aliases)})" if aliases else "")
+        versions.append(TrainedVersion(title, each.tags.get("dvc.data/accepted.parquet", "")))
+    return versions
+
+
 def download_model(uri: str, folder: Path) -> Path:
     """The model folder behind a `models:/…` address, below `folder`; UserError where there is none."""
     _start()

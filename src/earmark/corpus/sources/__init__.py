@@ -3,8 +3,9 @@
 import hashlib
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import starmap
 from pathlib import Path
 from typing import NoReturn
 from urllib.parse import unquote
@@ -12,10 +13,9 @@ from urllib.parse import unquote
 from earmark.corpus.sources import archive, folder
 from earmark.corpus.sources.checksum_memory import remembered_sha256
 from earmark.corpus.sources.download import download, shown, split_url
+from earmark.corpus.sources.found import Found, Memory
 from earmark.corpus.sources.official import ARCHIVES, OfficialArchive
 from earmark.errors import UserError
-
-Entries = Iterator[tuple[str, bytes]]
 
 _CHECKSUMS = "checksums.json"
 
@@ -26,13 +26,17 @@ class Source:
 
     Attributes:
         name: what people call it, without folders of this machine.
-        fingerprint: hex digits that change when the data set does.
-        entries: starts reading; yields (POSIX path relative to the data set's root, file bytes).
+        fingerprint: changes when the data set does; "" for a source whose files are asked one by one.
+        entries: starts reading; files that the memory given to it knows are not read again.
+        is_shared: whether a file has the same version wherever it is asked from, as in a bucket.
+        staging: where what is fetched waits until it is stored; the caller removes it then.
     """
 
     name: str
     fingerprint: str
-    entries: Callable[[], Entries]
+    entries: Callable[[Memory], Iterator[Found]]
+    is_shared: bool = False
+    staging: Path | None = None
 
 
 def open_source(source: str, seed: int, speakers: int, downloads: Path) -> Source:
@@ -51,33 +55,66 @@ def open_source(source: str, seed: int, speakers: int, downloads: Path) -> Sourc
         return _synthetic(seed, speakers)
     if source in ARCHIVES:
         return _official(ARCHIVES[source], downloads)
-    if source.lower().startswith(("http://", "https://")):
+    names = ", ".join(["synthetic", *ARCHIVES])
+    return _from_files(source, downloads) or _refuse("source", source, f"{names}, ")
+
+
+def open_inbox(inbox: str, known_labels: frozenset[str], downloads: Path) -> Source:
+    """Return what ``dataset.inbox`` names, without reading its recordings yet.
+
+    Its name has a slash, which that of no other source has.
+
+    Args:
+        inbox: "s3://bucket/prefix", or the path or URL of a folder or an archive.
+        known_labels: labels that the data set has; a bucket's are told apart from them.
+        downloads: folder for what is downloaded, and for the checksums of archives.
+
+    Raises:
+        UserError: no such inbox, or a URL that cannot be downloaded.
+    """
+    if inbox.startswith("s3://"):
+        staging = downloads / f"inbox-{hashlib.sha256(inbox.encode()).hexdigest()[:12]}"
+        return Source(inbox, "", partial(_from_bucket, inbox, staging, known_labels), is_shared=True, staging=staging)
+    local = _from_files(inbox, downloads) or _refuse("inbox", inbox, "s3://bucket/prefix, ")
+    return replace(local, name=f"inbox/{local.name}")
+
+
+def _from_bucket(address: str, staging: Path, known_labels: frozenset[str], memory: Memory) -> Iterator[Found]:
+    from earmark.corpus.sources import s3
+
+    return s3.entries(address, staging, memory, known_labels)
+
+
+def _from_files(source: str, downloads: Path) -> Source | None:
+    if _is_url(source):
         return _from_url(source, downloads)
     path = Path(source)
     if source and path.is_dir():
-        return Source(path.resolve().name, folder.fingerprint(path), partial(folder.entries, path))
+        return Source(path.resolve().name, "", partial(folder.entries, path))
     if path.is_file() and archive.is_archive_name(path.name):
         return _archive(path.name, path, downloads)
-    _refuse(source, "no archive by its name" if path.is_file() else "nothing that exists")
+    return None
 
 
 def _synthetic(seed: int, speakers: int) -> Source:
     from earmark.corpus.sources import synthetic
 
-    return Source("synthetic", synthetic.fingerprint(seed, speakers), partial(synthetic.entries, seed, speakers))
+    fingerprint = synthetic.fingerprint(seed, speakers)
+    return Source("synthetic", fingerprint, lambda _: starmap(_read, synthetic.entries(seed, speakers)))
 
 
 def _official(official: OfficialArchive, downloads: Path) -> Source:
-    def entries() -> Entries:
-        yield from archive.entries(download(official.url, downloads / f"{official.name}.tar.gz", official.sha256))
+    def entries(_: Memory) -> Iterator[Found]:
+        path = download(official.url, downloads / f"{official.name}.tar.gz", official.sha256)
+        yield from starmap(_read, archive.entries(path))
 
     return Source(official.name, official.sha256, entries)
 
 
-def _from_url(url: str, downloads: Path) -> Source:
+def _from_url(url: str, downloads: Path) -> Source | None:
     name = unquote(split_url(url).path).rpartition("/")[2]
     if not archive.is_archive_name(name):
-        _refuse(shown(url), "no archive by its name")
+        return None
     return _archive(name, download(url, downloads / _file_name(url, name), sha256=None), downloads)
 
 
@@ -88,12 +125,22 @@ def _file_name(url: str, name: str) -> str:
 
 
 def _archive(name: str, path: Path, downloads: Path) -> Source:
-    return Source(name, remembered_sha256(path, downloads / _CHECKSUMS), partial(archive.entries, path))
+    sha256 = remembered_sha256(path, downloads / _CHECKSUMS)
+    return Source(name, sha256, lambda _: starmap(_read, archive.entries(path)))
 
 
-def _refuse(source: str, reason: str) -> NoReturn:
-    names = ", ".join(["synthetic", *ARCHIVES])
+def _read(path: str, content: bytes) -> Found:
+    return Found(path, content=content)
+
+
+def _refuse(key: str, address: str, others: str) -> NoReturn:
+    is_url = _is_url(address)
+    reason = "no archive by its name" if is_url or Path(address).is_file() else "nothing that exists"
     raise UserError(
-        f"dataset.source is '{source}', {reason}: allowed are {names}, a folder, "
+        f"dataset.{key} is '{shown(address) if is_url else address}', {reason}: allowed are {others}a folder, "
         "or a .tar.gz, .tgz, .tar or .zip archive (path or URL)"
     )
+
+
+def _is_url(address: str) -> bool:
+    return address.lower().startswith(("http://", "https://"))

@@ -1,6 +1,5 @@
 """A data set in a tar or zip archive, read member by member: nothing is written, and no member is trusted."""
 
-import gzip
 import hashlib
 import lzma
 import stat
@@ -11,6 +10,8 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, NoReturn
+
+from isal import igzip, igzip_lib
 
 from earmark.corpus.layout import LIST_SPLITS, Inventory, interpret, is_hidden, is_unprintable
 from earmark.errors import UserError
@@ -27,11 +28,12 @@ _HEADER_TYPES = (
     tarfile.GNUTYPE_LONGLINK,
 )
 _READ_BYTES = 2**20
-# What gzip, tarfile and zipfile raise on damaged bytes; RuntimeError is zipfile's for an encrypted member.
+# What igzip, tarfile and zipfile raise on damaged bytes; RuntimeError is zipfile's for an encrypted member.
 _DAMAGE = (
     tarfile.TarError,
     zipfile.BadZipFile,
     zlib.error,
+    igzip_lib.IsalError,
     lzma.LZMAError,
     struct.error,
     EOFError,
@@ -99,7 +101,9 @@ def _tar_entries(path: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _open_decompressed(path: Path) -> IO[bytes]:
-    return path.open("rb") if path.name.lower().endswith(".tar") else gzip.open(path, "rb")
+    if path.name.lower().endswith(".tar"):
+        return path.open("rb")
+    return igzip.open(path, "rb")
 
 
 class _StrictTarInfo(tarfile.TarInfo):

@@ -1,39 +1,33 @@
 """A data set in a folder: one folder a label, with WAV files."""
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from earmark.corpus.layout import Inventory, is_hidden
+from earmark.corpus.sources.found import Found, Memory
 from earmark.errors import UserError
 
 
-def entries(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Yield (POSIX path relative to the folder, file bytes) of every file of the data set, sorted by path.
+def entries(path: Path, memory: Memory) -> Iterator[Found]:
+    """Yield every file of the data set, sorted by path; one that is remembered with its version is not read.
 
     Raises:
         UserError: two names differ only in Unicode form, a name has a control character, or a file cannot be read.
     """
     with _reading(path):
         for relative, file in _files(path):
-            yield relative, file.read_bytes()
+            version = _version(file)
+            known, sha256 = memory.get(relative, ("", ""))
+            if known == version:
+                yield Found(relative, version, sha256=sha256)
+            else:
+                yield Found(relative, version, content=file.read_bytes())
 
 
-def fingerprint(path: Path) -> str:
-    """Return 64 hex digits that change when a file is added, removed, renamed, resized or written to.
-
-    It is taken from paths, sizes and modification times, without reading a file.
-
-    Raises:
-        UserError: as ``entries`` does.
-    """
-    digest = hashlib.sha256()
-    with _reading(path):
-        for relative, file in _files(path):
-            status = file.stat()
-            digest.update(f"{relative}\n{status.st_size}\n{status.st_mtime_ns}\n".encode())
-    return digest.hexdigest()
+def _version(file: Path) -> str:
+    status = file.stat()
+    return f"{status.st_size}:{status.st_mtime_ns}:{status.st_ino}"
 
 
 def _files(root: Path) -> list[tuple[str, Path]]:

@@ -1,0 +1,153 @@
+"""A person's recordings out of the data set: their bytes, what was computed from them, and who still has them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pandas as pd
+
+from earmark.corpus import catalogue
+from earmark.errors import UserError
+from earmark.params import Params
+from earmark.stages.paths import ACCEPTED, FEATURES, QUARANTINE, RAW, SEEN
+from earmark.stores import features, provenance, raw, shards
+from earmark.stores.files import restore, sole_writer, whole_file, whole_folder
+from earmark.stores.raw import Raw
+
+QUARANTINED = QUARANTINE / "quarantined.csv"
+OUTPUTS = (RAW, ACCEPTED, QUARANTINE, FEATURES)
+
+
+def forget(params: Params, speaker: str) -> str:
+    """Removes every recording of `speaker` from data/; returns what was done, and what is left to do elsewhere.
+
+    Only the shards that hold them are rewritten. The record that stays, data/raw/forgotten.json, has the date, the
+    count, and the SHA-256 of each recording, so that they are not ingested again; nothing that names the person.
+    UserError where there is no such speaker, or the registry does not answer: nothing has changed then.
+    """
+    with sole_writer(RAW):
+        restore(RAW)
+        ledger = raw.read_ledger(RAW)
+        before = raw.load(RAW)
+        gone = _recordings_of(before.members, speaker)
+        trained = _trained_on(params, frozenset(gone["sha256"]))
+        cached = _cached_objects(gone)
+        touched = before.members[before.members["sha256"].isin(gone["sha256"])]["shard"].unique()
+        # First what was computed: a run that is killed in between is simply made again.
+        _remove_derived(frozenset(gone["sha256"]), touched)
+        _rewrite(before, gone, touched, ledger)
+    return _report(
+        gone, touched, trained, cached, [ledger[role]["name"] for role in ("source", "inbox") if role in ledger]
+    )
+
+
+def _recordings_of(members: pd.DataFrame, speaker: str) -> pd.DataFrame:
+    """One row a recording of the speaker, retired ones and background noise under another's name left as they are."""
+    rows = members[(members["speaker"] == speaker) & (members["speaker"] != "")]
+    if rows.empty:
+        raise UserError(f"{RAW} has no recording of a speaker {speaker!r}; 'earmark ls' lists them")
+    return rows.drop_duplicates("sha256")
+
+
+def _rewrite(before: Raw, gone: pd.DataFrame, touched: Sequence[str], ledger: dict) -> None:
+    removed = before.members["sha256"].isin(gone["sha256"])
+    moving = before.members[before.members["shard"].isin(touched) & ~removed]
+    content = moving.drop_duplicates("sha256").sort_values(["shard", "offset"])
+    identity = {key: ledger[key] for key in ledger if key not in ("format_version", "bytes")}
+    with whole_folder(RAW, keep=[name for name in before.shards if name not in touched]) as folder:
+        with shards.ShardWriter(folder) as writer:
+            recordings = zip(content.itertuples(), shards.read_recordings(RAW, content), strict=True)
+            places = {row.sha256: writer.add(row.id, bytes_, row.sha256) for row, bytes_ in recordings}
+        raw.save(folder, _without(before, gone, places, writer.names), identity)
+
+
+def _without(before: Raw, gone: pd.DataFrame, places: dict[str, tuple], names: dict[str, str]) -> Raw:
+    members = before.members[~before.members["sha256"].isin(gone["sha256"])].copy()
+    moved = members["sha256"].isin(places)
+    for position, column in enumerate(catalogue.PLACE):
+        members.loc[moved, column] = members.loc[moved, "sha256"].map(lambda each, at=position: places[each][at])
+    members.loc[moved, "shard"] = members.loc[moved, "shard"].map(names)
+    forgotten_ids = set(gone["id"])
+    record = {
+        "forgotten_on": datetime.now(UTC).date().isoformat(),
+        "recordings": len(gone),
+        "sha256": sorted(gone["sha256"]),
+    }
+    return replace(
+        before,
+        members=members.astype(shards.COLUMNS).sort_values(["shard", "offset", "id", "sha256"], ignore_index=True),
+        memory=before.memory[~before.memory["sha256"].isin(gone["sha256"])].reset_index(drop=True),
+        lists={
+            role: {split: [each for each in ids if each not in forgotten_ids] for split, ids in lists.items()}
+            for role, lists in before.lists.items()
+        },
+        forgotten=(*before.forgotten, record),
+    )
+
+
+def _remove_derived(sha256: frozenset[str], touched: Sequence[str]) -> None:
+    """What was computed from the recordings; the stages make what is missing anew."""
+    features.remove(FEATURES, touched)
+    for each in sha256:
+        (QUARANTINE / f"{each}.wav").unlink(missing_ok=True)
+    if QUARANTINED.exists():
+        rows = pd.read_csv(QUARANTINED, dtype="str", keep_default_na=False)
+        with whole_file(QUARANTINED) as path:
+            rows[~rows["sha256"].isin(sha256)].to_csv(path, index=False)
+    if ACCEPTED.exists():
+        accepted = pd.read_parquet(ACCEPTED)
+        with whole_file(ACCEPTED) as path:
+            accepted[~accepted["sha256"].isin(sha256)].to_parquet(path, index=False)
+    seen = raw.read_memory(SEEN)
+    with whole_file(SEEN) as path:
+        raw.write_memory(path, seen[~seen["sha256"].isin(sha256)])
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """Registered versions that were trained on the recordings, and those of which it cannot be told."""
+
+    on_them: list[str]
+    unknown: list[str]
+
+
+def _trained_on(params: Params, sha256: frozenset[str]) -> _Trained:
+    from earmark.stores import tracking
+
+    found = _Trained([], [])
+    for version in tracking.trained_versions(params.register_.name):
+        path = provenance.cached(version.accepted_md5)
+        if path is None:
+            found.unknown.append(version.title)
+            continue
+        rows = pd.read_parquet(path, columns=["sha256", "split"])
+        if not sha256.isdisjoint(rows.loc[rows["split"] != "testing", "sha256"]):
+            found.on_them.append(version.title)
+    return found
+
+
+def _cached_objects(gone: pd.DataFrame) -> list[str]:
+    """Objects of DVC's cache, by path within it, that hold the recordings, what was computed from them, or names."""
+    stems = {Path(name).stem for name in gone["shard"]} | set(gone["sha256"])
+    names = {shards.MANIFEST, raw.MEMORY, raw.LISTS, ACCEPTED.name, QUARANTINED.name}
+    files = [file for output in OUTPUTS for file in provenance.cached_files(output)]
+    return sorted({provenance.object_path(md5) for name, md5 in files if name in names or Path(name).stem in stems})
+
+
+def _report(
+    gone: pd.DataFrame, touched: Sequence[str], trained: _Trained, cached: list[str], sources: list[str]
+) -> str:
+    lines = [f"{len(gone)} recordings are gone, {len(touched)} shards were rewritten"]
+    lines += [f"trained on them: {', '.join(trained.on_them) or 'no registered version that is known'}"]
+    if trained.unknown:
+        lines += [f"cannot be told of: {', '.join(trained.unknown)}, whose training data is not in DVC's cache"]
+    lines += [f"they may still be in {' and '.join(sources)}: remove them there; earmark does not take them again"]
+    lines += ["next: 'dvc repro' makes what was computed from them anew, models and reports too"]
+    if cached:
+        lines += [
+            "then 'dvc gc --workspace' removes them from DVC's cache and 'dvc gc --workspace --cloud' from its remote",
+            "('--remote NAME' from another), with all else that no present output needs; still there are:",
+            *(f"  {each}" for each in cached),
+        ]
+    return "\n".join(lines)

@@ -1,0 +1,124 @@
+"""What one ingestion reads: each file of a source stored, known, forgotten, refused, or a list of a split."""
+
+import hashlib
+from collections.abc import Mapping
+
+import pandas as pd
+
+from earmark.audio.decode import UndecodableAudio, facts
+from earmark.corpus import catalogue, layout
+from earmark.corpus.sources import Source
+from earmark.corpus.sources.found import Found
+from earmark.stores import raw, shards
+from earmark.stores.raw import Raw
+
+_MEASURED = catalogue.FACTS[:-1]
+
+
+class Intake:
+    """Reads sources into shards, and keeps account of what was met.
+
+    Attributes:
+        lists: for each role that was read, split -> ids that its lists name.
+        forgotten: how many recordings were met that `earmark forget` removed.
+    """
+
+    def __init__(self, before: Raw, seen: pd.DataFrame):
+        self.lists: dict[str, dict[str, list[str]]] = {}
+        self.forgotten = 0
+        self._before, self._seen = before, seen
+        self._known = set(before.members["sha256"])
+        self._unwanted = before.forgotten_sha256
+        self._listings: dict[str, pd.DataFrame] = {}
+        self._stored: list[tuple] = []
+        self._memory: dict[str, list[tuple[str, str, str, str]]] = {}
+        self._shared: set[str] = set()
+        self._refused: list[tuple[str, str, str]] = []
+
+    def read(self, role: str, source: Source, writer: shards.ShardWriter) -> None:
+        """Reads `source` as the "source" or the "inbox"; new content goes to `writer`."""
+        listing: list[tuple[str, str]] = []
+        memory = self._memory.setdefault(source.name, [])
+        lists = {}
+        taken = self._taken_by_inbox() if role == "source" else frozenset()
+        if source.is_shared:
+            self._shared.add(source.name)
+        for found in source.entries(self._memory_of(source)):
+            entry = layout.interpret(found.path)
+            if found.refused:
+                self._refused.append((found.path, found.refused, source.name))
+            elif isinstance(entry, layout.SplitList):
+                lists[entry.split] = sorted(layout.parse_list(found.content, found.path))
+            elif found.path not in taken:
+                sha256 = self._store(found, writer)
+                if sha256:
+                    listing.append((found.path, sha256))
+                    memory.append((source.name, found.path, found.version, sha256))
+        self._listings[role] = catalogue.described(raw.frame(listing, ("path", "sha256")), source.name, shards.NOISE)
+        if lists:
+            self.lists[role] = lists
+
+    def found(self, role: str) -> pd.DataFrame | None:
+        """What the role's source has, as `catalogue.merged` takes it; None where it was not read."""
+        return self._listings.get(role)
+
+    def stored(self, names: Mapping[str, str]) -> pd.DataFrame:
+        """Content that was stored: `sha256`, place and facts; `names` are the closed writer's."""
+        stored = pd.DataFrame(self._stored, columns=["sha256", *catalogue.PLACE, *catalogue.FACTS])
+        return stored.assign(shard=stored["shard"].map(names))
+
+    @property
+    def duplicates(self) -> int:
+        """Files whose content was there under the same label."""
+        return sum(len(each) - len(each.drop_duplicates(["label", "sha256"])) for each in self._listings.values())
+
+    def refused(self) -> pd.DataFrame:
+        """Files that are not taken: `path`, `reason`, `source`; those of sources that were not read stay."""
+        kept = self._before.refused[~self._before.refused["source"].isin(self._memory)]
+        return raw.refused_frame(self._refused + list(kept.itertuples(index=False, name=None)))
+
+    def shared_memory(self) -> pd.DataFrame:
+        """What is remembered of buckets, the same on every machine."""
+        return _renewed(self._before.memory, {name: self._memory[name] for name in self._shared})
+
+    def local_memory(self) -> pd.DataFrame:
+        """What is remembered of this machine's folders."""
+        local = {
+            name: rows for name, rows in self._memory.items() if name not in self._shared and any(r[2] for r in rows)
+        }
+        return _renewed(self._seen, local)
+
+    def _taken_by_inbox(self) -> frozenset[str]:
+        before = self._before.current
+        taken = frozenset(before.loc[before["source"].map(catalogue.is_inbox).astype(bool), "id"])
+        return taken | frozenset(self._listings["inbox"]["id"]) if "inbox" in self._listings else taken
+
+    def _memory_of(self, source: Source) -> Mapping[str, tuple[str, str]]:
+        rows = self._before.memory if source.is_shared else self._seen
+        rows = rows[(rows["source"] == source.name) & rows["sha256"].isin(self._known)]
+        return {row.path: (row.version, row.sha256) for row in rows.itertuples(index=False)}
+
+    def _store(self, found: Found, writer: shards.ShardWriter) -> str:
+        """The SHA-256 of the content, stored if it is new; "" where it was forgotten."""
+        sha256 = found.sha256 or hashlib.sha256(found.content).hexdigest()
+        if sha256 in self._unwanted:
+            self.forgotten += 1
+            return ""
+        if sha256 not in self._known:
+            self._known.add(sha256)
+            self._stored.append((sha256, *writer.add(found.path, found.content, sha256), *_facts(found.content)))
+        return sha256
+
+
+def _renewed(memory: pd.DataFrame, read: Mapping[str, list[tuple[str, str, str, str]]]) -> pd.DataFrame:
+    kept = memory[~memory["source"].isin(read)]
+    rows = [row for each in read.values() for row in each]
+    return raw.memory_frame(rows + list(kept.itertuples(index=False, name=None)))
+
+
+def _facts(content: bytes) -> tuple:
+    try:
+        found = facts(content)
+    except UndecodableAudio as error:
+        return ("", *(0,) * (len(_MEASURED) - 1), str(error))
+    return (*(getattr(found, name) for name in _MEASURED), "")

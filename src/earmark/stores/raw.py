@@ -1,0 +1,157 @@
+"""What data/raw holds beside its shards: where it came from, what its inbox held, and what was forgotten."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+import pyarrow
+
+from earmark.errors import UserError
+from earmark.stores import shards
+from earmark.stores.files import write_json
+
+LEDGER = "ingested.json"
+MEMORY = "inbox.parquet"
+LISTS = "lists.json"
+REFUSED = "refused.csv"
+FORGOTTEN = "forgotten.json"
+FORMAT_VERSION = 2
+"""Raised when the same source would give other bytes; data/raw of another version is made anew."""
+
+_MEMORY_COLUMNS = ("source", "path", "version", "sha256")
+_REFUSED_COLUMNS = ("path", "reason", "source")
+
+
+@dataclass(frozen=True)
+class Raw:
+    """The state of data/raw.
+
+    Attributes:
+        members: the manifest, retired rows included.
+        memory: `source`, `path`, `version`, `sha256` of files in a shared inbox.
+        lists: for "source" and "inbox", split -> ids that its lists name.
+        refused: `path`, `reason`, `source` of files that are not taken.
+        forgotten: the records of `earmark forget`, oldest first.
+    """
+
+    members: pd.DataFrame
+    memory: pd.DataFrame
+    lists: Mapping[str, Mapping[str, list[str]]] = field(default_factory=dict)
+    refused: pd.DataFrame = field(default_factory=lambda: frame([], _REFUSED_COLUMNS))
+    forgotten: tuple[dict, ...] = ()
+
+    @property
+    def current(self) -> pd.DataFrame:
+        """The manifest rows that count."""
+        return self.members[~self.members["retired"]]
+
+    @property
+    def shards(self) -> list[str]:
+        """File names of the shards in use, sorted."""
+        return sorted(self.members["shard"].unique())
+
+    @property
+    def listed(self) -> dict[str, frozenset[str]]:
+        """Split -> ids that any of the lists name for it."""
+        found: dict[str, set[str]] = {}
+        for role in self.lists.values():
+            for split, ids in role.items():
+                found.setdefault(split, set()).update(ids)
+        return {split: frozenset(ids) for split, ids in found.items()}
+
+    @property
+    def forgotten_sha256(self) -> frozenset[str]:
+        """SHA-256 of every recording that was forgotten."""
+        return frozenset(sha256 for record in self.forgotten for sha256 in record["sha256"])
+
+    def same_as(self, other: "Raw") -> bool:
+        """Whether nothing would change on disk."""
+        frames = ("members", "memory", "refused")
+        return (self.lists, self.forgotten) == (other.lists, other.forgotten) and all(
+            getattr(self, name).equals(getattr(other, name)) for name in frames
+        )
+
+
+def frame(rows: list[tuple], columns: tuple[str, ...]) -> pd.DataFrame:
+    """Rows of text as a frame."""
+    return pd.DataFrame(rows, columns=list(columns), dtype="str")
+
+
+def memory_frame(rows: list[tuple[str, str, str, str]]) -> pd.DataFrame:
+    """(source, path, version, sha256) sorted as they are stored."""
+    return frame(sorted(rows), _MEMORY_COLUMNS)
+
+
+def refused_frame(rows: list[tuple[str, str, str]]) -> pd.DataFrame:
+    """(path, reason, source) sorted as they are stored."""
+    return frame(sorted(rows), _REFUSED_COLUMNS)
+
+
+def read_ledger(folder: Path) -> dict:
+    """What `folder` was made from; nothing where it is not there. UserError where it is not whole."""
+    if not folder.exists() or not any(folder.iterdir()):
+        return {}
+    try:
+        ledger = json.loads((folder / LEDGER).read_text(encoding="utf-8"))
+        if ledger["format_version"] == FORMAT_VERSION and ledger["bytes"] == _sizes(folder):
+            return ledger
+    except (OSError, ValueError, TypeError, KeyError):
+        pass
+    raise UserError(
+        f"{folder} is not as ingest left it: 'dvc checkout {folder}' brings the last version back, "
+        f"and without {folder} all that the source and the inbox have is ingested again"
+    )
+
+
+def load(folder: Path) -> Raw:
+    """The state of `folder`; an empty one where `read_ledger` has nothing."""
+    if not read_ledger(folder):
+        return Raw(_empty_members(), memory_frame([]))
+    return Raw(
+        members=shards.read_members(folder),
+        memory=read_memory(folder / MEMORY),
+        lists=_read_json(folder / LISTS, {}),
+        refused=pd.read_csv(folder / REFUSED, dtype="str") if (folder / REFUSED).exists() else refused_frame([]),
+        forgotten=tuple(_read_json(folder / FORGOTTEN, [])),
+    )
+
+
+def save(folder: Path, raw: Raw, identity: Mapping[str, object]) -> None:
+    """Writes `raw` and what it was made from into `folder`, which has the shards already; the ledger last."""
+    shards.write_manifest(folder, raw.members)
+    if len(raw.memory):
+        write_memory(folder / MEMORY, raw.memory)
+    if raw.lists:
+        write_json(folder / LISTS, raw.lists)
+    if len(raw.refused):
+        raw.refused.to_csv(folder / REFUSED, index=False)
+    if raw.forgotten:
+        write_json(folder / FORGOTTEN, list(raw.forgotten))
+    write_json(folder / LEDGER, {"format_version": FORMAT_VERSION, **identity, "bytes": _sizes(folder)})
+
+
+def read_memory(path: Path) -> pd.DataFrame:
+    """What is remembered in `path`; nothing where it is missing or damaged: it saves reading, and no more."""
+    try:
+        return pd.read_parquet(path)
+    except (FileNotFoundError, pyarrow.ArrowException):
+        return memory_frame([])
+
+
+def write_memory(path: Path, memory: pd.DataFrame) -> None:
+    """Writes what is remembered to `path`."""
+    memory.to_parquet(path, index=False)
+
+
+def _empty_members() -> pd.DataFrame:
+    return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in shards.COLUMNS.items()})
+
+
+def _read_json(path: Path, otherwise: object) -> object:
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else otherwise
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_size for path in sorted(folder.iterdir()) if path.name != LEDGER}
