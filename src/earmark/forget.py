@@ -11,7 +11,7 @@ from earmark.corpus import catalogue
 from earmark.errors import UserError
 from earmark.params import Params
 from earmark.stages.paths import ACCEPTED, FEATURES, QUARANTINE, RAW, SEEN
-from earmark.stores import features, provenance, raw, shards
+from earmark.stores import features, ledger, provenance, raw, shards
 from earmark.stores.files import restore, sole_writer, whole_file, whole_folder
 from earmark.stores.raw import Raw
 
@@ -28,7 +28,7 @@ def forget(params: Params, speaker: str) -> str:
     """
     with sole_writer(RAW):
         restore(RAW)
-        ledger = raw.read_ledger(RAW)
+        recorded = ledger.read(RAW)
         before = raw.load(RAW)
         gone = _recordings_of(before.members, speaker)
         trained = _trained_on(params, frozenset(gone["sha256"]))
@@ -36,9 +36,9 @@ def forget(params: Params, speaker: str) -> str:
         touched = before.members[before.members["sha256"].isin(gone["sha256"])]["shard"].unique()
         # First what was computed: a run that is killed in between is simply made again.
         _remove_derived(frozenset(gone["sha256"]), touched)
-        _rewrite(before, gone, touched, ledger)
+        _rewrite(before, gone, touched, ledger.identity_of(recorded))
     return _report(
-        gone, touched, trained, cached, [ledger[role]["name"] for role in ("source", "inbox") if role in ledger]
+        gone, touched, trained, cached, [recorded[role]["name"] for role in ("source", "inbox") if role in recorded]
     )
 
 
@@ -50,11 +50,10 @@ def _recordings_of(members: pd.DataFrame, speaker: str) -> pd.DataFrame:
     return rows.drop_duplicates("sha256")
 
 
-def _rewrite(before: Raw, gone: pd.DataFrame, touched: Sequence[str], ledger: dict) -> None:
+def _rewrite(before: Raw, gone: pd.DataFrame, touched: Sequence[str], identity: dict) -> None:
     removed = before.members["sha256"].isin(gone["sha256"])
     moving = before.members[before.members["shard"].isin(touched) & ~removed]
     content = moving.drop_duplicates("sha256").sort_values(["shard", "offset"])
-    identity = {key: ledger[key] for key in ledger if key not in ("format_version", "bytes")}
     with whole_folder(RAW, keep=[name for name in before.shards if name not in touched]) as folder:
         with shards.ShardWriter(folder) as writer:
             recordings = zip(content.itertuples(), shards.read_recordings(RAW, content), strict=True)

@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import scipy.fft
-import scipy.signal
 
 from earmark.params import Params
 
@@ -99,7 +98,7 @@ def power(waveforms: np.ndarray, settings: FrontEnd) -> np.ndarray:
     set."""
     frames = np.lib.stride_tricks.sliding_window_view(waveforms, settings.window_samples, axis=-1)
     frames = frames[:, :: settings.stride_samples]
-    window = scipy.signal.get_window("hann", settings.window_samples, fftbins=True).astype(np.float32)
+    window = np.hanning(settings.window_samples + 1)[:-1].astype(np.float32)
     spectrum = scipy.fft.rfft(frames * window, settings.fft_length, axis=-1)
     result = np.square(spectrum.real) + np.square(spectrum.imag)
     return result @ mel_matrix(settings) if settings.mel_bands else result

@@ -22,7 +22,7 @@ def is_inbox(source: str) -> bool:
 def described(listing: pd.DataFrame, source: str, noise_split: str) -> pd.DataFrame:
     """`listing` (`path`, `sha256`) with `id`, `label`, `speaker`, `split` and `source`; `split` is that of noise, or
     empty for a clip."""
-    folder = listing["path"].str.partition("/")[0]
+    folder = listing["path"].str.split("/", n=1).str[0]
     noise = folder == layout.NOISE_FOLDER
     speakers = [splits.speaker_of(path.rpartition("/")[2]) for path in listing["path"]]
     return pd.DataFrame(

@@ -67,7 +67,10 @@ def _noise(manifest: pd.DataFrame, front_end: FrontEnd) -> np.ndarray:
     rows = manifest[(manifest["split"] == shards.NOISE) & (manifest["error"] == "")]
     frames = [np.empty((0, front_end.bins), dtype=np.float32)]
     for content in shards.read_recordings(RAW, rows):
-        waveform = decode.mono(content, front_end.sample_rate_hz)
+        try:
+            waveform = decode.mono(content, front_end.sample_rate_hz)
+        except decode.UndecodableAudio:  # hours at a very low sample rate, which are too much once resampled
+            continue
         if front_ends.frame_count(len(waveform), front_end):
             frames.append(front_ends.compute(waveform[None], front_end)[0])
     return np.concatenate(frames)

@@ -8,17 +8,13 @@ from pathlib import Path
 import pandas as pd
 import pyarrow
 
-from earmark.errors import UserError
-from earmark.stores import shards
+from earmark.stores import ledger, shards
 from earmark.stores.files import write_json
 
-LEDGER = "ingested.json"
 MEMORY = "inbox.parquet"
 LISTS = "lists.json"
 REFUSED = "refused.csv"
 FORGOTTEN = "forgotten.json"
-FORMAT_VERSION = 2
-"""Raised when the same source would give other bytes; data/raw of another version is made anew."""
 
 _MEMORY_COLUMNS = ("source", "path", "version", "sha256")
 _REFUSED_COLUMNS = ("path", "reason", "source")
@@ -89,25 +85,9 @@ def refused_frame(rows: list[tuple[str, str, str]]) -> pd.DataFrame:
     return frame(sorted(rows), _REFUSED_COLUMNS)
 
 
-def read_ledger(folder: Path) -> dict:
-    """What `folder` was made from; nothing where it is not there. UserError where it is not whole."""
-    if not folder.exists() or not any(folder.iterdir()):
-        return {}
-    try:
-        ledger = json.loads((folder / LEDGER).read_text(encoding="utf-8"))
-        if ledger["format_version"] == FORMAT_VERSION and ledger["bytes"] == _sizes(folder):
-            return ledger
-    except (OSError, ValueError, TypeError, KeyError):
-        pass
-    raise UserError(
-        f"{folder} is not as ingest left it: 'dvc checkout {folder}' brings the last version back, "
-        f"and without {folder} all that the source and the inbox have is ingested again"
-    )
-
-
 def load(folder: Path) -> Raw:
-    """The state of `folder`; an empty one where `read_ledger` has nothing."""
-    if not read_ledger(folder):
+    """The state of `folder`; an empty one where its ledger has nothing."""
+    if not ledger.read(folder):
         return Raw(_empty_members(), memory_frame([]))
     return Raw(
         members=shards.read_members(folder),
@@ -129,7 +109,7 @@ def save(folder: Path, raw: Raw, identity: Mapping[str, object]) -> None:
         raw.refused.to_csv(folder / REFUSED, index=False)
     if raw.forgotten:
         write_json(folder / FORGOTTEN, list(raw.forgotten))
-    write_json(folder / LEDGER, {"format_version": FORMAT_VERSION, **identity, "bytes": _sizes(folder)})
+    ledger.write(folder, identity)
 
 
 def read_memory(path: Path) -> pd.DataFrame:
@@ -151,7 +131,3 @@ def _empty_members() -> pd.DataFrame:
 
 def _read_json(path: Path, otherwise: object) -> object:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else otherwise
-
-
-def _sizes(folder: Path) -> dict[str, int]:
-    return {path.name: path.stat().st_size for path in sorted(folder.iterdir()) if path.name != LEDGER}

@@ -38,6 +38,11 @@ class Source:
     is_shared: bool = False
     staging: Path | None = None
 
+    @property
+    def signature(self) -> dict[str, str]:
+        """What tells this data set, as it is now, from others."""
+        return {"name": self.name, "fingerprint": self.fingerprint}
+
 
 def open_source(source: str, seed: int, speakers: int, downloads: Path) -> Source:
     """Return the data set that ``dataset.source`` names, without reading its recordings yet.

@@ -1,0 +1,110 @@
+"""data/raw brought up to date: what its source and its inbox have now, beside what it had before."""
+
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pandas as pd
+
+from earmark.corpus import catalogue, layout, splits
+from earmark.corpus.sources import Source, open_inbox
+from earmark.params import Params
+from earmark.stages.intake import Intake
+from earmark.stages.paths import DOWNLOADS, RAW, SEEN
+from earmark.stores import ledger, raw, shards
+from earmark.stores.files import whole_file, whole_folder
+from earmark.stores.raw import Raw
+
+SHOWN = 3
+"""How many refused files the sentence names."""
+
+
+class _NothingNew(Exception):
+    """Leaves data/raw as it is."""
+
+
+def grow(params: Params, source: Source, recorded: Mapping[str, object]) -> str:
+    """Reads what is new in the source and the inbox into data/raw; returns a sentence on what happened."""
+    before = raw.load(RAW)
+    labels = frozenset(before.current["label"]) - {layout.NOISE_FOLDER}
+    inbox = open_inbox(params.dataset.inbox, labels, DOWNLOADS) if params.dataset.inbox else None
+    # The inbox first: what it has replaces what the source has under the same name.
+    sources = {role: each for role, each in (("inbox", inbox), ("source", source)) if each}
+    unread = {role: each for role, each in sources.items() if not ledger.has_read(recorded, role, each.signature)}
+    identity = ledger.splitting(params) | {role: each.signature for role, each in sources.items()}
+    intake = Intake(before, raw.read_memory(SEEN))
+    try:
+        with whole_folder(RAW, keep=before.shards) as folder:
+            with shards.ShardWriter(folder) as writer:
+                for role, each in unread.items():
+                    intake.read(role, each, writer)
+            after = _after(params, before, intake, intake.stored(writer.names))
+            if after.same_as(before) and recorded == recorded | identity:
+                raise _NothingNew
+            for name in set(before.shards) - set(after.shards):
+                (folder / name).unlink()
+            raw.save(folder, after, identity)
+    except _NothingNew:
+        pass
+    _clean_up(intake, sources)
+    return _sentence(before, after, intake, [each.name for each in sources.values()])
+
+
+def _after(params: Params, before: Raw, intake: Intake, stored: pd.DataFrame) -> Raw:
+    current = catalogue.merged(before.current, intake.found("source"), intake.found("inbox"))
+    layout.check_labels(sorted(set(current["label"]) - {layout.NOISE_FOLDER}))
+    after = Raw(
+        members=catalogue.manifest(before.members, current, stored, _today()),
+        memory=intake.shared_memory(),
+        lists={**before.lists, **intake.lists},
+        refused=intake.refused(),
+        forgotten=before.forgotten,
+    )
+    members = catalogue.with_splits(after.members, lambda ids: _splits(params, after, ids), shards.NOISE)
+    return replace(after, members=members.astype(shards.COLUMNS))
+
+
+def _splits(params: Params, after: Raw, ids: list[str]) -> list[str]:
+    nobody: frozenset[str] = frozenset()
+    validation, testing = (after.listed.get(split, nobody) for split in ("validation", "testing"))
+    return splits.assign(ids, params.split.method, params.split.fractions, params.seed, validation, testing)
+
+
+def _today() -> str:
+    """The date, UTC, or that of SOURCE_DATE_EPOCH, with which the same inputs give the same bytes on any day."""
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    now = datetime.fromtimestamp(int(epoch), UTC) if epoch else datetime.now(UTC)
+    return now.date().isoformat()
+
+
+def _clean_up(intake: Intake, sources: dict[str, Source]) -> None:
+    """What is of use to this machine only: checksums of local files, and what a bucket's objects waited in."""
+    with whole_file(SEEN) as path:
+        raw.write_memory(path, intake.local_memory())
+    for source in sources.values():
+        if source.staging:
+            shutil.rmtree(source.staging, ignore_errors=True)
+
+
+def _sentence(before: Raw, after: Raw, intake: Intake, names: list[str]) -> str:
+    known = pd.MultiIndex.from_frame(before.current[["id", "sha256"]])
+    clips = after.current[after.current["split"] != shards.NOISE]
+    new = clips[~pd.MultiIndex.from_frame(clips[["id", "sha256"]]).isin(known)]
+    where = " and ".join(sorted(names))
+    said = f"{len(new)} new clips from {where}" if len(new) else f"nothing new in {where}"
+    parts = [f"{said}: {len(clips)} clips of {clips['label'].nunique()} labels"] if len(new) else [said]
+    gone = len(before.current) - int(known.isin(pd.MultiIndex.from_frame(after.current[["id", "sha256"]])).sum())
+    parts += [f"{gone} gone or replaced"] * bool(gone)
+    parts += [f"{intake.duplicates} duplicates left out"] * bool(len(new) and intake.duplicates)
+    parts += [f"{intake.forgotten} that were forgotten are still there: remove them"] * bool(intake.forgotten)
+    return ", ".join(parts) + _refusals(after.refused)
+
+
+def _refusals(refused: pd.DataFrame) -> str:
+    if refused.empty:
+        return ""
+    shown = [f"  {row.path}: {row.reason}" for row in refused.head(SHOWN).itertuples()]
+    more = [f"  and {len(refused) - SHOWN} more, see {RAW / raw.REFUSED}"] * (len(refused) > SHOWN)
+    return "\n".join([f"; {len(refused)} files are refused:", *shown, *more])

@@ -1,0 +1,54 @@
+"""What data/raw was made from, and whether all of it is there: the first thing an ingestion asks, so it is quick."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from earmark.errors import UserError
+from earmark.params import Params
+from earmark.stores.files import write_json
+
+LEDGER = "ingested.json"
+FORMAT_VERSION = 2
+"""Raised when the same source would give other bytes."""
+
+
+def read(folder: Path) -> dict:
+    """What `folder` was made from; nothing where it is not there. UserError where it is not whole."""
+    if not folder.exists() or not any(folder.iterdir()):
+        return {}
+    try:
+        ledger = json.loads((folder / LEDGER).read_text(encoding="utf-8"))
+        if ledger["format_version"] == FORMAT_VERSION and ledger["bytes"] == _sizes(folder):
+            return ledger
+    except (OSError, ValueError, TypeError, KeyError):
+        pass
+    raise UserError(
+        f"{folder} is not as ingest left it: 'dvc checkout {folder}' brings the last version back, "
+        f"and without {folder} all that the source and the inbox have is ingested again"
+    )
+
+
+def write(folder: Path, identity: Mapping[str, object]) -> None:
+    """Writes what `folder` was made from, when all its other files are there."""
+    write_json(folder / LEDGER, {"format_version": FORMAT_VERSION, **identity, "bytes": _sizes(folder)})
+
+
+def splitting(params: Params) -> dict[str, object]:
+    """What the split of the clips depends on, as the ledger keeps it."""
+    return {"seed": params.seed, "split": params.split.model_dump(mode="json")}
+
+
+def has_read(recorded: Mapping[str, object], role: str, signature: Mapping[str, str]) -> bool:
+    """Whether this very source was read as the "source" or the "inbox"; one without a fingerprint is asked each
+    time."""
+    return bool(signature["fingerprint"]) and recorded.get(role) == signature
+
+
+def identity_of(recorded: Mapping[str, object]) -> dict[str, object]:
+    """The `identity` that `write` was given."""
+    return {key: value for key, value in recorded.items() if key not in ("format_version", "bytes")}
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_size for path in sorted(folder.iterdir()) if path.name != LEDGER}

@@ -1,0 +1,95 @@
+"""A data set that grows and shrinks, through DVC: what is computed again, and what is left of a person."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from conftest import SMALL, change_params, checkout
+
+from earmark.corpus.sources import synthetic
+
+
+@pytest.fixture(autouse=True)
+def dvc_day(monkeypatch):
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory, run):
+    """A checkout with a registered version, and an inbox beside it that is still empty."""
+    folder = checkout(tmp_path_factory.mktemp("growth") / "project", SMALL)
+    (folder.parent / "inbox").mkdir()
+    change_params(folder, {"dataset": {"inbox": "../inbox"}})
+    done = run(folder, "dvc", "repro", SOURCE_DATE_EPOCH="0")
+    assert done.returncode == 0, done.stderr
+    assert run(folder, "earmark", "register").returncode == 0
+    return folder
+
+
+def all_bytes(folder: Path, pattern: str) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.glob(pattern) if path.is_file()}
+
+
+def test_what_arrives_in_the_inbox_is_added_and_old_features_keep_their_bytes(project, run):
+    raw, features = all_bytes(project, "data/raw/*.tar"), all_bytes(project, "data/features/*/shard-*.npy")
+    arrived = {name: content for name, content in synthetic.entries(99, 6) if not name.startswith("_")}
+    for name, content in list(arrived.items())[::20]:
+        path = project.parent / "inbox" / name.replace("_nohash_0", "_nohash_9")
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+    done = run(project, "dvc", "repro", "extract")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "9 new clips from inbox/inbox and synthetic" in done.stdout
+    assert "1 of 2 shards were new" in done.stdout
+    assert raw.items() < all_bytes(project, "data/raw/*.tar").items()
+    assert features.items() < all_bytes(project, "data/features/*/shard-*.npy").items()
+
+
+def test_a_forgotten_person_is_named_with_the_versions_and_leaves_data_and_cache(project, run):
+    manifest = pd.read_parquet(project / "data/raw/manifest.parquet")
+    training = manifest[(manifest["split"] == "training") & (manifest["source"] == "synthetic")]
+    speaker = training["speaker"].iloc[0]
+    theirs = manifest[manifest["speaker"] == speaker]
+    samples = [run_cat(project, row) for row in theirs.itertuples()]
+    said = run(project, "earmark", "forget", "--speaker", speaker)
+    assert said.returncode == 0, said.stderr
+    assert f"{len(theirs)} recordings are gone, 1 shards were rewritten" in said.stdout
+    assert "trained on them: earmark version 1 (champion)" in said.stdout
+    listed = [line.strip() for line in said.stdout.splitlines() if line.startswith("  files/md5/")]
+    assert listed
+    assert all((project / ".dvc/cache" / each).is_file() for each in listed)
+    assert not holding(project / "data", samples, speaker)
+    assert holding(project / ".dvc/cache", samples, speaker)
+    again = run(project, "dvc", "repro")
+    assert again.returncode == 0, again.stdout + again.stderr
+    collected = run(project, "dvc", "gc", "--workspace", "--force")
+    assert collected.returncode == 0, collected.stderr
+    assert not any((project / ".dvc/cache" / each).exists() for each in listed)
+    assert not holding(project / "data", samples, speaker)
+    assert not holding(project / ".dvc/cache/files", samples, speaker)
+
+
+def run_cat(project: Path, row) -> bytes:
+    with (project / "data/raw" / row.shard).open("rb") as shard:
+        shard.seek(row.offset + 44)
+        return shard.read(row.length - 44)[8000:9000]
+
+
+def holding(folder: Path, samples: list[bytes], speaker: str) -> list[Path]:
+    """The files that hold a recording's samples, or name the speaker."""
+    found = []
+    for path in filter(Path.is_file, folder.rglob("*")):
+        content = path.read_bytes()
+        if speaker.encode() in content or any(each in content for each in samples):
+            found.append(path)
+    return found
+
+
+def test_the_champion_is_judged_on_what_is_left(project, run):
+    """Last in this file: the version that was trained without the person."""
+    registered = run(project, "earmark", "register")
+    assert registered.returncode == 0, registered.stderr
+    assert "earmark version 2" in registered.stdout
+    record = json.loads((project / "data/raw/forgotten.json").read_text())
+    assert record[0]["recordings"] > 0
