@@ -243,6 +243,15 @@ def test_a_recording_in_the_inbox_replaces_the_one_of_its_name(project, tmp_path
     assert "nothing new" in run_ingest()
 
 
+def test_what_the_inbox_replaces_at_once_leaves_no_byte_that_forget_would_miss(project, tmp_path):
+    fill(tmp_path / "inbox", {"yes/anouk_nohash_0.wav": wav(1000)})
+    run_ingest(inbox="../inbox")
+    assert contents() == RECORDINGS | NOISE | {"yes/anouk_nohash_0.wav": wav(1000)}
+    assert forget("anouk").returncode == 0
+    gone = RECORDINGS["yes/anouk_nohash_0.wav"][44:]
+    assert not any(gone[:1000] in content for content in shard_bytes().values())
+
+
 def test_a_hostile_archive_in_the_inbox_is_named_and_changes_nothing(project, tmp_path):
     run_ingest()
     before = raw_bytes()

@@ -66,26 +66,31 @@ def _added(before: pd.DataFrame, arrived: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def manifest(members: pd.DataFrame, current: pd.DataFrame, stored: pd.DataFrame, ingested_on: str) -> pd.DataFrame:
+def manifest(
+    members: pd.DataFrame, current: pd.DataFrame, met: pd.DataFrame, stored: pd.DataFrame, ingested_on: str
+) -> pd.DataFrame:
     """The manifest, retired rows included, sorted by place.
 
     Args:
         members: the previous manifest, retired rows included.
         current: the recordings of `merged`.
+        met: all that was found now (`described`): what was stored and is not current gets a retired row.
         stored: what was stored now: `sha256`, place and facts.
         ingested_on: date of the recordings that are new.
     """
     columns = list(members.columns)
+    unused = met[met["sha256"].isin(stored["sha256"]) & ~met["sha256"].isin(current["sha256"])]
+    rows = pd.concat([current.assign(retired=False), unused.drop_duplicates("sha256").assign(retired=True)])
     places = pd.concat([members[["sha256", *PLACE, *FACTS]], stored], ignore_index=True).drop_duplicates("sha256")
     first_days = members.drop_duplicates(["id", "sha256"])[["id", "sha256", "ingested_on"]]
-    rows = current.merge(places, on="sha256", how="left", validate="many_to_one")
-    rows = rows.merge(first_days, on=["id", "sha256"], how="left").assign(retired=False)
+    rows = rows.merge(places, on="sha256", how="left", validate="many_to_one")
+    rows = rows.merge(first_days, on=["id", "sha256"], how="left")
     rows["ingested_on"] = rows["ingested_on"].fillna(ingested_on)
     listed = pd.MultiIndex.from_frame(rows[["id", "sha256"]])
     retired = members[~pd.MultiIndex.from_frame(members[["id", "sha256"]]).isin(listed)].assign(retired=True)
     together = pd.concat([rows[columns], retired[columns]], ignore_index=True)
-    together = together[together["shard"].isin(rows["shard"].unique())]
-    return together.sort_values(["shard", "offset", "id", "sha256"], ignore_index=True)
+    in_use = together.loc[~together["retired"].astype(bool), "shard"].unique()
+    return together[together["shard"].isin(in_use)].sort_values(["shard", "offset", "id", "sha256"], ignore_index=True)
 
 
 def with_splits(rows: pd.DataFrame, split_of: Callable[[list[str]], list[str]], noise_split: str) -> pd.DataFrame:

@@ -28,23 +28,22 @@ class _NothingNew(Exception):
 def grow(params: Params, source: Source, recorded: Mapping[str, object]) -> str:
     """Reads what is new in the source and the inbox into data/raw; returns a sentence on what happened."""
     before = raw.load(RAW)
-    labels = frozenset(before.current["label"]) - {layout.NOISE_FOLDER}
-    inbox = open_inbox(params.dataset.inbox, labels, DOWNLOADS) if params.dataset.inbox else None
-    # The inbox first: what it has replaces what the source has under the same name.
-    sources = {role: each for role, each in (("inbox", inbox), ("source", source)) if each}
-    unread = {role: each for role, each in sources.items() if not ledger.has_read(recorded, role, each.signature)}
-    identity = ledger.splitting(params) | {role: each.signature for role, each in sources.items()}
     intake = Intake(before, raw.read_memory(SEEN))
+    sources = {"source": source}
     try:
         with whole_folder(RAW, keep=before.shards) as folder:
             with shards.ShardWriter(folder) as writer:
-                for role, each in unread.items():
-                    intake.read(role, each, writer)
+                _read(intake, "source", source, writer, recorded)
+                if params.dataset.inbox:
+                    sources["inbox"] = open_inbox(params.dataset.inbox, intake.labels, DOWNLOADS)
+                    _read(intake, "inbox", sources["inbox"], writer, recorded)
+            identity = ledger.splitting(params) | {role: each.signature for role, each in sources.items()}
             after = _after(params, before, intake, intake.stored(writer.names))
             if after.same_as(before) and recorded == recorded | identity:
                 raise _NothingNew
-            for name in set(before.shards) - set(after.shards):
-                (folder / name).unlink()
+            for path in folder.glob("*.tar"):
+                if path.name not in after.shards:
+                    path.unlink()
             raw.save(folder, after, identity)
     except _NothingNew:
         pass
@@ -52,11 +51,18 @@ def grow(params: Params, source: Source, recorded: Mapping[str, object]) -> str:
     return _sentence(before, after, intake, [each.name for each in sources.values()])
 
 
+def _read(
+    intake: Intake, role: str, source: Source, writer: shards.ShardWriter, recorded: Mapping[str, object]
+) -> None:
+    if not ledger.has_read(recorded, role, source.signature):
+        intake.read(role, source, writer)
+
+
 def _after(params: Params, before: Raw, intake: Intake, stored: pd.DataFrame) -> Raw:
     current = catalogue.merged(before.current, intake.found("source"), intake.found("inbox"))
     layout.check_labels(sorted(set(current["label"]) - {layout.NOISE_FOLDER}))
     after = Raw(
-        members=catalogue.manifest(before.members, current, stored, _today()),
+        members=catalogue.manifest(before.members, current, intake.met(), stored, _today()),
         memory=intake.shared_memory(),
         lists={**before.lists, **intake.lists},
         refused=intake.refused(),

@@ -40,7 +40,6 @@ class Intake:
         listing: list[tuple[str, str]] = []
         memory = self._memory.setdefault(source.name, [])
         lists = {}
-        taken = self._taken_by_inbox() if role == "source" else frozenset()
         if source.is_shared:
             self._shared.add(source.name)
         for found in source.entries(self._memory_of(source)):
@@ -49,7 +48,7 @@ class Intake:
                 self._refused.append((found.path, found.refused, source.name))
             elif isinstance(entry, layout.SplitList):
                 lists[entry.split] = sorted(layout.parse_list(found.content, found.path))
-            elif found.path not in taken:
+            else:
                 sha256 = self._store(found, writer)
                 if sha256:
                     listing.append((found.path, sha256))
@@ -58,9 +57,20 @@ class Intake:
         if lists:
             self.lists[role] = lists
 
+    @property
+    def labels(self) -> frozenset[str]:
+        """The labels that the data set has by now."""
+        frames = (self._before.current, *self._listings.values())
+        return frozenset(label for each in frames for label in each["label"].unique()) - {layout.NOISE_FOLDER}
+
     def found(self, role: str) -> pd.DataFrame | None:
         """What the role's source has, as `catalogue.merged` takes it; None where it was not read."""
         return self._listings.get(role)
+
+    def met(self) -> pd.DataFrame:
+        """Everything that any of the sources has, as `catalogue.described`."""
+        nothing = catalogue.described(raw.frame([], ("path", "sha256")), "", shards.NOISE)
+        return pd.concat([nothing, *self._listings.values()], ignore_index=True)
 
     def stored(self, names: Mapping[str, str]) -> pd.DataFrame:
         """Content that was stored: `sha256`, place and facts; `names` are the closed writer's."""
@@ -87,11 +97,6 @@ class Intake:
             name: rows for name, rows in self._memory.items() if name not in self._shared and any(r[2] for r in rows)
         }
         return _renewed(self._seen, local)
-
-    def _taken_by_inbox(self) -> frozenset[str]:
-        before = self._before.current
-        taken = frozenset(before.loc[before["source"].map(catalogue.is_inbox).astype(bool), "id"])
-        return taken | frozenset(self._listings["inbox"]["id"]) if "inbox" in self._listings else taken
 
     def _memory_of(self, source: Source) -> Mapping[str, tuple[str, str]]:
         rows = self._before.memory if source.is_shared else self._seen
