@@ -30,7 +30,10 @@ def retrain() -> State:
     for stage in plan.stages:
         before = tasks.recorded_outputs(stage)
         stale = stage in plan.stale or not changed.isdisjoint(plan.upstream[stage])
+        validated = tasks.validation_time()
         state = tasks.reproduce(stage, stale)
+        if tasks.validation_time() != validated:
+            _show_validation()
         if not state.is_completed():
             return tasks.failed(state.result(raise_on_failure=False).within(stage))
         if tasks.recorded_outputs(stage) != before:
@@ -48,10 +51,33 @@ def _registered(summary: str) -> State:
     return Completed(message=summary, data=said)
 
 
+def _show_validation() -> None:
+    result = json.loads((tasks.ROOT / tasks.VALIDATION_RESULT).read_text(encoding="utf-8"))
+    create_markdown_artifact(key="validation", markdown=validation(result))
+
+
 def _summary(stages: tuple[str, ...], changed: set[str]) -> str:
     if not changed:
         return f"nothing changed: all {len(stages)} stages are up to date"
     return "changed: " + ", ".join(stage for stage in stages if stage in changed)
+
+
+def validation(result: dict) -> str:
+    """A Markdown table of the rules in `reports/validation/result.json`, broken ones in bold."""
+    rows = ["| of | rule | outcome | observed | broken by |", "|---|---|---|--:|---|"]
+    for entry in result["rules"]:
+        outcome = "holds" if entry["success"] else "**broken**"
+        more = [f"and {entry['failed'] - len(entry['failed_ids'])} more"] * (entry["failed"] > len(entry["failed_ids"]))
+        broken_by = ", ".join([*map(_code, entry["failed_ids"]), *more])
+        rows.append(f"| {entry['suite']} | {entry['rule']} | {outcome} | {entry['observed']} | {broken_by} |")
+    return f"{result['sentence']}\n\n" + "\n".join(rows) + "\n"
+
+
+def _code(text: str) -> str:
+    """`text` in a cell of a table as it is, whatever marks it holds."""
+    shown = text if text.isprintable() else ascii(text)
+    plain = shown.replace("`", "'").replace("|", "/")
+    return f"`{plain}`"
 
 
 def leaderboard(metrics: dict) -> str:

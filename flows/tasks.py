@@ -24,6 +24,7 @@ from earmark.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
+VALIDATION_RESULT = Path("reports/validation/result.json")
 USER_MISTAKE = 2
 """Exit code of `earmark` for what the user can mend; any other one is a fault."""
 TERMINATION_SECONDS = 10
@@ -90,6 +91,14 @@ def recorded_outputs(stage: str) -> list[dict]:
     except FileNotFoundError:
         return []
     return recorded.get(stage, {}).get("outs", [])
+
+
+def validation_time() -> int:
+    """When the result of validation was written, in ns; 0 where there is none."""
+    try:
+        return (ROOT / VALIDATION_RESULT).stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
 
 
 def _network_may_recover(task, task_run, state: State) -> bool:

@@ -20,7 +20,7 @@ import yaml
 from conftest import BIN, ROOT, change_params
 from prefect_server import PrefectServer, running, serving, wait_until
 
-from flows.retrain import leaderboard
+from flows.retrain import leaderboard, validation
 
 STAGES = ["ingest", "validate", "extract", "train@seed_cnn", "train@tc_resnet", "evaluate"]
 SECONDS = 120
@@ -34,7 +34,9 @@ stages:
   validate:
     cmd: earmark validate
     deps: [data/raw]
-    outs: [data/accepted]
+    outs:
+      - data/accepted
+      - reports/validation: {persist: true}
   extract:
     cmd: earmark extract
     deps: [data/raw]
@@ -66,6 +68,20 @@ METRICS = {
         }
     },
 }
+VALIDATION = {
+    "sentence": "70 clips accepted, 2 quarantined",
+    "rules": [
+        {
+            "suite": "clips",
+            "rule": "decodable",
+            "success": False,
+            "observed": "",
+            "failed": 2,
+            "failed_ids": ["no/a|b`c.wav", "no/\nd.wav"],
+        },
+        {"suite": "data set", "rule": "drift", "success": True, "observed": "0.01", "failed": 0, "failed_ids": []},
+    ],
+}
 STAND_IN = """
 import json, os, pathlib, signal, sys
 
@@ -77,6 +93,9 @@ def main():
     with open("calls.txt", "a") as calls:
         print(stage, os.environ["EARMARK_FLOW_RUN_ID"], file=calls)
     print(f"{stage} at work")
+    if stage == "validate":
+        pathlib.Path("reports/validation").mkdir(parents=True, exist_ok=True)
+        pathlib.Path("reports/validation/result.json").write_text(pathlib.Path("validation.txt").read_text())
     for fault in json.loads(os.environ.get("STAND_IN_FAULTS", "[]")):
         if fault["stage"] == stage and not os.path.exists(fault.get("unless", "no such file")):
             pathlib.Path("faulty").write_text(str(os.getpid()))
@@ -138,6 +157,11 @@ class Project:
         assert len(runs) == len({run["name"] for run in runs})
         return {run["name"]: run["state_name"] for run in runs}
 
+    @property
+    def artifacts(self) -> dict[str, str]:
+        """What the flow run shows beside its log: Markdown by key."""
+        return {each["key"]: each["data"] for each in self.server.artifacts(self.run_id)}
+
     def _final_task_runs(self) -> list[dict]:
         return [run for run in self.server.task_runs(self.run_id) if run["state_type"] in ("COMPLETED", "FAILED")]
 
@@ -162,6 +186,7 @@ def first(tmp_path_factory: pytest.TempPathFactory, server: PrefectServer) -> tu
     (package / "cli.py").write_text(STAND_IN)
     (project.root / "dvc.yaml").write_text(DVC_YAML)
     (project.root / "metrics.txt").write_text(json.dumps(METRICS))
+    (project.root / "validation.txt").write_text(json.dumps(VALIDATION))
     (project.root / "source.txt").write_text("two recordings")
     shutil.copy(ROOT / "params.yaml", project.root)
     project.set("train", "candidates", ["seed_cnn", "tc_resnet"])
@@ -185,8 +210,9 @@ def test_first_run_runs_every_stage_once_and_shows_what_register_says(first):
     assert project.states(7) == dict.fromkeys([*STAGES, "register"], "Completed")
     assert "registered tc_resnet" in ended.stdout and "train@seed_cnn at work" in ended.stderr
     assert "Running stage" not in ended.stderr
-    (artifact,) = project.server.artifacts(project.run_id)
-    assert artifact["key"] == "leaderboard" and "registered tc_resnet" in artifact["data"]
+    assert set(project.artifacts) == {"validation", "leaderboard"}
+    assert "registered tc_resnet" in project.artifacts["leaderboard"]
+    assert "70 clips accepted" in project.artifacts["validation"]
 
 
 def test_second_run_shows_everything_but_the_source_as_cached(project: Project):
@@ -195,6 +221,7 @@ def test_second_run_shows_everything_but_the_source_as_cached(project: Project):
     assert project.calls == ["ingest", "register"]
     assert project.states(7) == dict.fromkeys(STAGES[1:], "Cached") | {"ingest": "Completed", "register": "Completed"}
     assert "nothing changed: all 6 stages are up to date" in ended.stdout
+    assert set(project.artifacts) == {"leaderboard"}
 
 
 def test_news_from_the_source_reaches_every_stage(project: Project):
@@ -223,6 +250,15 @@ def test_failure_ends_the_run_with_what_the_stage_said(project: Project, stage: 
     assert "Traceback" not in ended.stderr and "NoneType" not in ended.stderr
     assert project.calls[-1] == stage and project.calls.count(stage) == 1
     assert project.server.flow_run(project.run_id)["state_name"] == "Failed"
+
+
+def test_a_refusal_by_validate_is_shown_with_its_rules(project: Project):
+    refused = VALIDATION | {"sentence": "data/raw is refused"}
+    (project.root / "validation.txt").write_text(json.dumps(refused))
+    (project.root / "source.txt").write_text("three recordings")
+    ended = project.retrain(({"stage": "validate", "exit_code": 2},))
+    assert ended.returncode == 2
+    assert project.artifacts == {"validation": validation(refused)}
 
 
 def test_ingest_is_tried_again_after_a_fault(project: Project):
@@ -272,3 +308,13 @@ def test_leaderboard_scores_on_the_test_split_where_there_is_one():
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
     assert rows[0] == ["**tc_resnet**", "test", "0.912", "0.900 to 0.920", "0.850", "66000", "312", "1.2", "62"]
     assert rows[1][:5] == ["seed_cnn", "validation", "0.500", "", "0.400"]
+
+
+def test_rules_of_validation_are_one_row_each_whatever_clips_are_called():
+    heading, _, *table = validation(VALIDATION).splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table[2:]]
+    assert heading == "70 clips accepted, 2 quarantined"
+    assert rows == [
+        ["clips", "decodable", "**broken**", "", "`no/a/b'c.wav`, `'no/\\nd.wav'`"],
+        ["data set", "drift", "holds", "0.01", ""],
+    ]

@@ -129,9 +129,19 @@ def _trained_on(params: Params, sha256: frozenset[str]) -> _Trained:
 def _cached_objects(gone: pd.DataFrame) -> list[str]:
     """Objects of DVC's cache, by path within it, that hold the recordings, what was computed from them, or names."""
     stems = {Path(name).stem for name in gone["shard"]} | set(gone["sha256"])
-    names = {shards.MANIFEST, raw.MEMORY, raw.LISTS, ACCEPTED.name, QUARANTINED.name}
     files = [file for output in OUTPUTS for file in provenance.cached_files(output)]
-    return sorted({provenance.object_path(md5) for name, md5 in files if name in names or Path(name).stem in stems})
+    return sorted(
+        {provenance.object_path(md5) for name, md5 in files if Path(name).stem in stems or _is_named(name, md5, gone)}
+    )
+
+
+def _is_named(name: str, md5: str, gone: pd.DataFrame) -> bool:
+    path = provenance.cached(md5)
+    if path is None:
+        return False
+    if name.endswith(".parquet"):
+        return not set(pd.read_parquet(path, columns=["sha256"])["sha256"]).isdisjoint(gone["sha256"])
+    return name.endswith((".csv", ".json")) and any(each in path.read_text(encoding="utf-8") for each in gone["id"])
 
 
 def _report(

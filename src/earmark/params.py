@@ -82,13 +82,16 @@ class Split(Closed):
 
 
 class Validate(Closed):
-    """Limits of sound data."""
+    """Limits of sound data; no `labels` at all: any label may occur."""
 
     seconds: Range
+    sample_rate_hz: Range
+    labels: tuple[Annotated[str, Field(min_length=1)], ...]
     min_peak: Fraction
     max_clipped_fraction: Fraction
     max_quarantined_fraction: Fraction
     min_clips_per_label: Count
+    max_drift: Fraction
 
 
 class Spectrogram(Closed):
@@ -213,6 +216,17 @@ class Params(Closed):
             raise ValueError(
                 f"features.log_mel.highest_hz {self.features.log_mel.highest_hz} must not be above"
                 f" half of dataset.sample_rate_hz, {self.dataset.sample_rate_hz / 2}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _labels(self) -> "Params":
+        allowed = self.validate_.labels
+        refused = [label for label in self.dataset.labels if allowed and label not in allowed]
+        if refused:
+            raise ValueError(
+                f"dataset.labels names {refused[0]!r}, which validate.labels does not allow;"
+                f" allowed are {', '.join(allowed)}"
             )
         return self
 

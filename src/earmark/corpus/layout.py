@@ -119,6 +119,8 @@ def _folded(label: str) -> str:
 
 def is_unprintable(text: str) -> bool:
     """Return whether a text has a control character, a line separator, or bytes that were no UTF-8."""
+    if text.isascii():
+        return not text.isprintable()
     return any(unicodedata.category(character) in _UNPRINTABLE_CATEGORIES for character in text)
 
 

@@ -1,9 +1,8 @@
 """Which recordings train, validate and test: by speaker, at random, or by given lists."""
 
 import hashlib
-import re
+import posixpath
 from collections.abc import Mapping, Sequence
-from pathlib import PurePosixPath
 from typing import Literal
 
 from earmark.errors import UserError
@@ -20,8 +19,8 @@ def speaker_of(file_name: str) -> str:
 
     It is the part of the base name before ``_nohash_``; a name without that mark is a speaker of its own, its stem.
     """
-    stem = PurePosixPath(file_name).stem
-    return re.sub(r"_nohash_.*$", "", stem)
+    stem, _ = posixpath.splitext(posixpath.basename(file_name))
+    return stem.partition("_nohash_")[0]
 
 
 def speaker_split(speaker: str) -> str:
@@ -62,7 +61,9 @@ def assign(
         UserError: "lists" with both lists empty, or with an id that is in both.
     """
     if method == "speaker":
-        return [speaker_split(speaker_of(recording)) for recording in ids]
+        speakers = [speaker_of(recording) for recording in ids]
+        split_of = {speaker: speaker_split(speaker) for speaker in set(speakers)}
+        return [split_of[speaker] for speaker in speakers]
     if method == "random":
         return _at_random(ids, fractions, seed)
     return _by_lists(ids, validation_list, testing_list)

@@ -100,8 +100,9 @@ class Intake:
 
     def _memory_of(self, source: Source) -> Mapping[str, tuple[str, str]]:
         rows = self._before.memory if source.is_shared else self._seen
-        rows = rows[(rows["source"] == source.name) & rows["sha256"].isin(self._known)]
-        return {row.path: (row.version, row.sha256) for row in rows.itertuples(index=False)}
+        rows = rows[rows["source"] == source.name]
+        remembered = zip(rows["path"], rows["version"], rows["sha256"], strict=True)
+        return {path: (version, sha256) for path, version, sha256 in remembered if sha256 in self._known}
 
     def _store(self, found: Found, writer: shards.ShardWriter) -> str:
         """The SHA-256 of the content, stored if it is new; "" where it was forgotten."""

@@ -1,119 +1,109 @@
 """validate: which clips are sound enough to learn from, and whether the data set as a whole is."""
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from earmark.corpus import rules
 from earmark.errors import UserError
-from earmark.params import Params, Split, Validate
+from earmark.params import Params, Validate
+from earmark.report import validation
 from earmark.stages.paths import ACCEPTED, QUARANTINE, RAW, VALIDATION
-from earmark.stores import expectations, shards
-from earmark.stores.expectations import Finding
-from earmark.stores.files import whole_file, whole_folder, write_json
+from earmark.stores import raw, shards
+from earmark.stores.expectations import Checks, Finding, Rule
+from earmark.stores.files import whole_file, whole_folder, write_json, write_text
+
+CLIPS, DATA_SET = "clips", "data set"
+"""The suites: a clip that breaks a rule of the first goes to quarantine, a broken rule of the second stops the
+pipeline."""
+NOT_FINITE = "NaN or infinite samples"
+"""What decoding says of such a recording."""
+MAX_LISTED = 200
+"""How much of the quarantine result.json lists; data/quarantine/quarantined.csv has it all."""
+ASKED_LABELS = "labels"
+"""Attribute of data/accepted.parquet: the labels that were asked for; empty: all."""
+_CHANGE_COLUMNS = ("clips_of_earlier_label", "distance")
+_LISTED_COLUMNS = ["id", "label", "speaker", "source", "sha256", "shard", "offset", "length"]
 
 
 def validate(params: Params) -> str:
-    """Writes accepted clips, quarantined ones with reasons, Data Docs and a JSON result; returns a sentence.
+    """Writes accepted clips, quarantined ones with reasons, Data Docs and a JSON result; returns a sentence and a
+    table.
 
-    UserError, with a table of what failed, where the data set as a whole is not sound; data/accepted.parquet then
-    stays as it was.
+    UserError, with a table of what failed, where the data set as a whole is not sound; data/accepted.parquet and
+    data/quarantine then stay as they were.
     """
     manifest = shards.read_manifest(RAW)
-    clips = rules.selected(manifest, params.dataset.labels, shards.NOISE)
+    clips = manifest[manifest["split"] != shards.NOISE].reset_index(drop=True)
     _require_labels(clips, params.dataset.labels)
+    asked = params.dataset.labels or params.validate_.labels
+    checks = Checks()
+    of_clips = checks.check(CLIPS, rules.measured(clips), clip_rules(params.validate_))
+    quarantine, refused = _quarantine(clips, of_clips), _refused_files()
+    accepted = rules.selected(clips[~clips["id"].isin(quarantine["id"])], asked).drop(columns="ingested_on")
+    change = _change(set(manifest["source"]), accepted, asked)
+    facts = [
+        rules.quarantined_share(len(quarantine), len(clips)),
+        rules.by_split(accepted, params.split.expected),
+        rules.by_label(rules.selected(clips, asked), accepted),
+        rules.by_speaker(accepted),
+        rules.by_recording(accepted),
+        *change,
+    ]
+    whole = data_set_rules(params, compared=bool(change))
+    of_data_set = checks.check(DATA_SET, pd.concat(facts, ignore_index=True), whole)
+    result = _result(len(clips), len(accepted), quarantine, refused, [*of_clips, *of_data_set], change)
     with whole_folder(VALIDATION) as reports:
-        of_clips = expectations.check({"clips": (clips, clip_rules(params.validate_))}, reports / "clips")["clips"]
-        reasons = _reasons(of_clips)
-        accepted = rules.with_relations(clips[~clips["id"].isin(reasons.index)])
-        whole = expectations.check(
-            {
-                "data set": (accepted, data_set_rules(params.validate_, params.split)),
-                "splits": (rules.by_split(accepted, params.split.expected), split_rules(params.split)),
-                "labels": (rules.by_label(clips, accepted), label_rules(params.validate_)),
-                "quarantine": quarantine_rule(clips, reasons, params.validate_),
-            },
-            reports / "data_set",
-        )
-        findings = {"clips": of_clips, **whole}
-        write_json(reports / "result.json", _result(findings, len(clips), len(reasons)))
-    failed = [finding for name in whole for finding in whole[name] if not finding.success]
-    if failed:
-        raise UserError(f"{RAW} is refused, see {VALIDATION}/data_set/index.html:\n{_table(failed)}")
-    _write(accepted[manifest.columns], clips[clips["id"].isin(reasons.index)], reasons)
-    return f"{len(accepted)} clips accepted, {len(reasons)} quarantined"
+        write_json(reports / "result.json", result)
+        write_text(reports / "index.html", validation.page(result, checks.docs))
+    _refuse_where_broken([*of_clips, *of_data_set], result)
+    accepted.attrs = {ASKED_LABELS: list(asked)}
+    _write(accepted, quarantine, refused)
+    return f"{result['sentence']}\n{validation.table(result['rules'])}"
 
 
-def clip_rules(limits: Validate) -> list[tuple[str, object]]:
-    """What a clip must be to be learnt from; each rule's text is the reason that quarantine gives."""
-    from great_expectations import expectations as gxe
-
-    seconds = f"between {limits.seconds.min:g} and {limits.seconds.max:g} seconds long"
+def clip_rules(limits: Validate) -> list[Rule]:
+    """What a clip must be to be learnt from; quarantine gives the first rule that a clip breaks as the reason."""
+    seconds = f"{limits.seconds.min:g} to {limits.seconds.max:g} seconds long"
+    rate = f"{limits.sample_rate_hz.min:g} to {limits.sample_rate_hz.max:g} Hz"
+    clipped = f"not clipped: at most {limits.max_clipped_fraction:g} of the samples"
+    labels = [Rule("label allowed", "label", allowed=limits.labels, broken="label not allowed")]
     return [
-        ("decodable", gxe.ExpectColumnValuesToBeInSet(column="error", value_set=[""])),
-        (
-            seconds,
-            gxe.ExpectColumnValuesToBeBetween(
-                column="seconds", min_value=limits.seconds.min, max_value=limits.seconds.max
-            ),
+        Rule("decodable", "error", allowed=("", NOT_FINITE), broken="not decodable"),
+        Rule("no NaN or infinite samples", "error", forbidden=(NOT_FINITE,), broken=NOT_FINITE),
+        Rule(seconds, "seconds", limits.seconds.min, limits.seconds.max, broken=f"not {seconds}"),
+        Rule(
+            f"sample rate {rate}",
+            "sample_rate_hz",
+            limits.sample_rate_hz.min,
+            limits.sample_rate_hz.max,
+            broken=f"sample rate not {rate}",
         ),
-        ("not silent", gxe.ExpectColumnValuesToBeBetween(column="peak", min_value=limits.min_peak)),
-        (
-            "not clipped",
-            gxe.ExpectColumnValuesToBeBetween(column="clipped_fraction", max_value=limits.max_clipped_fraction),
-        ),
+        Rule(f"not silent: peak at least {limits.min_peak:g}", "peak", least=limits.min_peak, broken="silent"),
+        Rule(clipped, "clipped_fraction", most=limits.max_clipped_fraction, broken="clipped"),
+        *(labels if limits.labels else []),
     ]
 
 
-def data_set_rules(limits: Validate, split: Split) -> list[tuple[str, object]]:
-    """What the accepted clips must be together."""
-    from great_expectations import expectations as gxe
-
-    def one(column: str) -> object:
-        return gxe.ExpectColumnValuesToBeBetween(column=column, min_value=1, max_value=1)
-
-    speakers = [("each speaker in one split", one("splits_of_speaker"))] if split.method == "speaker" else []
+def data_set_rules(params: Params, compared: bool) -> list[Rule]:
+    """What the data set must be as a whole; `compared`: with a last accepted version."""
+    limits, method = params.validate_, params.split.method
+    share, least = limits.max_quarantined_fraction, limits.min_clips_per_label
+    speakers = [Rule("each speaker in one split", "splits_of_speaker", most=1)]
+    change = [
+        Rule("no label gone since the last accepted version", "clips_of_earlier_label", least=1),
+        Rule(f"drift from the last accepted version at most {limits.max_drift:g}", "distance", most=limits.max_drift),
+    ]
     return [
-        *speakers,
-        ("each recording in one split", one("splits_of_recording")),
-        ("each recording under one label", one("labels_of_recording")),
-    ]
-
-
-def split_rules(split: Split) -> list[tuple[str, object]]:
-    """What each split that is expected to hold clips must have."""
-    from great_expectations import expectations as gxe
-
-    return [
-        (
-            f"clips in each split of split.method {split.method}",
-            gxe.ExpectColumnValuesToBeBetween(column="clips", min_value=1),
-        )
-    ]
-
-
-def label_rules(limits: Validate) -> list[tuple[str, object]]:
-    """What each label must have, also one of which nothing was accepted."""
-    from great_expectations import expectations as gxe
-
-    least = limits.min_clips_per_label
-    return [
-        (f"at least {least} clips of each label", gxe.ExpectColumnValuesToBeBetween(column="clips", min_value=least)),
-        ("training clips of each label", gxe.ExpectColumnValuesToBeBetween(column="training_clips", min_value=1)),
-    ]
-
-
-def quarantine_rule(clips: pd.DataFrame, reasons: pd.Series, limits: Validate) -> tuple[pd.DataFrame, list]:
-    """One row that says how much is in quarantine, and the limit on it."""
-    from great_expectations import expectations as gxe
-
-    frame = pd.DataFrame(
-        {"id": [f"{len(reasons)} of {len(clips)} clips"], "quarantined_fraction": [len(reasons) / len(clips)]}
-    )
-    rule = f"validate.max_quarantined_fraction {limits.max_quarantined_fraction:g}"
-    return frame, [
-        (
-            rule,
-            gxe.ExpectColumnValuesToBeBetween(column="quarantined_fraction", max_value=limits.max_quarantined_fraction),
-        )
+        Rule(f"at most {share:g} of the clips in quarantine", "quarantined_fraction", most=share),
+        Rule(f"clips in each split of split.method {method}", "clips_of_split", least=1),
+        Rule(f"at least {least} clips of each label", "clips_of_label", least),
+        Rule("training clips of each label", "training_clips_of_label", least=1),
+        # Drawing at random divides clips, not speakers: that is what it is for.
+        *([] if method == "random" else speakers),
+        Rule("each recording in one split", "splits_of_recording", most=1),
+        Rule("each recording under one label", "labels_of_recording", most=1),
+        *(change if compared else []),
     ]
 
 
@@ -123,49 +113,106 @@ def _require_labels(clips: pd.DataFrame, labels: tuple[str, ...]) -> None:
         raise UserError(f"params.yaml: dataset.labels names {missing[0]!r}, of which {RAW} has no clip")
 
 
-def _reasons(findings: list[Finding]) -> pd.Series:
-    """Why each quarantined clip is there: clip id -> the first rule that it breaks."""
+def _quarantine(clips: pd.DataFrame, findings: Sequence[Finding]) -> pd.DataFrame:
+    """The clips that break a rule, with the first of their reasons, and as `error` what was found."""
+    seen = rules.measured(clips).set_index("id")
     reasons: dict[str, str] = {}
+    details: dict[str, str] = {}
     for finding in findings:
+        column = finding.rule.column
         for clip in finding.failed_ids:
-            reasons.setdefault(clip, f"not {finding.rule}".replace("not not ", ""))
-    return pd.Series(reasons, dtype="str")
+            if clip not in reasons:
+                reasons[clip] = finding.rule.broken
+                details[clip] = _detail(column, seen.at[clip, column])
+    listed = clips[clips["id"].isin(reasons)][_LISTED_COLUMNS]
+    return listed.assign(reason=listed["id"].map(reasons), error=listed["id"].map(details)).reset_index(drop=True)
 
 
-def _write(accepted: pd.DataFrame, quarantined: pd.DataFrame, reasons: pd.Series) -> None:
+def _detail(column: str, value: object) -> str:
+    return f"{column} {value:g}" if isinstance(value, float) else str(value)
+
+
+def _refused_files() -> pd.DataFrame:
+    """Files that were not taken, as rows of the quarantine without bytes."""
+    try:
+        files = pd.read_csv(RAW / raw.REFUSED, dtype="str", keep_default_na=False)
+    except FileNotFoundError:
+        return pd.DataFrame(columns=["id", "source", "reason", "error"])
+    return pd.DataFrame(
+        {"id": files["path"], "source": files["source"], "reason": "refused: " + files["reason"], "error": ""}
+    )
+
+
+def _change(sources: set[str], accepted: pd.DataFrame, asked: tuple[str, ...]) -> list[pd.DataFrame]:
+    """What became of the last accepted version's labels, and the drift from it, as far as both were asked for the same
+    labels; nothing where there is no such version, or it is of other sources."""
+    if not ACCEPTED.exists():
+        return []
+    previous = shards.read_accepted(ACCEPTED)
+    before = rules.selected(previous, asked)
+    now = rules.selected(accepted, tuple(previous.attrs.get(ASKED_LABELS, ())))
+    if sources.isdisjoint(previous["source"]) or before.empty or now.empty:
+        return []
+    return [rules.by_earlier_label(before, accepted), rules.drift(before, now)]
+
+
+def _result(
+    clips: int,
+    accepted: int,
+    quarantine: pd.DataFrame,
+    refused: pd.DataFrame,
+    findings: Sequence[Finding],
+    change: Sequence[pd.DataFrame],
+) -> dict:
+    """The content of result.json."""
+    broken = sum(not each.success for each in findings if each.suite == DATA_SET)
+    left_out = clips - accepted - len(quarantine)
+    parts = [f"{accepted} clips accepted, {len(quarantine)} quarantined"]
+    parts += [f"{left_out} of labels that are not learnt"] * bool(left_out)
+    parts += [f"{len(refused)} files refused"] * bool(len(refused))
+    sentence = f"{RAW} is refused: {broken} rules of the data set are broken" if broken else ", ".join(parts)
+    listed = pd.concat([quarantine, refused])[["id", "reason", "error"]].head(MAX_LISTED)
+    return {
+        "passed": not broken,
+        "sentence": sentence,
+        "clips": clips,
+        "accepted": accepted,
+        "quarantined": len(quarantine),
+        "refused_files": len(refused),
+        "compared_with_last_accepted": bool(change),
+        "drift": dict(zip(change[1]["quantity"], change[1]["distance"], strict=True)) if change else {},
+        "rules": [_entry(each) for each in findings],
+        "quarantine": listed.to_dict("records"),
+    }
+
+
+def _entry(finding: Finding) -> dict:
+    return {
+        "suite": finding.suite,
+        "rule": finding.rule.text,
+        "success": finding.success,
+        "observed": finding.observed,
+        "failed": len(finding.failed_ids),
+        "failed_ids": list(finding.failed_ids[:5]),
+    }
+
+
+def _refuse_where_broken(findings: Sequence[Finding], result: dict) -> None:
+    if result["passed"]:
+        return
+    broken = [finding for finding in findings if not finding.success]
+    hint = ""
+    if any(finding.rule.column in _CHANGE_COLUMNS for finding in broken):
+        hint = f"\nA change that is wanted is accepted without {ACCEPTED}: remove it and run again"
+    table = validation.table([_entry(finding) for finding in broken])
+    raise UserError(f"{result['sentence']}, see {VALIDATION}/index.html:\n{table}{hint}")
+
+
+def _write(accepted: pd.DataFrame, quarantine: pd.DataFrame, refused: pd.DataFrame) -> None:
     with whole_file(ACCEPTED) as path:
         accepted.to_parquet(path, index=False)
     with whole_folder(QUARANTINE) as folder:
-        columns = ["id", "label", "speaker", "sha256", "shard", "offset", "length", "error"]
-        listed = quarantined[columns].assign(reason=quarantined["id"].map(reasons))
+        listed = pd.concat([quarantine.astype({"offset": "Int64", "length": "Int64"}), refused])
         listed.to_csv(folder / "quarantined.csv", index=False)
-        for row, content in zip(listed.itertuples(), shards.read_recordings(RAW, listed), strict=True):
+        for row, content in zip(quarantine.itertuples(), shards.read_recordings(RAW, quarantine), strict=True):
             (folder / f"{row.sha256}.wav").write_bytes(content)
-
-
-def _result(findings: dict[str, list[Finding]], clips: int, quarantined: int) -> dict:
-    rows = [
-        {
-            "suite": name,
-            "rule": each.rule,
-            "success": each.success,
-            "observed": each.observed,
-            "failed": len(each.failed_ids),
-        }
-        for name, found in findings.items()
-        for each in found
-    ]
-    return {"clips": clips, "quarantined": quarantined, "rules": rows}
-
-
-def _table(failed: list[Finding]) -> str:
-    def examples(finding: Finding) -> str:
-        shown = ", ".join(finding.failed_ids[:3])
-        return (
-            f"not so for {len(finding.failed_ids)}: {shown}{' …' * (len(finding.failed_ids) > 3)}"
-            if shown
-            else f"found {finding.observed}"
-        )
-
-    width = max(len(finding.rule) for finding in failed)
-    return "\n".join(f"  {finding.rule:<{width}}  {examples(finding)}" for finding in failed)

@@ -1,7 +1,6 @@
 """Raw audio: recordings' bytes untouched in tar shards, and a Parquet manifest with one row a recording."""
 
 import hashlib
-import io
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,47 +50,43 @@ class ShardWriter:
 
     def __init__(self, folder: Path, max_bytes: int = MAX_SHARD_BYTES):
         self.names: dict[str, str] = {}
-        self._folder, self._max_bytes, self._tar = folder, max_bytes, None
+        self._folder, self._max_bytes, self._file = folder, max_bytes, None
 
     def add(self, name: str, content: bytes, sha256: str) -> tuple[str, int, int]:
         """Stores `content`, whose SHA-256 is `sha256`, under `name`; returns shard, offset and length, in bytes."""
-        if self._tar is not None and self._tar.offset + _member_bytes(name, content) > self._max_bytes:
+        member = tarfile.TarInfo(name)
+        member.size = len(content)
+        header = member.tobuf(tarfile.GNU_FORMAT, "utf-8")
+        length = len(header) + len(content) + -len(content) % tarfile.BLOCKSIZE
+        if self._file is not None and self._bytes + length + 2 * tarfile.BLOCKSIZE > self._max_bytes:
             self.close()
-        if self._tar is None:
+        if self._file is None:
             self._open()
-        header = tarfile.TarInfo(name)
-        header.size = len(content)
-        self._tar.addfile(header, io.BytesIO(content))
+        offset = self._bytes + len(header)
+        self._file.write(b"".join((header, content, bytes(-len(content) % tarfile.BLOCKSIZE))))
+        self._bytes += length
         self._digest.update(f"{sha256} {name}\n".encode())
-        return self._path.name, self._tar.offset - _blocks(len(content)), len(content)
+        return self._path.name, offset, len(content)
 
     def close(self) -> None:
         """Ends the shard at hand."""
-        if self._tar is not None:
-            self._tar.close()
-            self._tar = None
+        if self._file is not None:
+            self._file.write(bytes(2 * tarfile.BLOCKSIZE))
+            self._file.close()
+            self._file = None
             final = self._path.with_name(f"shard-{self._digest.hexdigest()[:16]}.tar")
             self.names[self._path.name] = self._path.rename(final).name
 
     def _open(self) -> None:
-        self._digest = hashlib.sha256()
+        self._digest, self._bytes = hashlib.sha256(), 0
         self._path = self._folder / f"{len(self.names)}.tar"
-        self._tar = tarfile.open(self._path, "w", format=tarfile.GNU_FORMAT)  # noqa: SIM115  # closed by `close`
+        self._file = self._path.open("wb")
 
     def __enter__(self) -> "ShardWriter":
         return self
 
     def __exit__(self, *_) -> None:
         self.close()
-
-
-def _member_bytes(name: str, content: bytes) -> int:
-    """At most what a member and the end of the archive take: headers, a long name, content, padding to a record."""
-    return 3 * tarfile.BLOCKSIZE + _blocks(len(name.encode()) + 1) + _blocks(len(content)) + 2 * tarfile.RECORDSIZE
-
-
-def _blocks(length: int) -> int:
-    return -(-length // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
 
 
 def write_manifest(folder: Path, manifest: pd.DataFrame) -> None:

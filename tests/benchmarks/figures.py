@@ -1,0 +1,77 @@
+"""What benchmarks find: a table for people, and reports/bench-<name>.json for programs."""
+
+import json
+import operator
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+_WIDTH_OF_FILES = 120
+_COMPARISONS = {"<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt, "=": operator.eq}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured figure.
+
+    Attributes:
+        name: what was measured.
+        value: the measured number, in `unit`.
+        unit: such as "s", "MiB".
+        against: in words, what `ratio` compares `value` with.
+        ratio: the number that `goal` is about.
+        goal: a comparison and a number, such as "<= 1.5".
+    """
+
+    name: str
+    value: float
+    unit: str
+    against: str
+    ratio: float
+    goal: str
+
+    @property
+    def holds(self) -> bool:
+        """Whether the ratio is as the goal wants it; ValueError where the goal is no comparison."""
+        comparison, _, limit = self.goal.partition(" ")
+        if comparison not in _COMPARISONS:
+            raise ValueError(
+                f"the goal {self.goal!r} is no comparison; allowed are {', '.join(_COMPARISONS)}, a space, a number"
+            )
+        return bool(_COMPARISONS[comparison](self.ratio, float(limit)))
+
+    def row(self) -> dict:
+        """`name`, `value`, `unit`, `against`, `ratio`, `goal` and `holds`, for JSON."""
+        return {
+            "name": self.name,
+            "value": round(self.value, 4),
+            "unit": self.unit,
+            "against": self.against,
+            "ratio": round(self.ratio, 4),
+            "goal": self.goal,
+            "holds": self.holds,
+        }
+
+
+def show(title: str, figures: Sequence[Figure]) -> None:
+    """Prints the figures as a table."""
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for heading in ("figure", "value", "against", "ratio", "goal", "holds"):
+        table.add_column(heading, justify="right" if heading in ("value", "ratio", "goal") else "left", overflow="fold")
+    for each in figures:
+        holds = "[green]yes[/]" if each.holds else "[red]no[/]"
+        table.add_row(each.name, f"{each.value:,.2f} {each.unit}", each.against, f"{each.ratio:.3g}", each.goal, holds)
+    Console(width=None if sys.stdout.isatty() else _WIDTH_OF_FILES).print(table)
+
+
+def write(name: str, figures: Sequence[Figure], reports: Path) -> Path:
+    """Writes the figures to bench-<name>.json in the folder `reports`; returns the file."""
+    path = reports / f"bench-{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps([each.row() for each in figures], indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return path
