@@ -102,7 +102,7 @@ def check_labels(labels: Iterable[str]) -> None:
     for label in sorted(set(labels)):
         if not label.strip() or is_unprintable(label):
             raise UserError(f"the label {label!r} is empty or has a control character: allowed is printable text")
-        other = known.setdefault(_folded(label), label)
+        other = known.setdefault(folded(label), label)
         if other != label:
             raise UserError(
                 f"the labels {other!r} and {label!r} differ only in case or Unicode form: "
@@ -113,7 +113,8 @@ def check_labels(labels: Iterable[str]) -> None:
         raise UserError(f"the data set has {found}: needed are clips <label>/<clip>.wav of at least two labels")
 
 
-def _folded(label: str) -> str:
+def folded(label: str) -> str:
+    """Return a label without regard to case and Unicode form."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", label).casefold())
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 from urllib.parse import unquote
 
-from earmark.corpus.sources import archive, folder
+from earmark.corpus.sources import archive, folder, s3
 from earmark.corpus.sources.checksum_memory import remembered_sha256
 from earmark.corpus.sources.download import download, shown, split_url
 from earmark.corpus.sources.found import Found, Memory
@@ -77,7 +77,7 @@ def open_inbox(inbox: str, known_labels: frozenset[str], downloads: Path) -> Sou
     Raises:
         UserError: no such inbox, or a URL that cannot be downloaded.
     """
-    if inbox.startswith("s3://"):
+    if s3.is_address(inbox):
         staging = downloads / f"inbox-{hashlib.sha256(inbox.encode()).hexdigest()[:12]}"
         return Source(inbox, "", partial(_from_bucket, inbox, staging, known_labels), is_shared=True, staging=staging)
     local = _from_files(inbox, downloads) or _refuse("inbox", inbox, "s3://bucket/prefix, ")
@@ -85,8 +85,6 @@ def open_inbox(inbox: str, known_labels: frozenset[str], downloads: Path) -> Sou
 
 
 def _from_bucket(address: str, staging: Path, known_labels: frozenset[str], memory: Memory) -> Iterator[Found]:
-    from earmark.corpus.sources import s3
-
     return s3.entries(address, staging, memory, known_labels)
 
 
