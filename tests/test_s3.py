@@ -158,7 +158,12 @@ def test_labels_that_differ_only_in_case_or_form_give_way_to_the_known_one_or_to
     keys += ["_Background_Noise_/a.wav", "_Background_Noise_/b.wav", "_background_noise_/a.wav"]
     inbox.put(dict.fromkeys(keys, b"content"))
     found = {each.path: each.refused for each in inbox.entries(known_labels=frozenset({"yes"}))}
-    assert [path for path in keys if not found[path]] == ["yes/a.wav", "no/a.wav", "no/b.wav", "_background_noise_/a.wav"]
+    assert [path for path in keys if not found[path]] == [
+        "yes/a.wav",
+        "no/a.wav",
+        "no/b.wav",
+        "_background_noise_/a.wav",
+    ]
     assert "'Yes'" in found["Yes/a.wav"] and "'yes'" in found["Yes/a.wav"]
     assert "'no'" in found["NO/a.wav"] and "'NO'" in found["NO/a.wav"]
 
@@ -352,31 +357,3 @@ def test_a_bucket_that_may_not_be_read_is_a_sentence(inbox, proxy):
     proxy.fault = lambda request, _: "denied" if "00000.wav" in request else ""
     with pytest.raises(UserError, match=f"s3://{inbox.name}/in/yes/00000.wav is refused"):
         inbox.entries()
-
-
-def test_dvc_pushes_to_the_same_server_and_a_fresh_clone_pulls(inbox, proxy, tmp_path, run):
-    origin, clone = tmp_path / "origin", tmp_path / "clone"
-    for path, content in recordings(5).items():
-        (origin / "data" / path).parent.mkdir(parents=True, exist_ok=True)
-        (origin / "data" / path).write_bytes(content)
-
-    def git(*arguments: str) -> None:
-        identity = ("-c", "user.name=test", "-c", "user.email=test@example.invalid")
-        subprocess.run(["git", *identity, *arguments], cwd=tmp_path, check=True, capture_output=True)
-
-    def dvc(folder: Path, *arguments: str) -> None:
-        ended = run(folder, "dvc", *arguments)
-        assert ended.returncode == 0, ended.stderr
-
-    git("init", "-q", "origin")
-    dvc(origin, "init", "-q")
-    dvc(origin, "add", "data")
-    dvc(origin, "remote", "add", "-d", "store", f"s3://{inbox.name}/store")
-    dvc(origin, "remote", "modify", "store", "endpointurl", proxy.url)
-    git("-C", "origin", "add", "-A")
-    git("-C", "origin", "commit", "-qm", "data")
-    dvc(origin, "push")
-    git("clone", "-q", "origin", "clone")
-    dvc(clone, "pull")
-    assert {path: (clone / "data" / path).read_bytes() for path in recordings(5)} == recordings(5)
-    assert any("/store/" in f"/{key}" for key in proxy.gets)
