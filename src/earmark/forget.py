@@ -43,7 +43,7 @@ def forget(params: Params, speaker: str) -> str:
 
 
 def _recordings_of(members: pd.DataFrame, speaker: str) -> pd.DataFrame:
-    """One row a recording of the speaker, retired ones and background noise under another's name left as they are."""
+    """One row a recording of the speaker, retired ones too."""
     rows = members[(members["speaker"] == speaker) & (members["speaker"] != "")]
     if rows.empty:
         raise UserError(f"{RAW} has no recording of a speaker {speaker!r}; 'earmark ls' lists them")
@@ -147,7 +147,7 @@ def _is_named(name: str, md5: str, gone: pd.DataFrame) -> bool:
 def _report(
     gone: pd.DataFrame, touched: Sequence[str], trained: _Trained, cached: list[str], sources: list[str]
 ) -> str:
-    lines = [f"{len(gone)} recordings are gone, {len(touched)} shards were rewritten"]
+    lines = [f"{len(gone)} recordings are gone; shards written anew without them: {len(touched)}"]
     lines += [f"trained on them: {', '.join(trained.on_them) or 'no registered version that is known'}"]
     if trained.unknown:
         lines += [f"cannot be told of: {', '.join(trained.unknown)}, whose training data is not in DVC's cache"]

@@ -1,10 +1,10 @@
 """ingest: recordings from a source and an inbox into raw shards and a manifest."""
 
-from earmark.corpus.sources import open_source
+from earmark.corpus.sources import open_inbox, open_source
 from earmark.params import Params
-from earmark.stages.paths import DOWNLOADS, RAW
+from earmark.stages.paths import DOWNLOADS, GLANCE, RAW
 from earmark.stores import ledger
-from earmark.stores.files import restore, sole_writer
+from earmark.stores.files import restore, sole_writer, write_json
 
 
 def ingest(params: Params) -> str:
@@ -17,10 +17,20 @@ def ingest(params: Params) -> str:
         restore(RAW)
         recorded = ledger.read(RAW)
         source = open_source(params.dataset.source, params.seed, params.dataset.speakers, DOWNLOADS)
-        is_split = recorded == recorded | ledger.splitting(params)
-        if is_split and not params.dataset.inbox and ledger.has_read(recorded, "source", source.signature):
-            return f"nothing new in {source.name}"
+        names, seen = [source.name], [source.name, source.glance()]
+        if params.dataset.inbox:
+            inbox = open_inbox(params.dataset.inbox, frozenset(), DOWNLOADS)
+            names, seen = [inbox.name, *names], [inbox.name, inbox.glance(), *seen]
+        if recorded and ledger.read_json(GLANCE) == _glance(params, recorded, seen):
+            return f"nothing new in {' and '.join(names)}"
         # Only now, since every run of the pipeline asks for news and mostly there are none.
         from earmark.stages.growth import grow
 
-        return grow(params, source, recorded)
+        said = grow(params, source, recorded)
+        write_json(GLANCE, _glance(params, ledger.read(RAW), seen))
+        return said
+
+
+def _glance(params: Params, recorded: dict, seen: list[str]) -> dict:
+    """What was asked for and what there was, before anything was read: the same again means that nothing is new."""
+    return {"splitting": ledger.splitting(params), "recorded": recorded, "seen": seen}

@@ -4,6 +4,7 @@ from pathlib import Path
 
 DOWNLOADS = Path("downloads")
 SEEN = DOWNLOADS / "seen.parquet"
+GLANCE = DOWNLOADS / "glance.json"
 RAW = Path("data/raw")
 ACCEPTED = Path("data/accepted.parquet")
 QUARANTINE = Path("data/quarantine")

@@ -17,12 +17,10 @@ def read(folder: Path) -> dict:
     """What `folder` was made from; nothing where it is not there. UserError where it is not whole."""
     if not folder.exists() or not any(folder.iterdir()):
         return {}
-    try:
-        ledger = json.loads((folder / LEDGER).read_text(encoding="utf-8"))
-        if ledger["format_version"] == FORMAT_VERSION and ledger["bytes"] == _sizes(folder):
-            return ledger
-    except (OSError, ValueError, TypeError, KeyError):
-        pass
+    ledger = read_json(folder / LEDGER)
+    whole = {"format_version": FORMAT_VERSION, "bytes": _sizes(folder)}
+    if isinstance(ledger, dict) and ledger | whole == ledger:
+        return ledger
     raise UserError(
         f"{folder} is not as ingest left it: 'dvc checkout {folder}' brings the last version back, "
         f"and without {folder} all that the source and the inbox have is ingested again"
@@ -48,6 +46,14 @@ def has_read(recorded: Mapping[str, object], role: str, signature: Mapping[str, 
 def identity_of(recorded: Mapping[str, object]) -> dict[str, object]:
     """The `identity` that `write` was given."""
     return {key: value for key, value in recorded.items() if key not in ("format_version", "bytes")}
+
+
+def read_json(path: Path) -> object:
+    """What `path` holds; None where it is missing or damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
 
 
 def _sizes(folder: Path) -> dict[str, int]:

@@ -26,7 +26,9 @@ class Source:
 
     Attributes:
         name: what people call it, without folders of this machine.
-        fingerprint: changes when the data set does; "" for a source whose files are asked one by one.
+        fingerprint: changes when the data set does, the same on every machine; "" for a source whose files are asked
+            one by one.
+        glance: gives hex digits that change, on this machine, when the data set does; reads no file.
         entries: starts reading; files that the memory given to it knows are not read again.
         is_shared: whether a file has the same version wherever it is asked from, as in a bucket.
         staging: where what is fetched waits until it is stored; the caller removes it then.
@@ -34,6 +36,7 @@ class Source:
 
     name: str
     fingerprint: str
+    glance: Callable[[], str]
     entries: Callable[[Memory], Iterator[Found]]
     is_shared: bool = False
     staging: Path | None = None
@@ -79,7 +82,14 @@ def open_inbox(inbox: str, known_labels: frozenset[str], downloads: Path) -> Sou
     """
     if s3.is_address(inbox):
         staging = downloads / f"inbox-{hashlib.sha256(inbox.encode()).hexdigest()[:12]}"
-        return Source(inbox, "", partial(_from_bucket, inbox, staging, known_labels), is_shared=True, staging=staging)
+        return Source(
+            inbox,
+            "",
+            partial(s3.glance, inbox),
+            partial(_from_bucket, inbox, staging, known_labels),
+            is_shared=True,
+            staging=staging,
+        )
     local = _from_files(inbox, downloads) or _refuse("inbox", inbox, "s3://bucket/prefix, ")
     return replace(local, name=f"inbox/{local.name}")
 
@@ -93,7 +103,7 @@ def _from_files(source: str, downloads: Path) -> Source | None:
         return _from_url(source, downloads)
     path = Path(source)
     if source and path.is_dir():
-        return Source(path.resolve().name, "", partial(folder.entries, path))
+        return Source(path.resolve().name, "", partial(folder.glance, path), partial(folder.entries, path))
     if path.is_file() and archive.is_archive_name(path.name):
         return _archive(path.name, path, downloads)
     return None
@@ -103,7 +113,7 @@ def _synthetic(seed: int, speakers: int) -> Source:
     from earmark.corpus.sources import synthetic
 
     fingerprint = synthetic.fingerprint(seed, speakers)
-    return Source("synthetic", fingerprint, lambda _: starmap(_read, synthetic.entries(seed, speakers)))
+    return _known("synthetic", fingerprint, lambda _: starmap(_read, synthetic.entries(seed, speakers)))
 
 
 def _official(official: OfficialArchive, downloads: Path) -> Source:
@@ -111,7 +121,7 @@ def _official(official: OfficialArchive, downloads: Path) -> Source:
         path = download(official.url, downloads / f"{official.name}.tar.gz", official.sha256)
         yield from starmap(_read, archive.entries(path))
 
-    return Source(official.name, official.sha256, entries)
+    return _known(official.name, official.sha256, entries)
 
 
 def _from_url(url: str, downloads: Path) -> Source | None:
@@ -129,7 +139,11 @@ def _file_name(url: str, name: str) -> str:
 
 def _archive(name: str, path: Path, downloads: Path) -> Source:
     sha256 = remembered_sha256(path, downloads / _CHECKSUMS)
-    return Source(name, sha256, lambda _: starmap(_read, archive.entries(path)))
+    return _known(name, sha256, lambda _: starmap(_read, archive.entries(path)))
+
+
+def _known(name: str, fingerprint: str, entries: Callable[[Memory], Iterator[Found]]) -> Source:
+    return Source(name, fingerprint, lambda: fingerprint, entries)
 
 
 def _read(path: str, content: bytes) -> Found:

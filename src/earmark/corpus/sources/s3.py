@@ -57,6 +57,17 @@ def is_address(source: str) -> bool:
     return source.startswith(_SCHEME)
 
 
+def glance(address: str, timeout_seconds: float = 20.0) -> str:
+    """Return hex digits that change when an object below an address does, comes or goes; none is read.
+
+    Raises:
+        UserError: as ``entries`` does before it fetches.
+    """
+    bucket = _Bucket(address, timeout_seconds)
+    listing = sorted(f"{each.key}\n{each.version}\n" for each in bucket.listed())
+    return hashlib.sha256("".join(listing).encode("utf-8", "surrogatepass")).hexdigest()
+
+
 def entries(
     address: str,
     staging: Path,
