@@ -228,6 +228,25 @@ def test_an_inbox_may_be_empty(project, tmp_path):
     assert contents() == RECORDINGS | NOISE
 
 
+def test_what_the_inbox_brought_takes_over_when_the_source_loses_the_same_recording(project, recordings, tmp_path):
+    fill(tmp_path / "more", {"yes/new_nohash_0.wav": RECORDINGS["yes/anouk_nohash_0.wav"]})
+    shutil.make_archive(str(tmp_path / "more"), "zip", tmp_path / "more")
+    run_ingest(inbox="../more.zip")
+    assert "yes/new_nohash_0.wav" not in manifest().index
+    (recordings / "yes/anouk_nohash_0.wav").unlink()
+    run_ingest()
+    assert contents()["yes/new_nohash_0.wav"] == RECORDINGS["yes/anouk_nohash_0.wav"]
+
+
+def test_a_file_beyond_the_limit_is_refused_and_named(project, recordings):
+    with (recordings / "yes/endless_nohash_0.wav").open("wb") as file:
+        file.truncate(300 * 2**20)  # a hole, which takes no disk
+    said = run_ingest()
+    assert "1 files are refused" in said
+    assert "yes/endless_nohash_0.wav" in said
+    assert contents() == RECORDINGS | NOISE
+
+
 def test_an_archive_can_be_an_inbox(project, tmp_path):
     fill(tmp_path / "more", {"yes/new_nohash_0.wav": wav(1000)})
     shutil.make_archive(str(tmp_path / "more"), "zip", tmp_path / "more")
@@ -285,6 +304,15 @@ def test_lists_of_a_split_are_followed_also_by_recordings_that_came_before(proje
     run_ingest()
     assert manifest().loc["no/ben_nohash_0.wav", "split"] == "validation"
     assert manifest().loc["yes/anouk_nohash_0.wav", "split"] == "testing"
+
+
+def test_lists_that_the_source_no_longer_has_are_followed_no_more(project, recordings):
+    change_params(Path(), {"split": {"method": "lists"}})
+    fill(recordings, {"testing_list.txt": b"yes/anouk_nohash_0.wav\n"})
+    run_ingest()
+    (recordings / "testing_list.txt").unlink()
+    with pytest.raises(UserError, match="neither a validation_list"):
+        run_ingest()
 
 
 def test_a_damaged_data_raw_is_refused_and_not_started_anew(project):
@@ -411,8 +439,10 @@ def test_forget_leaves_no_byte_of_a_person_and_touches_nobody_else(project):
     run_ingest()
     zoe = {"yes/zoe_nohash_0.wav": wav(500), "no/zoe_nohash_0.wav": wav(501)}
     fill(project.parent / "inbox", zoe)
+    fill(project.parent / "recordings", {"testing_list.txt": b"yes/anouk_nohash_0.wav\nno/anouk_nohash_5.wav\n"})
     run_ingest(inbox="../inbox")
     fill(project / "data/quarantine", {f"{row.sha256}.wav": b"x" for row in manifest().itertuples()})
+    fill(project / "data", {".quarantine.killed.partial/a.wav": RECORDINGS["yes/anouk_nohash_0.wav"]})
     before, quarantined = shard_bytes(), len(list(Path("data/quarantine").iterdir()))
     assert forget("anouk").returncode == 0
     gone = [content[44:] for name, content in RECORDINGS.items() if "anouk" in name]
@@ -466,6 +496,14 @@ class TestFilesBack:
             if path.is_file()
         }
         assert found == RECORDINGS | NOISE | {"testing_list.txt": b"yes/anouk_nohash_0.wav\n"}
+
+    def test_unpack_of_nothing_is_an_empty_folder(self, project, recordings, tmp_path):
+        run_ingest()
+        for speaker in ("anouk", "ben", "cid"):
+            assert forget(speaker).returncode == 0
+        done = self.run("unpack", "../unpacked")
+        assert done.returncode == 0, done.stderr
+        assert [path.name for path in (tmp_path / "unpacked").iterdir()] == ["_background_noise_"]
 
     def test_unpack_never_mixes_with_what_is_there(self, project, recordings):
         run_ingest()

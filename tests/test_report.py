@@ -332,7 +332,7 @@ def test_facts_are_shown_as_they_are(page):
 def test_the_quarantine_is_listed_with_reasons(page, candidates):
     [clip] = QUARANTINE
     assert page.text[page.text.index(clip["id"]) + 1] == clip["reason"]
-    assert "What is in quarantine, and why" not in page_of(*candidates, quarantine=[]).text
+    assert "What is in quarantine or was refused, and why" not in page_of(*candidates, quarantine=[]).text
 
 
 @pytest.mark.parametrize(("best", "split"), [("nobody", "testing"), ("tc_resnet", "training")])

@@ -212,8 +212,15 @@ def test_a_few_new_clips_are_no_drift(project):
 
 def test_another_source_is_another_data_set(project):
     run_validate(sound())
-    run_validate(more(sound(), "yes", 60).assign(source="elsewhere"))
+    others = more(sound(), "yes", 60).assign(source="elsewhere", sha256=lambda frame: frame["sha256"].str[::-1])
+    run_validate(others)
     assert not result()["compared_with_last_accepted"]
+
+
+def test_the_same_recordings_from_a_source_of_another_name_are_the_same_data_set(project):
+    run_validate(sound())
+    run_validate(sound().assign(source="sound-2.zip"))
+    assert result()["compared_with_last_accepted"]
 
 
 def test_choosing_other_labels_to_learn_is_no_change_of_the_data(project):

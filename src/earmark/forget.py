@@ -1,22 +1,23 @@
 """A person's recordings out of the data set: their bytes, what was computed from them, and who still has them."""
 
-from collections.abc import Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
 
-from earmark.corpus import catalogue
+from earmark.corpus import catalogue, splits
+from earmark.corpus.sources import STAGING
 from earmark.errors import UserError
 from earmark.params import Params
-from earmark.stages.paths import ACCEPTED, FEATURES, QUARANTINE, RAW, SEEN
+from earmark.stages.paths import ACCEPTED, DOWNLOADS, FEATURES, QUARANTINE, RAW, SEEN
 from earmark.stores import features, ledger, provenance, raw, shards
-from earmark.stores.files import restore, sole_writer, whole_file, whole_folder
+from earmark.stores.files import clear_leftovers, restore, sole_writer, whole_file, whole_folder
 from earmark.stores.raw import Raw
 
 QUARANTINED = QUARANTINE / "quarantined.csv"
-OUTPUTS = (RAW, ACCEPTED, QUARANTINE, FEATURES)
 
 
 def forget(params: Params, speaker: str) -> str:
@@ -31,23 +32,28 @@ def forget(params: Params, speaker: str) -> str:
         recorded = ledger.read(RAW)
         before = raw.load(RAW)
         gone = _recordings_of(before.members, speaker)
-        trained = _trained_on(params, frozenset(gone["sha256"]))
-        cached = _cached_objects(gone)
-        touched = before.members[before.members["sha256"].isin(gone["sha256"])]["shard"].unique()
+        sha256 = frozenset(gone["sha256"])
+        trained = _trained_on(params, sha256)
+        cached = _cached_objects(sha256, speaker)
+        touched = before.members[before.members["sha256"].isin(sha256)]["shard"].unique()
         # First what was computed: a run that is killed in between is simply made again.
-        _remove_derived(frozenset(gone["sha256"]), touched)
+        _remove_derived(sha256, speaker, touched)
         _rewrite(before, gone, touched, ledger.identity_of(recorded))
-    return _report(
-        gone, touched, trained, cached, [recorded[role]["name"] for role in ("source", "inbox") if role in recorded]
-    )
+    sources = [recorded[role]["name"] for role in ("source", "inbox") if role in recorded]
+    return _report(gone, touched, trained, cached, sources)
+
+
+def _is_of(speaker: str, paths: pd.Series) -> pd.Series:
+    """Which paths are of recordings of `speaker`, by their names."""
+    return paths.map(splits.speaker_of) == speaker
 
 
 def _recordings_of(members: pd.DataFrame, speaker: str) -> pd.DataFrame:
-    """One row a recording of the speaker, retired ones too."""
+    """The rows of the speaker's recordings, retired ones too."""
     rows = members[(members["speaker"] == speaker) & (members["speaker"] != "")]
     if rows.empty:
         raise UserError(f"{RAW} has no recording of a speaker {speaker!r}; 'earmark ls' lists them")
-    return rows.drop_duplicates("sha256")
+    return rows
 
 
 def _rewrite(before: Raw, gone: pd.DataFrame, touched: Sequence[str], identity: dict) -> None:
@@ -67,33 +73,39 @@ def _without(before: Raw, gone: pd.DataFrame, places: dict[str, tuple], names: d
     for position, column in enumerate(catalogue.PLACE):
         members.loc[moved, column] = members.loc[moved, "sha256"].map(lambda each, at=position: places[each][at])
     members.loc[moved, "shard"] = members.loc[moved, "shard"].map(names)
-    forgotten_ids = set(gone["id"])
+    [speaker] = gone["speaker"].unique()
+    sha256 = sorted(set(gone["sha256"]))
     record = {
         "forgotten_on": datetime.now(UTC).date().isoformat(),
-        "recordings": len(gone),
-        "sha256": sorted(gone["sha256"]),
+        "recordings": len(sha256),
+        "sha256": sha256,
     }
     return replace(
         before,
         members=members.astype(shards.COLUMNS).sort_values(["shard", "offset", "id", "sha256"], ignore_index=True),
-        memory=before.memory[~before.memory["sha256"].isin(gone["sha256"])].reset_index(drop=True),
+        memory=before.memory[~before.memory["sha256"].isin(sha256)].reset_index(drop=True),
         lists={
-            role: {split: [each for each in ids if each not in forgotten_ids] for split, ids in lists.items()}
+            role: {split: [each for each in ids if splits.speaker_of(each) != speaker] for split, ids in lists.items()}
             for role, lists in before.lists.items()
         },
+        refused=before.refused[~_is_of(speaker, before.refused["path"])].reset_index(drop=True),
         forgotten=(*before.forgotten, record),
     )
 
 
-def _remove_derived(sha256: frozenset[str], touched: Sequence[str]) -> None:
-    """What was computed from the recordings; the stages make what is missing anew."""
+def _remove_derived(sha256: frozenset[str], speaker: str, touched: Sequence[str]) -> None:
+    """What was computed from the recordings, what killed runs left of it, and what was fetched and not yet stored; the
+    stages make what is missing anew."""
+    clear_leftovers(RAW.parent)
+    for staging in DOWNLOADS.glob(f"{STAGING}*"):
+        shutil.rmtree(staging)
     features.remove(FEATURES, touched)
     for each in sha256:
         (QUARANTINE / f"{each}.wav").unlink(missing_ok=True)
     if QUARANTINED.exists():
         rows = pd.read_csv(QUARANTINED, dtype="str", keep_default_na=False)
         with whole_file(QUARANTINED) as path:
-            rows[~rows["sha256"].isin(sha256)].to_csv(path, index=False)
+            rows[~rows["sha256"].isin(sha256) & ~_is_of(speaker, rows["id"])].to_csv(path, index=False)
     if ACCEPTED.exists():
         accepted = pd.read_parquet(ACCEPTED)
         with whole_file(ACCEPTED) as path:
@@ -126,28 +138,43 @@ def _trained_on(params: Params, sha256: frozenset[str]) -> _Trained:
     return found
 
 
-def _cached_objects(gone: pd.DataFrame) -> list[str]:
-    """Objects of DVC's cache, by path within it, that hold the recordings, what was computed from them, or names."""
-    stems = {Path(name).stem for name in gone["shard"]} | set(gone["sha256"])
-    files = [file for output in OUTPUTS for file in provenance.cached_files(output)]
+def _cached_objects(sha256: frozenset[str], speaker: str) -> list[str]:
+    """Objects of DVC's cache, by path within it, that hold the recordings, what was computed from them, or names: of
+    every version of data/ that the cache knows."""
+    listings = provenance.cached_listings()
+    manifests = [listing for listing in listings if shards.MANIFEST in listing]
+    stems = {stem for listing in manifests for stem in _stems_holding(listing, sha256)} | sha256
+    files = [item for listing in listings for item in listing.items()]
+    files.append((ACCEPTED.name, provenance.dvc_hashes().get(f"dvc:{ACCEPTED.as_posix()}", "")))
     return sorted(
-        {provenance.object_path(md5) for name, md5 in files if Path(name).stem in stems or _is_named(name, md5, gone)}
+        {
+            provenance.object_path(md5)
+            for name, md5 in files
+            if Path(name).stem in stems or _is_named(name, md5, sha256, speaker)
+        }
     )
 
 
-def _is_named(name: str, md5: str, gone: pd.DataFrame) -> bool:
-    path = provenance.cached(md5)
+def _stems_holding(listing: Mapping[str, str], sha256: frozenset[str]) -> set[str]:
+    """Names, without suffix, of the shards that hold any of the recordings in one version of data/raw."""
+    manifest = provenance.cached(listing[shards.MANIFEST])
+    rows = pd.read_parquet(manifest, columns=["sha256", "shard"]) if manifest else pd.DataFrame(columns=["sha256"])
+    return {Path(name).stem for name in rows.loc[rows["sha256"].isin(sha256), "shard"].unique()} if len(rows) else set()
+
+
+def _is_named(name: str, md5: str, sha256: frozenset[str], speaker: str) -> bool:
+    path = provenance.cached(md5) if name.endswith((".parquet", ".csv", ".json")) else None
     if path is None:
         return False
     if name.endswith(".parquet"):
-        return not set(pd.read_parquet(path, columns=["sha256"])["sha256"]).isdisjoint(gone["sha256"])
-    return name.endswith((".csv", ".json")) and any(each in path.read_text(encoding="utf-8") for each in gone["id"])
+        return not sha256.isdisjoint(pd.read_parquet(path, columns=["sha256"])["sha256"])
+    return speaker in path.read_text(encoding="utf-8")
 
 
 def _report(
     gone: pd.DataFrame, touched: Sequence[str], trained: _Trained, cached: list[str], sources: list[str]
 ) -> str:
-    lines = [f"{len(gone)} recordings are gone; shards written anew without them: {len(touched)}"]
+    lines = [f"{gone['sha256'].nunique()} recordings are gone; shards written anew without them: {len(touched)}"]
     lines += [f"trained on them: {', '.join(trained.on_them) or 'no registered version that is known'}"]
     if trained.unknown:
         lines += [f"cannot be told of: {', '.join(trained.unknown)}, whose training data is not in DVC's cache"]

@@ -4,11 +4,12 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from earmark.corpus.layout import LIST_SPLITS
 from earmark.errors import UserError
 from earmark.stages.paths import RAW
 from earmark.stores import raw, shards
 
-LIST_NAMES = {"validation": "validation_list.txt", "testing": "testing_list.txt"}
+LIST_NAMES = {split: name for name, split in LIST_SPLITS.items()}
 
 
 def lines() -> Iterator[str]:
@@ -37,6 +38,7 @@ def unpack(folder: Path) -> str:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
         target = Path(temporary) / "unpacked"
+        target.mkdir()
         for recording, bytes_ in zip(manifest["id"], shards.read_recordings(RAW, manifest), strict=True):
             path = target / recording
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -87,9 +87,24 @@ def holding(folder: Path, samples: list[bytes], speaker: str) -> list[Path]:
 
 
 def test_the_champion_is_judged_on_what_is_left(project, run):
-    """Last in this file: the version that was trained without the person."""
     registered = run(project, "earmark", "register")
     assert registered.returncode == 0, registered.stderr
     assert "earmark version 2" in registered.stdout
     record = json.loads((project / "data/raw/forgotten.json").read_text())
     assert record[0]["recordings"] > 0
+
+
+def test_a_second_person_is_named_with_the_objects_of_every_version_that_the_cache_knows(project, run):
+    manifest = pd.read_parquet(project / "data/raw/manifest.parquet")
+    first, second = manifest.loc[manifest["source"] == "synthetic", "speaker"].replace("", pd.NA).dropna().unique()[:2]
+    assert run(project, "earmark", "forget", "--speaker", first).returncode == 0
+    said = run(project, "earmark", "forget", "--speaker", second)
+    listed = {line.strip() for line in said.stdout.splitlines() if line.startswith("  files/md5/")}
+    cache = project / ".dvc/cache/files"
+    shards = {f"files/{path.relative_to(cache)}" for path in holding(cache, [], second) if is_tar(path)}
+    assert shards
+    assert shards <= listed
+
+
+def is_tar(path: Path) -> bool:
+    return path.read_bytes()[257:262] == b"ustar"

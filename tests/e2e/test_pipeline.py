@@ -87,7 +87,7 @@ def test_the_run_in_mlflow_says_what_made_the_model(project, client):
     assert len(run.data.tags["git_commit"]) == 40
     assert run.data.tags["dvc.data/raw"].endswith(".dir")
     files = {file.path for file in client.list_artifacts(run.info.run_id)}
-    assert {"confusion.html", "report.html", "tc_resnet.csv"} <= files
+    assert {"confusion.html", "report.html", "tc_resnet.csv", "validation"} <= files
 
 
 def test_the_champion_in_the_registry_answers_without_earmark(project, client):

@@ -19,12 +19,12 @@ def is_inbox(source: str) -> bool:
     return "/" in source
 
 
-def described(listing: pd.DataFrame, source: str, noise_split: str) -> pd.DataFrame:
-    """`listing` (`path`, `sha256`) with `id`, `label`, `speaker`, `split` and `source`; `split` is that of noise, or
-    empty for a clip."""
+def described(listing: pd.DataFrame, noise_split: str) -> pd.DataFrame:
+    """`id`, `label`, `speaker`, `split`, `sha256` and `source` of a `listing` (`source`, `path`, `sha256`); `split` is
+    that of noise, or empty for a clip."""
     folder = listing["path"].str.split("/", n=1).str[0]
     noise = folder == layout.NOISE_FOLDER
-    speakers = [splits.speaker_of(path.rpartition("/")[2]) for path in listing["path"]]
+    speakers = [splits.speaker_of(path) for path in listing["path"]]
     return pd.DataFrame(
         {
             "id": listing["path"],
@@ -32,38 +32,29 @@ def described(listing: pd.DataFrame, source: str, noise_split: str) -> pd.DataFr
             "speaker": pd.Series(speakers, index=listing.index, dtype="str").mask(noise, ""),
             "split": noise.map({True: noise_split, False: ""}),
             "sha256": listing["sha256"],
-            "source": source,
+            "source": listing["source"],
         }
     )
 
 
-def merged(previous: pd.DataFrame, source: pd.DataFrame | None, inbox: pd.DataFrame | None) -> pd.DataFrame:
-    """Current recordings, one row an id, from the `previous` current rows and what was found (`described`).
+def merged(previous: pd.DataFrame, source: pd.DataFrame | None, inbox: pd.DataFrame) -> pd.DataFrame:
+    """Current recordings, one row an id.
 
-    None for `source` or `inbox` means that it has nothing new, and its previous rows stay. Of recordings with one
-    content under one label, one is kept: the one that was there before, else the first.
+    Of recordings with one content under one label, one is kept: the one that was there before, else the first.
+
+    Args:
+        previous: the rows that were current.
+        source: what the source has (`described`); None where it was not read, and its previous rows stay.
+        inbox: all that inboxes ever brought (`described`); it replaces what the source has under the same id.
     """
     from_inbox = previous["source"].map(is_inbox).astype(bool)
-    kept_source = previous[~from_inbox] if source is None else source
-    kept_inbox = previous[from_inbox] if inbox is None else _added(previous[from_inbox], inbox)
-    together = pd.concat([kept_source, kept_inbox], ignore_index=True)[
-        ["id", "label", "speaker", "split", "sha256", "source"]
-    ]
-    together = together.drop_duplicates("id", keep="last")
+    kept = previous[~from_inbox] if source is None else source
+    together = pd.concat([kept[inbox.columns], inbox], ignore_index=True).drop_duplicates("id", keep="last")
     known = pd.MultiIndex.from_frame(together[["id", "sha256"]]).isin(
         pd.MultiIndex.from_frame(previous[["id", "sha256"]])
     )
     order = together.assign(is_new=~known).sort_values("is_new", kind="stable")
     return order.drop_duplicates(["label", "sha256"])[together.columns].reset_index(drop=True)
-
-
-def _added(before: pd.DataFrame, arrived: pd.DataFrame) -> pd.DataFrame:
-    """What an inbox has brought until now: the same recording in another inbox is no reason for another row."""
-    return (
-        pd.concat([before, arrived], ignore_index=True)
-        .drop_duplicates(["id", "sha256"])
-        .drop_duplicates("id", keep="last")
-    )
 
 
 def manifest(

@@ -130,6 +130,7 @@ def _report(
         "speakers": str(accepted["speaker"].nunique()),
         **{f"{split} clips": f"{count:,}" for split, count in accepted["split"].value_counts().items()},
         "quarantined clips": str(validation["quarantined"]),
+        "refused files": str(validation["refused_files"]),
         "split by": params.split.method,
     }
     origin = provenance.git_state() | provenance.dvc_hashes()

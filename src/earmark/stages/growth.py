@@ -10,6 +10,7 @@ import pandas as pd
 
 from earmark.corpus import catalogue, layout, splits
 from earmark.corpus.sources import Source, open_inbox
+from earmark.errors import UserError
 from earmark.params import Params
 from earmark.stages.intake import Intake
 from earmark.stages.paths import DOWNLOADS, RAW, SEEN
@@ -59,12 +60,13 @@ def _read(
 
 
 def _after(params: Params, before: Raw, intake: Intake, stored: pd.DataFrame) -> Raw:
-    current = catalogue.merged(before.current, intake.found("source"), intake.found("inbox"))
+    brought = intake.brought()
+    current = catalogue.merged(before.current, intake.found("source"), catalogue.described(brought, shards.NOISE))
     layout.check_labels(sorted(set(current["label"]) - {layout.NOISE_FOLDER}))
     after = Raw(
         members=catalogue.manifest(before.members, current, intake.met(), stored, _today()),
-        memory=intake.shared_memory(),
-        lists={**before.lists, **intake.lists},
+        memory=brought,
+        lists={role: lists for role, lists in {**before.lists, **intake.lists}.items() if lists},
         refused=intake.refused(),
         forgotten=before.forgotten,
     )
@@ -81,7 +83,10 @@ def _splits(params: Params, after: Raw, ids: list[str]) -> list[str]:
 def _today() -> str:
     """The date, UTC, or that of SOURCE_DATE_EPOCH, with which the same inputs give the same bytes on any day."""
     epoch = os.environ.get("SOURCE_DATE_EPOCH")
-    now = datetime.fromtimestamp(int(epoch), UTC) if epoch else datetime.now(UTC)
+    try:
+        now = datetime.fromtimestamp(int(epoch), UTC) if epoch else datetime.now(UTC)
+    except (ValueError, OverflowError, OSError):
+        raise UserError(f"SOURCE_DATE_EPOCH is {epoch!r}; allowed are seconds since 1970") from None
     return now.date().isoformat()
 
 

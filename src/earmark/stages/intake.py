@@ -31,36 +31,38 @@ class Intake:
         self._unwanted = before.forgotten_sha256
         self._listings: dict[str, pd.DataFrame] = {}
         self._stored: list[tuple] = []
-        self._memory: dict[str, list[tuple[str, str, str, str]]] = {}
+        self._read: dict[str, list[tuple[str, str, str, str]]] = {}
         self._shared: set[str] = set()
         self._refused: list[tuple[str, str, str]] = []
 
     def read(self, role: str, source: Source, writer: shards.ShardWriter) -> None:
         """Reads `source` as the "source" or the "inbox"; new content goes to `writer`."""
-        listing: list[tuple[str, str]] = []
-        memory = self._memory.setdefault(source.name, [])
-        lists = {}
+        rows = self._read[source.name] = []
         if source.is_shared:
             self._shared.add(source.name)
+        lists, unwanted = {}, set()
         for found in source.entries(self._memory_of(source)):
             entry = layout.interpret(found.path)
             if found.refused:
                 self._refused.append((found.path, found.refused, source.name))
             elif isinstance(entry, layout.SplitList):
-                lists[entry.split] = sorted(layout.parse_list(found.content, found.path))
+                lists[entry.split] = layout.parse_list(found.content, found.path)
+            elif sha256 := self._store(found, writer):
+                rows.append((source.name, found.path, found.version, sha256))
             else:
-                sha256 = self._store(found, writer)
-                if sha256:
-                    listing.append((found.path, sha256))
-                    memory.append((source.name, found.path, found.version, sha256))
-        self._listings[role] = catalogue.described(raw.frame(listing, ("path", "sha256")), source.name, shards.NOISE)
-        if lists:
-            self.lists[role] = lists
+                unwanted.add(found.path)
+        self.forgotten += len(unwanted)
+        self._listings[role] = catalogue.described(raw.memory_frame(rows), shards.NOISE)
+        if lists or role == "source":
+            self.lists[role] = {split: sorted(ids - unwanted) for split, ids in lists.items()}
 
     @property
     def labels(self) -> frozenset[str]:
         """The labels that the data set has by now."""
-        frames = (self._before.current, *self._listings.values())
+        before = self._before.current
+        if "source" in self._listings:
+            before = before[before["source"].map(catalogue.is_inbox).astype(bool)]
+        frames = (before, *self._listings.values())
         return frozenset(label for each in frames for label in each["label"].unique()) - {layout.NOISE_FOLDER}
 
     def found(self, role: str) -> pd.DataFrame | None:
@@ -69,7 +71,7 @@ class Intake:
 
     def met(self) -> pd.DataFrame:
         """Everything that any of the sources has, as `catalogue.described`."""
-        nothing = catalogue.described(raw.frame([], ("path", "sha256")), "", shards.NOISE)
+        nothing = catalogue.described(raw.memory_frame([]), shards.NOISE)
         return pd.concat([nothing, *self._listings.values()], ignore_index=True)
 
     def stored(self, names: Mapping[str, str]) -> pd.DataFrame:
@@ -84,19 +86,28 @@ class Intake:
 
     def refused(self) -> pd.DataFrame:
         """Files that are not taken: `path`, `reason`, `source`; those of sources that were not read stay."""
-        kept = self._before.refused[~self._before.refused["source"].isin(self._memory)]
+        kept = self._before.refused[~self._before.refused["source"].isin(self._read)]
         return raw.refused_frame(self._refused + list(kept.itertuples(index=False, name=None)))
 
-    def shared_memory(self) -> pd.DataFrame:
-        """What is remembered of buckets, the same on every machine."""
-        return _renewed(self._before.memory, {name: self._memory[name] for name in self._shared})
+    def brought(self) -> pd.DataFrame:
+        """All that inboxes ever brought: `source`, `path`, `version` where it is the same on every machine, `sha256`.
+
+        What arrives under the name of what was there takes its place."""
+        rows = [
+            (name, path, version if name in self._shared else "", sha256)
+            for name, read in self._read.items()
+            if catalogue.is_inbox(name)
+            for _, path, version, sha256 in read
+        ]
+        both = pd.concat([self._before.memory, raw.memory_frame(rows)], ignore_index=True)
+        kept = both.drop_duplicates("path", keep="last")
+        return raw.memory_frame(list(kept.itertuples(index=False, name=None)))
 
     def local_memory(self) -> pd.DataFrame:
         """What is remembered of this machine's folders."""
-        local = {
-            name: rows for name, rows in self._memory.items() if name not in self._shared and any(r[2] for r in rows)
-        }
-        return _renewed(self._seen, local)
+        local = [row for name, rows in self._read.items() if name not in self._shared for row in rows if row[2]]
+        kept = self._seen[~self._seen["source"].isin(self._read)]
+        return raw.memory_frame(local + list(kept.itertuples(index=False, name=None)))
 
     def _memory_of(self, source: Source) -> Mapping[str, tuple[str, str]]:
         rows = self._before.memory if source.is_shared else self._seen
@@ -108,18 +119,11 @@ class Intake:
         """The SHA-256 of the content, stored if it is new; "" where it was forgotten."""
         sha256 = found.sha256 or hashlib.sha256(found.content).hexdigest()
         if sha256 in self._unwanted:
-            self.forgotten += 1
             return ""
         if sha256 not in self._known:
             self._known.add(sha256)
             self._stored.append((sha256, *writer.add(found.path, found.content, sha256), *_facts(found.content)))
         return sha256
-
-
-def _renewed(memory: pd.DataFrame, read: Mapping[str, list[tuple[str, str, str, str]]]) -> pd.DataFrame:
-    kept = memory[~memory["source"].isin(read)]
-    rows = [row for each in read.values() for row in each]
-    return raw.memory_frame(rows + list(kept.itertuples(index=False, name=None)))
 
 
 def _facts(content: bytes) -> tuple:

@@ -11,7 +11,7 @@ from earmark.errors import UserError
 from earmark.params import Params
 from earmark.scoring import gate
 from earmark.stages.evaluate import predict_clips, reporting_split
-from earmark.stages.paths import ACCEPTED, HISTORIES, METRICS, MODELS, PREDICTIONS, REPORT
+from earmark.stages.paths import ACCEPTED, HISTORIES, METRICS, MODELS, PREDICTIONS, REPORT, VALIDATION
 from earmark.stores import provenance, shards
 
 
@@ -54,7 +54,10 @@ def _logged(name: str, entry: dict, params: Params, clips: pd.DataFrame) -> str:
     mine = predictions[predictions["candidate"] == name]
     reported = mine[mine["split"] == reporting_split(mine)]
     tracking.log_evaluation(
-        run_id, _figures(entry), {"": REPORT}, {"confusion.html": confusion_chart(count_confusions(reported)).figure}
+        run_id,
+        _figures(entry),
+        {"": REPORT, "validation": VALIDATION / "result.json"},
+        {"confusion.html": confusion_chart(count_confusions(reported)).figure},
     )
     return run_id
 

@@ -41,13 +41,13 @@ def validate(params: Params) -> str:
     of_clips = checks.check(CLIPS, rules.measured(clips), clip_rules(params.validate_))
     quarantine, refused = _quarantine(clips, of_clips), _refused_files()
     accepted = rules.selected(clips[~clips["id"].isin(quarantine["id"])], asked).drop(columns="ingested_on")
-    change = _change(set(manifest["source"]), accepted, asked)
+    change = _change(manifest, accepted, asked)
     facts = [
         rules.quarantined_share(len(quarantine), len(clips)),
         rules.by_split(accepted, params.split.expected),
         rules.by_label(rules.selected(clips, asked), accepted),
         rules.by_speaker(accepted),
-        rules.by_recording(accepted),
+        rules.by_recording(pd.concat([accepted, manifest[manifest["split"] == shards.NOISE]])),
         *change,
     ]
     whole = data_set_rules(params, compared=bool(change))
@@ -143,15 +143,18 @@ def _refused_files() -> pd.DataFrame:
     )
 
 
-def _change(sources: set[str], accepted: pd.DataFrame, asked: tuple[str, ...]) -> list[pd.DataFrame]:
+def _change(manifest: pd.DataFrame, accepted: pd.DataFrame, asked: tuple[str, ...]) -> list[pd.DataFrame]:
     """What became of the last accepted version's labels, and the drift from it, as far as both were asked for the same
-    labels; nothing where there is no such version, or it is of other sources."""
+    labels; nothing where there is no such version, or today's data set has neither a source nor a recording of it."""
     if not ACCEPTED.exists():
         return []
     previous = shards.read_accepted(ACCEPTED)
     before = rules.selected(previous, asked)
     now = rules.selected(accepted, tuple(previous.attrs.get(ASKED_LABELS, ())))
-    if sources.isdisjoint(previous["source"]) or before.empty or now.empty:
+    is_another = set(manifest["source"]).isdisjoint(previous["source"]) and set(manifest["sha256"]).isdisjoint(
+        previous["sha256"]
+    )
+    if is_another or before.empty or now.empty:
         return []
     return [rules.by_earlier_label(before, accepted), rules.drift(before, now)]
 

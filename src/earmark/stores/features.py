@@ -2,8 +2,10 @@
 with."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import BinaryIO, Protocol
 
 import numpy as np
 import pandas as pd
@@ -15,9 +17,45 @@ SETTINGS = "settings.json"
 NOISE = "noise.npy"
 
 
-def write(folder: Path, raw_shard: str, values: np.ndarray) -> None:
-    """Writes the features of one raw shard, float (recordings, frames, bins), as float16."""
-    _save(_path(folder, raw_shard), values.astype(np.float16))
+class Shape(Protocol):
+    """What a front end says of its features."""
+
+    frames: int
+    bins: int
+
+
+Append = Callable[[np.ndarray], None]
+
+
+def writing(folder: Path, raw_shard: str, shape: Shape) -> AbstractContextManager[Append]:
+    """Gives a function that appends features, float (recordings, frames, bins), of the recordings of a raw shard in
+    their order; the file is there, in float16, when the context ends well."""
+    return _appending(_path(folder, raw_shard), (shape.frames, shape.bins))
+
+
+def writing_noise(folder: Path, shape: Shape) -> AbstractContextManager[Append]:
+    """As `writing`, for background noise: frames, float (frames, bins)."""
+    return _appending(folder / NOISE, (shape.bins,))
+
+
+@contextmanager
+def _appending(path: Path, row_shape: tuple[int, ...]) -> Iterator[Append]:
+    rows = 0
+    with whole_file(path) as temporary, temporary.open("wb") as file:
+
+        def append(values: np.ndarray) -> None:
+            nonlocal rows
+            file.write(np.ascontiguousarray(values, dtype=np.float16).data)
+            rows += len(values)
+
+        _write_header(file, (rows, *row_shape))
+        yield append
+        file.seek(0)
+        _write_header(file, (rows, *row_shape))  # as long as before: NumPy leaves room for the first number to grow
+
+
+def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:
+    np.lib.format.write_array_header_1_0(file, {"descr": "<f2", "fortran_order": False, "shape": shape})
 
 
 def missing(folder: Path, raw_shards: Iterable[str], settings: dict) -> list[str]:
@@ -27,7 +65,7 @@ def missing(folder: Path, raw_shards: Iterable[str], settings: dict) -> list[str
         same = json.loads((folder / SETTINGS).read_text(encoding="utf-8")) == settings
     except (FileNotFoundError, ValueError):
         same = False
-    for path in folder.glob("*.npy"):
+    for path in folder.glob("shard-*.npy"):
         if not same or path not in wanted:
             path.unlink()
     if not same:
@@ -40,11 +78,6 @@ def remove(features: Path, raw_shards: Iterable[str]) -> None:
     for shard in raw_shards:
         for path in features.glob(f"*/{Path(shard).stem}.npy"):
             path.unlink()
-
-
-def write_noise(folder: Path, values: np.ndarray) -> None:
-    """Writes background noise as one run of frames, float (frames, bins)."""
-    _save(folder / NOISE, values.astype(np.float16))
 
 
 def require_settings(folder: Path, settings: dict) -> None:
@@ -77,8 +110,3 @@ def read_noise(folder: Path) -> np.ndarray:
 
 def _path(folder: Path, raw_shard: str) -> Path:
     return folder / f"{Path(raw_shard).stem}.npy"
-
-
-def _save(path: Path, values: np.ndarray) -> None:
-    with whole_file(path) as temporary:
-        np.save(temporary, values, allow_pickle=False)

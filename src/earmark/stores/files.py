@@ -128,14 +128,24 @@ def _swap(path: Path, temporary: Path, discarded: Path) -> None:
     _sync(path.parent)
 
 
+def clear_leftovers(folder: Path) -> None:
+    """Removes what killed runs left half-written below `folder`."""
+    for leftover in sorted(folder.rglob(".*.partial*")):
+        _remove(leftover)
+
+
 def _clear(path: Path) -> None:
     """Makes room for `path`, and removes what a killed run left half-written beside it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.partial*"):
-        if leftover.is_dir():
-            shutil.rmtree(leftover, ignore_errors=True)
-        else:
-            leftover.unlink(missing_ok=True)
+        _remove(leftover)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _sync(path: Path) -> None:

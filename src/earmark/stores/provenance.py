@@ -35,17 +35,11 @@ def cached(md5: str) -> Path | None:
     return path if md5 and path.is_file() else None
 
 
-def cached_files(output: Path) -> list[tuple[str, str]]:
-    """(path within `output`, hash) of each file of an output as dvc.lock records it; of a file, its own name.
-
-    Empty where nothing is recorded or the cache does not have the listing.
-    """
-    recorded = dvc_hashes().get(f"dvc:{output.as_posix()}", "")
-    if not recorded.endswith(".dir"):
-        return [(output.name, recorded)] if recorded else []
-    listing = cached(recorded)
-    entries = json.loads(listing.read_text(encoding="utf-8")) if listing else []
-    return [(entry["relpath"], entry["md5"]) for entry in entries]
+def cached_listings() -> list[dict[str, str]]:
+    """What each folder that DVC's local cache knows, in each of its versions, holds: path within it -> hash."""
+    listings = sorted((_cache() / "files/md5").glob("*/*.dir"))
+    entries = [json.loads(path.read_text(encoding="utf-8")) for path in listings]
+    return [{entry["relpath"]: entry["md5"] for entry in each} for each in entries]
 
 
 def object_path(md5: str) -> str:

@@ -26,7 +26,7 @@ class Raw:
 
     Attributes:
         members: the manifest, retired rows included.
-        memory: `source`, `path`, `version`, `sha256` of files in a shared inbox.
+        memory: `source`, `path`, `version`, `sha256` of all that inboxes ever brought.
         lists: for "source" and "inbox", split -> ids that its lists name.
         refused: `path`, `reason`, `source` of files that are not taken.
         forgotten: the records of `earmark forget`, oldest first.

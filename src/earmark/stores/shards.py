@@ -63,7 +63,8 @@ class ShardWriter:
         if self._file is None:
             self._open()
         offset = self._bytes + len(header)
-        self._file.write(b"".join((header, content, bytes(-len(content) % tarfile.BLOCKSIZE))))
+        for part in (header, content, bytes(-len(content) % tarfile.BLOCKSIZE)):
+            self._file.write(part)
         self._bytes += length
         self._digest.update(f"{sha256} {name}\n".encode())
         return self._path.name, offset, len(content)

@@ -25,7 +25,6 @@ from earmark.stores import provenance
 
 DEFAULT_URI = "sqlite:///mlflow.db"
 CONTENT = "content_sha256"
-VALIDATION_RESULT = Path("reports/validation/result.json")
 REQUIREMENTS = ("keras", "mlflow", "numpy", "pandas", "tensorflow")
 SERVING_SCRIPT = Path(__file__).parents[1] / "learning" / "serving.py"
 DESCRIPTION = (
@@ -57,8 +56,6 @@ class LiveRun:
         """The training's model, which is what the run is found by afterwards."""
         mlflow.log_artifact(str(Path("reports/training") / f"{model.name}.csv"))
         # What validation said of the clips; a model can be trained where only they were brought, without it.
-        if VALIDATION_RESULT.exists():
-            mlflow.log_artifact(str(VALIDATION_RESULT), "validation")
         _log_model(model, self._clip_samples)
         mlflow.set_tag(CONTENT, provenance.content_sha256(model))
 

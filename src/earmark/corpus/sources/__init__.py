@@ -17,6 +17,8 @@ from earmark.corpus.sources.found import Found, Memory
 from earmark.corpus.sources.official import ARCHIVES, OfficialArchive
 from earmark.errors import UserError
 
+STAGING = "inbox-"
+"""How the names of folders begin in which what was fetched waits."""
 _CHECKSUMS = "checksums.json"
 
 
@@ -81,7 +83,7 @@ def open_inbox(inbox: str, known_labels: frozenset[str], downloads: Path) -> Sou
         UserError: no such inbox, or a URL that cannot be downloaded.
     """
     if s3.is_address(inbox):
-        staging = downloads / f"inbox-{hashlib.sha256(inbox.encode()).hexdigest()[:12]}"
+        staging = downloads / f"{STAGING}{hashlib.sha256(inbox.encode()).hexdigest()[:12]}"
         return Source(
             inbox,
             "",

@@ -63,11 +63,6 @@ def sha256_of(path: Path) -> str:
         raise UserError(f"{path} cannot be read ({error.strerror}): needed is a readable file") from error
 
 
-def fingerprint(path: Path) -> str:
-    """Return 64 hex digits that change with the archive's bytes."""
-    return sha256_of(path)
-
-
 def entries(path: Path) -> Iterator[tuple[str, bytes]]:
     """Yield (POSIX path relative to the data set's root, file bytes) of the data set's files in the archive's order.
 

@@ -1,11 +1,13 @@
 """A data set in a folder: one folder a label, with WAV files."""
 
 import hashlib
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from earmark.corpus.layout import Inventory, is_hidden
+from earmark.corpus.sources.archive import MEMBER_LIMIT_BYTES
 from earmark.corpus.sources.found import Found, Memory
 from earmark.errors import UserError
 
@@ -18,9 +20,13 @@ def entries(path: Path, memory: Memory) -> Iterator[Found]:
     """
     with _reading(path):
         for relative, file in _files(path):
-            version = _version(file)
+            status = file.stat()
+            version = _version(status)
             known, sha256 = memory.get(relative, ("", ""))
-            if known == version:
+            if status.st_size > MEMBER_LIMIT_BYTES:
+                reason = f"the file has {status.st_size} bytes: allowed are {MEMBER_LIMIT_BYTES} or less"
+                yield Found(relative, version, refused=reason)
+            elif known == version:
                 yield Found(relative, version, sha256=sha256)
             else:
                 yield Found(relative, version, content=file.read_bytes())
@@ -35,12 +41,11 @@ def glance(path: Path) -> str:
     digest = hashlib.sha256()
     with _reading(path):
         for relative, file in _files(path):
-            digest.update(f"{relative}\n{_version(file)}\n".encode())
+            digest.update(f"{relative}\n{_version(file.stat())}\n".encode())
     return digest.hexdigest()
 
 
-def _version(file: Path) -> str:
-    status = file.stat()
+def _version(status: os.stat_result) -> str:
     return f"{status.st_size}:{status.st_mtime_ns}:{status.st_ino}"
 
 

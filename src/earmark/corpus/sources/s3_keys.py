@@ -96,7 +96,7 @@ def _spellings(labels: Counter[str], known_labels: frozenset[str]) -> dict[str, 
     for label in labels:
         met.setdefault(folded(label), []).append(label)
     spellings = {form: max(spelled, key=labels.__getitem__) for form, spelled in met.items()}
-    for known in known_labels:
+    for known in sorted(known_labels):
         spelled = met.get(folded(known), [])
         alike = (label for label in spelled if normal(label) == known)
         spellings[folded(known)] = known if known in spelled else next(alike, known)
