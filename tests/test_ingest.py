@@ -471,6 +471,33 @@ def test_the_forgotten_are_not_taken_again_and_their_record_does_not_name_them(p
     assert "no recording of a speaker 'anouk'" in again.stderr
 
 
+def test_the_same_recordings_under_another_name_go_too_and_are_named(project, recordings):
+    fill(recordings, {"no/twin_nohash_0.wav": RECORDINGS["yes/anouk_nohash_0.wav"]})  # under another label
+    fill(recordings, {"yes/aaa_nohash_0.wav": RECORDINGS["yes/ben_nohash_0.wav"]})  # left out, or ben's is
+    run_ingest()
+    said = forget("anouk").stdout
+    assert "the same recordings under other names: no/twin_nohash_0.wav" in said
+    assert "they may still be in recordings" in said
+    said = forget("ben").stdout
+    assert "yes/aaa_nohash_0.wav" in said
+    gone = [content[44:1044] for name, content in RECORDINGS.items() if "anouk" in name or "ben" in name]
+    assert not any(each in content for each in gone for content in shard_bytes().values())
+
+
+def test_data_raw_that_is_gone_is_not_started_anew_where_dvc_knows_it(project):
+    Path("dvc.lock").write_text("stages:\n  ingest:\n    outs:\n    - path: data/raw\n      md5: 0.dir\n")
+    with pytest.raises(UserError, match="dvc checkout data/raw"):
+        run_ingest()
+    assert not Path("data/raw").exists()
+
+
+def test_a_name_that_no_file_can_have_is_refused(project, tmp_path):
+    with tarfile.open(tmp_path / "long.tar", "w") as archive:
+        archive.addfile(tarfile.TarInfo(f"yes/{'l' * 300}.wav"))
+    with pytest.raises(UserError, match="at most 255 bytes"):
+        run_ingest(inbox="../long.tar")
+
+
 class TestFilesBack:
     def run(self, *arguments: str) -> subprocess.CompletedProcess:
         return subprocess.run([BIN / "earmark", *arguments], capture_output=True)

@@ -137,6 +137,8 @@ HOSTILE = {
     "yes/a\rb.wav": "control character",
     "yes/\x1b[2J.wav": "control character",
     "ye\x00s/a.wav": "control character",
+    "no/\u202egnp.wav": "control character",
+    f"yes/{'l' * 300}.wav": "255 bytes",
 }
 
 

@@ -31,16 +31,15 @@ def forget(params: Params, speaker: str) -> str:
         restore(RAW)
         recorded = ledger.read(RAW)
         before = raw.load(RAW)
-        gone = _recordings_of(before.members, speaker)
+        gone = _recordings_of(before, raw.read_memory(SEEN), speaker)
         sha256 = frozenset(gone["sha256"])
         trained = _trained_on(params, sha256)
         cached = _cached_objects(sha256, speaker)
         touched = before.members[before.members["sha256"].isin(sha256)]["shard"].unique()
         # First what was computed: a run that is killed in between is simply made again.
         _remove_derived(sha256, speaker, touched)
-        _rewrite(before, gone, touched, ledger.identity_of(recorded))
-    sources = [recorded[role]["name"] for role in ("source", "inbox") if role in recorded]
-    return _report(gone, touched, trained, cached, sources)
+        _rewrite(before, speaker, sha256, touched, ledger.identity_of(recorded))
+    return _report(gone, speaker, touched, trained, cached)
 
 
 def _is_of(speaker: str, paths: pd.Series) -> pd.Series:
@@ -48,37 +47,40 @@ def _is_of(speaker: str, paths: pd.Series) -> pd.Series:
     return paths.map(splits.speaker_of) == speaker
 
 
-def _recordings_of(members: pd.DataFrame, speaker: str) -> pd.DataFrame:
-    """The rows of the speaker's recordings, retired ones too."""
-    rows = members[(members["speaker"] == speaker) & (members["speaker"] != "")]
+def _recordings_of(before: Raw, seen: pd.DataFrame, speaker: str) -> pd.DataFrame:
+    """The rows of the speaker's recordings, retired ones too, and of others that are the same recordings."""
+    if before.members.empty:
+        raise UserError(f"{RAW} has no recordings; 'dvc checkout {RAW}' or 'dvc pull' brings them back")
+    met = pd.concat([before.memory, seen])
+    theirs = {*before.members.loc[before.members["speaker"] == speaker, "sha256"]} if speaker else set()
+    theirs |= {*met.loc[_is_of(speaker, met["path"]), "sha256"]}
+    rows = before.members[before.members["sha256"].isin(theirs) & (before.members["split"] != shards.NOISE)]
     if rows.empty:
         raise UserError(f"{RAW} has no recording of a speaker {speaker!r}; 'earmark ls' lists them")
     return rows
 
 
-def _rewrite(before: Raw, gone: pd.DataFrame, touched: Sequence[str], identity: dict) -> None:
-    removed = before.members["sha256"].isin(gone["sha256"])
+def _rewrite(before: Raw, speaker: str, sha256: frozenset[str], touched: Sequence[str], identity: dict) -> None:
+    removed = before.members["sha256"].isin(sha256)
     moving = before.members[before.members["shard"].isin(touched) & ~removed]
     content = moving.drop_duplicates("sha256").sort_values(["shard", "offset"])
     with whole_folder(RAW, keep=[name for name in before.shards if name not in touched]) as folder:
         with shards.ShardWriter(folder) as writer:
             recordings = zip(content.itertuples(), shards.read_recordings(RAW, content), strict=True)
             places = {row.sha256: writer.add(row.id, bytes_, row.sha256) for row, bytes_ in recordings}
-        raw.save(folder, _without(before, gone, places, writer.names), identity)
+        raw.save(folder, _without(before, speaker, sha256, places, writer.names), identity)
 
 
-def _without(before: Raw, gone: pd.DataFrame, places: dict[str, tuple], names: dict[str, str]) -> Raw:
-    members = before.members[~before.members["sha256"].isin(gone["sha256"])].copy()
+def _without(before: Raw, speaker: str, sha256: frozenset[str], places: dict[str, tuple], names: dict[str, str]) -> Raw:
+    members = before.members[~before.members["sha256"].isin(sha256)].copy()
     moved = members["sha256"].isin(places)
     for position, column in enumerate(catalogue.PLACE):
         members.loc[moved, column] = members.loc[moved, "sha256"].map(lambda each, at=position: places[each][at])
     members.loc[moved, "shard"] = members.loc[moved, "shard"].map(names)
-    [speaker] = gone["speaker"].unique()
-    sha256 = sorted(set(gone["sha256"]))
     record = {
         "forgotten_on": datetime.now(UTC).date().isoformat(),
         "recordings": len(sha256),
-        "sha256": sha256,
+        "sha256": sorted(sha256),
     }
     return replace(
         before,
@@ -171,15 +173,19 @@ def _is_named(name: str, md5: str, sha256: frozenset[str], speaker: str) -> bool
     return speaker in path.read_text(encoding="utf-8")
 
 
-def _report(
-    gone: pd.DataFrame, touched: Sequence[str], trained: _Trained, cached: list[str], sources: list[str]
-) -> str:
+def _report(gone: pd.DataFrame, speaker: str, touched: Sequence[str], trained: _Trained, cached: list[str]) -> str:
     lines = [f"{gone['sha256'].nunique()} recordings are gone; shards written anew without them: {len(touched)}"]
+    twins = sorted(gone.loc[gone["speaker"] != speaker, "id"].unique())
+    if twins:
+        lines += [f"gone too, since they are the same recordings under other names: {', '.join(twins)}"]
     lines += [f"trained on them: {', '.join(trained.on_them) or 'no registered version that is known'}"]
     if trained.unknown:
         lines += [f"cannot be told of: {', '.join(trained.unknown)}, whose training data is not in DVC's cache"]
-    lines += [f"they may still be in {' and '.join(sources)}: remove them there; earmark does not take them again"]
-    lines += ["next: 'dvc repro' makes what was computed from them anew, models and reports too"]
+    where = " and ".join(sorted(gone["source"].unique()))
+    lines += [
+        f"they may still be in {where}: remove them there; earmark does not take them again",
+        "next: 'dvc repro' and 'earmark register' make what was computed from them anew, models and reports too",
+    ]
     if cached:
         lines += [
             "then 'dvc gc --workspace' removes them from DVC's cache and 'dvc gc --workspace --cloud' from its remote",

@@ -16,6 +16,9 @@ LIST_SPLITS: dict[str, Literal["validation", "testing"]] = {
 # Control characters, lone surrogates (names that are no UTF-8), line and paragraph separators. Not "Cf": Persian
 # and Indic words hold joiners.
 _UNPRINTABLE_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
+# They turn the order of what follows, so that a name shows as another one.
+_DIRECTIONS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_LONGEST_NAME_BYTES = 255
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,14 @@ def is_unprintable(text: str) -> bool:
     """Return whether a text has a control character, a line separator, or bytes that were no UTF-8."""
     if text.isascii():
         return not text.isprintable()
-    return any(unicodedata.category(character) in _UNPRINTABLE_CATEGORIES for character in text)
+    return any(
+        character in _DIRECTIONS or unicodedata.category(character) in _UNPRINTABLE_CATEGORIES for character in text
+    )
+
+
+def is_too_long(path: str) -> bool:
+    """Return whether a part of a path has more bytes than file systems allow for a name."""
+    return any(len(part.encode("utf-8", "surrogatepass")) > _LONGEST_NAME_BYTES for part in path.split("/"))
 
 
 @dataclass
@@ -144,6 +154,10 @@ class Inventory:
         if is_unprintable(path):
             raise UserError(f"{self.where} has the name {path!r}: allowed are names of printable UTF-8 text")
         normal = unicodedata.normalize("NFC", path)
+        if is_too_long(normal):
+            raise UserError(
+                f"{self.where} has the name {path[:80]!r}…: allowed are names of at most {_LONGEST_NAME_BYTES} bytes"
+            )
         self._check_spelling(path.partition("/")[0])
         if normal in self._paths:
             raise UserError(f"{self.where} has {normal!r} more than once: allowed is each path once")

@@ -40,6 +40,8 @@ def grow(params: Params, source: Source, recorded: Mapping[str, object]) -> str:
                     _read(intake, "inbox", sources["inbox"], writer, recorded)
             identity = ledger.splitting(params) | {role: each.signature for role, each in sources.items()}
             after = _after(params, before, intake, intake.stored(writer.names))
+            asked = after.refused["source"].isin([each.name for each in sources.values()])
+            after = replace(after, refused=after.refused[asked].reset_index(drop=True))
             if after.same_as(before) and recorded == recorded | identity:
                 raise _NothingNew
             for path in folder.glob("*.tar"):

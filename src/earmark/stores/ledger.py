@@ -16,6 +16,11 @@ FORMAT_VERSION = 2
 def read(folder: Path) -> dict:
     """What `folder` was made from; nothing where it is not there. UserError where it is not whole."""
     if not folder.exists() or not any(folder.iterdir()):
+        if f"path: {folder.as_posix()}\n" in _text(Path("dvc.lock")):
+            raise UserError(
+                f"{folder} is missing, and dvc.lock knows a version of it: 'dvc checkout {folder}' or 'dvc pull' brings "
+                "it back; without dvc.lock all is started anew, with what was forgotten too"
+            )
         return {}
     ledger = read_json(folder / LEDGER)
     whole = {"format_version": FORMAT_VERSION, "bytes": _sizes(folder)}
@@ -46,6 +51,10 @@ def has_read(recorded: Mapping[str, object], role: str, signature: Mapping[str, 
 def identity_of(recorded: Mapping[str, object]) -> dict[str, object]:
     """The `identity` that `write` was given."""
     return {key: value for key, value in recorded.items() if key not in ("format_version", "bytes")}
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.exists() else ""
 
 
 def read_json(path: Path) -> object:

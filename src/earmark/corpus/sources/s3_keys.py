@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from earmark.corpus.layout import NOISE_FOLDER, folded, interpret, is_hidden, is_unprintable
+from earmark.corpus.layout import NOISE_FOLDER, folded, interpret, is_hidden, is_too_long, is_unprintable
 from earmark.corpus.sources.archive import MEMBER_LIMIT_BYTES
 from earmark.corpus.sources.found import Found
 
@@ -51,6 +51,8 @@ def _hostility(name: str) -> str:
         return f"the key has a backslash: {_ALLOWED_KEYS}"
     if any(part.strip() in ("", ".", "..") for part in parts):
         return f"a part of the key is empty, '.' or '..': {_ALLOWED_KEYS}"
+    if is_too_long(normal(name)):
+        return f"a part of the key has more than 255 bytes: {_ALLOWED_KEYS} of names that files can have"
     if is_unprintable(name):
         return f"the key has a control character or is no UTF-8: {_ALLOWED_KEYS} of printable text"
     return ""
