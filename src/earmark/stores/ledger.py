@@ -18,8 +18,8 @@ def read(folder: Path) -> dict:
     if not folder.exists() or not any(folder.iterdir()):
         if f"path: {folder.as_posix()}\n" in _text(Path("dvc.lock")):
             raise UserError(
-                f"{folder} is missing, and dvc.lock knows a version of it: 'dvc checkout {folder}' or 'dvc pull' brings "
-                "it back; without dvc.lock all is started anew, with what was forgotten too"
+                f"{folder} is missing, and dvc.lock knows a version of it: 'dvc checkout {folder}' or 'dvc pull' "
+                "brings it back; without dvc.lock all is started anew, with what was forgotten too"
             )
         return {}
     ledger = read_json(folder / LEDGER)
