@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT, change_params
-from test_ingest import fill, manifest, run_ingest, wav
+from growing import fill, manifest, run_ingest, wav
 
 from earmark import params
 from earmark.audio import decode, front_ends

@@ -1,96 +1,34 @@
 """data/raw as it grows: shards that are added and never rewritten, and a manifest that says what counts."""
 
-import io
-import json
-import os
-import random
 import shutil
-import subprocess
 import tarfile
-import time
-import wave
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import BIN, ROOT, change_params
+from conftest import change_params
+from growing import (
+    NOISE,
+    RECORDINGS,
+    contents,
+    fill,
+    manifest,
+    project,
+    raw_bytes,
+    recordings,
+    run_ingest,
+    shard_bytes,
+    wav,
+)
 
-from earmark import params
 from earmark.errors import UserError
-from earmark.stages.ingest import ingest
 from earmark.stores import shards
 
+__all__ = ["project", "recordings"]  # fixtures
+
+
 DAY = 24 * 3600
-
-
-def wav(seed: int, seconds: float = 0.2) -> bytes:
-    """A recording that differs from that of every other seed."""
-    samples = np.random.default_rng(seed).integers(-9000, 9000, round(16_000 * seconds), dtype=np.int16)
-    buffer = io.BytesIO()
-    with wave.open(buffer, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(16_000)
-        file.writeframes(samples.tobytes())
-    return buffer.getvalue()
-
-
-def fill(folder: Path, recordings: dict[str, bytes]) -> Path:
-    for name, content in recordings.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(content)
-    return folder
-
-
-RECORDINGS = {
-    f"{label}/{speaker}_nohash_0.wav": wav(10 * s + n)
-    for n, label in enumerate(("no", "yes"))
-    for s, speaker in enumerate(("anouk", "ben", "cid"))
-}
-NOISE = {"_background_noise_/tap.wav": wav(999, 2.0)}
-
-
-@pytest.fixture
-def project(tmp_path, monkeypatch) -> Path:
-    """A folder with params.yaml, whose source is the folder `recordings` beside it, as the working folder."""
-    folder = tmp_path / "project"
-    folder.mkdir()
-    shutil.copy2(ROOT / "params.yaml", folder)
-    fill(tmp_path / "recordings", RECORDINGS | NOISE)
-    change_params(folder, {"dataset": {"source": "../recordings"}})
-    monkeypatch.chdir(folder)
-    monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
-    return folder
-
-
-@pytest.fixture
-def recordings(project) -> Path:
-    return project.parent / "recordings"
-
-
-def run_ingest(**dataset: object) -> str:
-    if dataset:
-        change_params(Path(), {"dataset": dataset})
-    return ingest(params.load())
-
-
-def manifest() -> pd.DataFrame:
-    return shards.read_manifest(Path("data/raw")).set_index("id")
-
-
-def contents() -> dict[str, bytes]:
-    rows = manifest().reset_index()
-    return dict(zip(rows["id"], shards.read_recordings(Path("data/raw"), rows), strict=True))
-
-
-def shard_bytes() -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in Path("data/raw").glob("*.tar")}
-
-
-def raw_bytes(folder: Path = Path("data/raw")) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def test_every_recording_is_there_byte_for_byte_and_described(project):
@@ -210,80 +148,6 @@ def test_another_source_takes_the_place_of_the_former_and_its_shards(project, tm
     assert len(shard_bytes()) == 1
 
 
-def test_an_inbox_adds_and_what_it_brought_stays_when_it_is_emptied(project, tmp_path):
-    fill(tmp_path / "inbox", {"yes/new_nohash_0.wav": wav(1000)})
-    run_ingest(inbox="../inbox")
-    assert contents() == RECORDINGS | NOISE | {"yes/new_nohash_0.wav": wav(1000)}
-    assert manifest().loc["yes/new_nohash_0.wav", "source"] == "inbox/inbox"
-    shutil.rmtree(tmp_path / "inbox")
-    fill(tmp_path / "inbox", {"no/later_nohash_0.wav": wav(1001)})
-    run_ingest()
-    run_ingest(inbox="")
-    assert {"yes/new_nohash_0.wav", "no/later_nohash_0.wav"} < set(contents())
-
-
-def test_an_inbox_may_be_empty(project, tmp_path):
-    (tmp_path / "inbox").mkdir()
-    run_ingest(inbox="../inbox")
-    assert contents() == RECORDINGS | NOISE
-
-
-def test_what_the_inbox_brought_takes_over_when_the_source_loses_the_same_recording(project, recordings, tmp_path):
-    fill(tmp_path / "more", {"yes/new_nohash_0.wav": RECORDINGS["yes/anouk_nohash_0.wav"]})
-    shutil.make_archive(str(tmp_path / "more"), "zip", tmp_path / "more")
-    run_ingest(inbox="../more.zip")
-    assert "yes/new_nohash_0.wav" not in manifest().index
-    (recordings / "yes/anouk_nohash_0.wav").unlink()
-    run_ingest()
-    assert contents()["yes/new_nohash_0.wav"] == RECORDINGS["yes/anouk_nohash_0.wav"]
-
-
-def test_a_file_beyond_the_limit_is_refused_and_named(project, recordings):
-    with (recordings / "yes/endless_nohash_0.wav").open("wb") as file:
-        file.truncate(300 * 2**20)  # a hole, which takes no disk
-    said = run_ingest()
-    assert "1 files are refused" in said
-    assert "yes/endless_nohash_0.wav" in said
-    assert contents() == RECORDINGS | NOISE
-
-
-def test_an_archive_can_be_an_inbox(project, tmp_path):
-    fill(tmp_path / "more", {"yes/new_nohash_0.wav": wav(1000)})
-    shutil.make_archive(str(tmp_path / "more"), "zip", tmp_path / "more")
-    assert run_ingest(inbox="../more.zip").startswith("7 new clips from inbox/more.zip and recordings")
-    assert run_ingest() == "nothing new in inbox/more.zip and recordings"
-
-
-def test_a_recording_in_the_inbox_replaces_the_one_of_its_name(project, tmp_path):
-    run_ingest()
-    fill(tmp_path / "inbox", {"yes/anouk_nohash_0.wav": wav(1000)})
-    run_ingest(inbox="../inbox")
-    assert contents()["yes/anouk_nohash_0.wav"] == wav(1000)
-    assert "nothing new" in run_ingest()
-
-
-def test_what_the_inbox_replaces_at_once_leaves_no_byte_that_forget_would_miss(project, tmp_path):
-    fill(tmp_path / "inbox", {"yes/anouk_nohash_0.wav": wav(1000)})
-    run_ingest(inbox="../inbox")
-    assert contents() == RECORDINGS | NOISE | {"yes/anouk_nohash_0.wav": wav(1000)}
-    assert forget("anouk").returncode == 0
-    gone = RECORDINGS["yes/anouk_nohash_0.wav"][44:]
-    assert not any(gone[:1000] in content for content in shard_bytes().values())
-
-
-def test_a_hostile_archive_in_the_inbox_is_named_and_changes_nothing(project, tmp_path):
-    run_ingest()
-    before = raw_bytes()
-    with tarfile.open(tmp_path / "evil.tar", "w") as archive:
-        member = tarfile.TarInfo("../../escaped/a.wav")
-        member.size = 3
-        archive.addfile(member, io.BytesIO(b"bad"))
-    with pytest.raises(UserError, match=r"escaped/a\.wav"):
-        run_ingest(inbox="../evil.tar")
-    assert raw_bytes() == before
-    assert not list(tmp_path.parent.rglob("escaped"))
-
-
 def test_another_split_changes_the_manifest_only(project):
     run_ingest()
     before = shard_bytes()
@@ -336,204 +200,8 @@ def test_shards_stay_below_their_limit(tmp_path):
             assert file.read(length) == wav(number)
 
 
-@pytest.fixture
-def many(project, recordings) -> dict[str, bytes]:
-    """Some hundred more recordings, so that an ingestion takes a moment."""
-    more = {f"{label}/{n:04x}_nohash_0.wav": wav(5000 + n) for n in range(400) for label in (("no", "yes")[n % 2],)}
-    fill(recordings, more)
-    return RECORDINGS | NOISE | more
-
-
-def start(project: Path) -> subprocess.Popen:
-    return subprocess.Popen(
-        [BIN / "earmark", "ingest"], cwd=project, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-
-
-def test_kill_at_twenty_random_moments_then_the_next_run_gives_the_very_bytes(project, many):
-    began = time.monotonic()
-    assert start(project).wait() == 0
-    undisturbed, seconds = raw_bytes(), time.monotonic() - began
-    shutil.rmtree("data")
-    shutil.rmtree("downloads")
-    moments, killed = random.Random(3), 0
-    while killed < 20:
-        process = start(project)
-        try:
-            process.wait(moments.uniform(0.2, 0.9) * seconds)
-            assert raw_bytes() == undisturbed  # it was done before its moment came: from the start again
-            shutil.rmtree("data")
-        except subprocess.TimeoutExpired:
-            process.kill()
-            killed += process.wait() == -9
-    done = start(project)
-    assert done.wait() == 0, done.stderr.read()
-    assert raw_bytes() == undisturbed
-    assert [path.name for path in Path("data").iterdir() if not path.name.endswith(".lock")] == ["raw"]
-
-
-def test_kill_at_random_moments_of_a_later_ingestion_loses_nothing(project, recordings, many):
-    run_ingest()
-    before = shard_bytes()
-    more = {f"yes/late{n:03x}_nohash_0.wav": wav(9000 + n) for n in range(200)}
-    fill(recordings, more)
-    moments = random.Random(4)
-    for _ in range(5):
-        process = start(project)
-        try:
-            process.wait(moments.uniform(0.5, 1.5))
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-    assert start(project).wait() == 0
-    assert contents() == many | more
-    assert before.items() <= shard_bytes().items()
-
-
-def test_two_ingestions_at_once_take_turns(project, many):
-    both = [start(project), start(project)]
-    said = [process.communicate()[0] for process in both]
-    assert [process.returncode for process in both] == [0, 0]
-    assert sorted("nothing new" in each for each in said) == [False, True]
-    assert contents() == many
-
-
-def test_a_full_disk_is_said_and_the_previous_state_stays(project, recordings, many, small_disk: Callable):
-    run_ingest()
-    fill(recordings, {f"yes/big{n}_nohash_0.wav": wav(n, 10.0) for n in range(10)})
-    shutil.copytree("data/raw", project / "before")
-    done = small_disk(project, "data", "earmark ingest; echo code=$?; diff -r data/raw before && echo same; ls -A data")
-    assert "code=2" in done.stdout, done.stdout + done.stderr
-    assert "No space left on device" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert "same" in done.stdout
-    assert set(done.stdout.partition("same\n")[2].split()) == {".raw.lock", "raw"}
-
-
-@pytest.fixture
-def small_disk() -> Callable[..., subprocess.CompletedProcess]:
-    """Runs a shell command in a folder of which one subfolder is a disk that its content nearly fills."""
-
-    def call(folder: Path, name: str, command: str) -> subprocess.CompletedProcess:
-        kilobytes = sum(path.stat().st_size for path in (folder / name).rglob("*") if path.is_file()) // 1024 + 1500
-        mount = f"cp -a {name} kept && mount -t tmpfs -o size={kilobytes}k none {name} && cp -a kept/. {name}"
-        script = f"{mount} && {{ {command}; }}"
-        environment = os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
-        probe = subprocess.run(["unshare", "-Urm", "true"], capture_output=True)
-        if probe.returncode:
-            pytest.skip("no namespace of one's own for a small disk on this machine")
-        return subprocess.run(
-            ["unshare", "-Urm", "sh", "-c", script], cwd=folder, env=environment, capture_output=True, text=True
-        )
-
-    return call
-
-
-def forget(speaker: str) -> subprocess.CompletedProcess:
-    environment = os.environ | {"MLFLOW_TRACKING_URI": "sqlite:///mlflow.db"}
-    command = [BIN / "earmark", "forget", "--speaker", speaker]
-    return subprocess.run(command, capture_output=True, text=True, env=environment)
-
-
-def test_forget_leaves_no_byte_of_a_person_and_touches_nobody_else(project):
-    run_ingest()
-    zoe = {"yes/zoe_nohash_0.wav": wav(500), "no/zoe_nohash_0.wav": wav(501)}
-    fill(project.parent / "inbox", zoe)
-    fill(project.parent / "recordings", {"testing_list.txt": b"yes/anouk_nohash_0.wav\nno/anouk_nohash_5.wav\n"})
-    run_ingest(inbox="../inbox")
-    fill(project / "data/quarantine", {f"{row.sha256}.wav": b"x" for row in manifest().itertuples()})
-    fill(project / "data", {".quarantine.killed.partial/a.wav": RECORDINGS["yes/anouk_nohash_0.wav"]})
-    before, quarantined = shard_bytes(), len(list(Path("data/quarantine").iterdir()))
-    assert forget("anouk").returncode == 0
-    gone = [content[44:] for name, content in RECORDINGS.items() if "anouk" in name]
-    for path in filter(Path.is_file, Path("data").rglob("*")):
-        assert not any(samples[:1000] in path.read_bytes() for samples in gone), path
-        assert b"anouk" not in path.read_bytes(), path
-    assert contents() == {name: each for name, each in (RECORDINGS | NOISE).items() if "anouk" not in name} | zoe
-    assert len(shard_bytes().items() & before.items()) == 1
-    assert len(shard_bytes()) == len(before) == 2
-    assert quarantined - len(list(Path("data/quarantine").iterdir())) == 2
-
-
-def test_the_forgotten_are_not_taken_again_and_their_record_does_not_name_them(project):
-    run_ingest()
-    assert forget("anouk").returncode == 0
-    [record] = json.loads(Path("data/raw/forgotten.json").read_text())
-    assert record["recordings"] == 2
-    assert "anouk" not in json.dumps(record)
-    assert "2 that were forgotten are still there" in run_ingest()
-    assert not any("anouk" in each for each in manifest().index)
-    before = raw_bytes()
-    assert "nothing new" in run_ingest()
-    assert raw_bytes() == before
-    again = forget("anouk")
-    assert again.returncode == 2
-    assert "no recording of a speaker 'anouk'" in again.stderr
-
-
-def test_the_same_recordings_under_another_name_go_too_and_are_named(project, recordings):
-    fill(recordings, {"no/twin_nohash_0.wav": RECORDINGS["yes/anouk_nohash_0.wav"]})  # under another label
-    fill(recordings, {"yes/aaa_nohash_0.wav": RECORDINGS["yes/ben_nohash_0.wav"]})  # left out, or ben's is
-    run_ingest()
-    said = forget("anouk").stdout
-    assert "the same recordings under other names: no/twin_nohash_0.wav" in said
-    assert "they may still be in recordings" in said
-    said = forget("ben").stdout
-    assert "yes/aaa_nohash_0.wav" in said
-    gone = [content[44:1044] for name, content in RECORDINGS.items() if "anouk" in name or "ben" in name]
-    assert not any(each in content for each in gone for content in shard_bytes().values())
-
-
 def test_data_raw_that_is_gone_is_not_started_anew_where_dvc_knows_it(project):
     Path("dvc.lock").write_text("stages:\n  ingest:\n    outs:\n    - path: data/raw\n      md5: 0.dir\n")
     with pytest.raises(UserError, match="dvc checkout data/raw"):
         run_ingest()
     assert not Path("data/raw").exists()
-
-
-def test_a_name_that_no_file_can_have_is_refused(project, tmp_path):
-    with tarfile.open(tmp_path / "long.tar", "w") as archive:
-        archive.addfile(tarfile.TarInfo(f"yes/{'l' * 300}.wav"))
-    with pytest.raises(UserError, match="at most 255 bytes"):
-        run_ingest(inbox="../long.tar")
-
-
-class TestFilesBack:
-    def run(self, *arguments: str) -> subprocess.CompletedProcess:
-        return subprocess.run([BIN / "earmark", *arguments], capture_output=True)
-
-    def test_ls_names_each_recording_and_cat_gives_its_bytes(self, project):
-        run_ingest()
-        lines = self.run("ls").stdout.decode().splitlines()
-        assert {line.split("\t")[0] for line in lines} == set(RECORDINGS | NOISE)
-        assert [line.split("\t")[1] for line in lines if line.startswith("yes/cid")] == ["cid"]
-        assert self.run("cat", "yes/cid_nohash_0.wav").stdout == RECORDINGS["yes/cid_nohash_0.wav"]
-        unknown = self.run("cat", "yes/nobody.wav")
-        assert unknown.returncode == 2
-        assert b"yes/nobody.wav" in unknown.stderr
-        assert unknown.stdout == b""
-
-    def test_unpack_gives_a_source_of_the_same_recordings(self, project, recordings, tmp_path):
-        fill(recordings, {"testing_list.txt": b"yes/anouk_nohash_0.wav\n"})
-        run_ingest()
-        assert self.run("unpack", "../unpacked").returncode == 0
-        found = {
-            path.relative_to(tmp_path / "unpacked").as_posix(): path.read_bytes()
-            for path in (tmp_path / "unpacked").rglob("*")
-            if path.is_file()
-        }
-        assert found == RECORDINGS | NOISE | {"testing_list.txt": b"yes/anouk_nohash_0.wav\n"}
-
-    def test_unpack_of_nothing_is_an_empty_folder(self, project, recordings, tmp_path):
-        run_ingest()
-        for speaker in ("anouk", "ben", "cid"):
-            assert forget(speaker).returncode == 0
-        done = self.run("unpack", "../unpacked")
-        assert done.returncode == 0, done.stderr
-        assert [path.name for path in (tmp_path / "unpacked").iterdir()] == ["_background_noise_"]
-
-    def test_unpack_never_mixes_with_what_is_there(self, project, recordings):
-        run_ingest()
-        refused = self.run("unpack", str(recordings))
-        assert refused.returncode == 2
-        assert b"is there already" in refused.stderr

@@ -27,7 +27,6 @@ def main() -> None:
     # Nothing phones home, and TensorFlow's start-up remarks do not bury what a stage says.
     for name in ("DO_NOT_TRACK", "MLFLOW_DISABLE_TELEMETRY"):
         os.environ.setdefault(name, "true")
-    os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 

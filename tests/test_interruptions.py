@@ -1,0 +1,119 @@
+"""Ingestions that are killed, that run at once, or that find the disk full."""
+
+import os
+import random
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import BIN
+from growing import (
+    NOISE,
+    RECORDINGS,
+    contents,
+    fill,
+    project,
+    raw_bytes,
+    recordings,
+    run_ingest,
+    shard_bytes,
+    wav,
+)
+
+__all__ = ["project", "recordings"]  # fixtures
+
+
+@pytest.fixture
+def many(project, recordings) -> dict[str, bytes]:
+    """Some hundred more recordings, so that an ingestion takes a moment."""
+    more = {f"{label}/{n:04x}_nohash_0.wav": wav(5000 + n) for n in range(400) for label in (("no", "yes")[n % 2],)}
+    fill(recordings, more)
+    return RECORDINGS | NOISE | more
+
+
+def start(project: Path) -> subprocess.Popen:
+    return subprocess.Popen(
+        [BIN / "earmark", "ingest"], cwd=project, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def test_kill_at_twenty_random_moments_then_the_next_run_gives_the_very_bytes(project, many):
+    began = time.monotonic()
+    assert start(project).wait() == 0
+    undisturbed, seconds = raw_bytes(), time.monotonic() - began
+    shutil.rmtree("data")
+    shutil.rmtree("downloads")
+    moments, killed = random.Random(3), 0
+    while killed < 20:
+        process = start(project)
+        try:
+            process.wait(moments.uniform(0.2, 0.9) * seconds)
+            assert raw_bytes() == undisturbed  # it was done before its moment came: from the start again
+            shutil.rmtree("data")
+        except subprocess.TimeoutExpired:
+            process.kill()
+            killed += process.wait() == -9
+    done = start(project)
+    assert done.wait() == 0, done.stderr.read()
+    assert raw_bytes() == undisturbed
+    assert [path.name for path in Path("data").iterdir() if not path.name.endswith(".lock")] == ["raw"]
+
+
+def test_kill_at_random_moments_of_a_later_ingestion_loses_nothing(project, recordings, many):
+    run_ingest()
+    before = shard_bytes()
+    more = {f"yes/late{n:03x}_nohash_0.wav": wav(9000 + n) for n in range(200)}
+    fill(recordings, more)
+    moments = random.Random(4)
+    for _ in range(5):
+        process = start(project)
+        try:
+            process.wait(moments.uniform(0.5, 1.5))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    assert start(project).wait() == 0
+    assert contents() == many | more
+    assert before.items() <= shard_bytes().items()
+
+
+def test_two_ingestions_at_once_take_turns(project, many):
+    both = [start(project), start(project)]
+    said = [process.communicate()[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert sorted("nothing new" in each for each in said) == [False, True]
+    assert contents() == many
+
+
+def test_a_full_disk_is_said_and_the_previous_state_stays(project, recordings, many, small_disk: Callable):
+    run_ingest()
+    fill(recordings, {f"yes/big{n}_nohash_0.wav": wav(n, 10.0) for n in range(10)})
+    shutil.copytree("data/raw", project / "before")
+    done = small_disk(project, "data", "earmark ingest; echo code=$?; diff -r data/raw before && echo same; ls -A data")
+    assert "code=2" in done.stdout, done.stdout + done.stderr
+    assert "No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "same" in done.stdout
+    assert set(done.stdout.partition("same\n")[2].split()) == {".raw.lock", "raw"}
+
+
+@pytest.fixture
+def small_disk() -> Callable[..., subprocess.CompletedProcess]:
+    """Runs a shell command in a folder of which one subfolder is a disk that its content nearly fills."""
+
+    def call(folder: Path, name: str, command: str) -> subprocess.CompletedProcess:
+        kilobytes = sum(path.stat().st_size for path in (folder / name).rglob("*") if path.is_file()) // 1024 + 1500
+        mount = f"cp -a {name} kept && mount -t tmpfs -o size={kilobytes}k none {name} && cp -a kept/. {name}"
+        script = f"{mount} && {{ {command}; }}"
+        environment = os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+        probe = subprocess.run(["unshare", "-Urm", "true"], capture_output=True)
+        if probe.returncode:
+            pytest.skip("no namespace of one's own for a small disk on this machine")
+        return subprocess.run(
+            ["unshare", "-Urm", "sh", "-c", script], cwd=folder, env=environment, capture_output=True, text=True
+        )
+
+    return call

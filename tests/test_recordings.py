@@ -1,0 +1,113 @@
+"""What people do with recordings that are there: have them back as files, and have a person's removed."""
+
+import json
+import subprocess
+from pathlib import Path
+
+from conftest import BIN
+from growing import (
+    NOISE,
+    RECORDINGS,
+    contents,
+    fill,
+    forget,
+    manifest,
+    project,
+    raw_bytes,
+    recordings,
+    run_ingest,
+    shard_bytes,
+    wav,
+)
+
+__all__ = ["project", "recordings"]  # fixtures
+
+
+def test_forget_leaves_no_byte_of_a_person_and_touches_nobody_else(project):
+    run_ingest()
+    zoe = {"yes/zoe_nohash_0.wav": wav(500), "no/zoe_nohash_0.wav": wav(501)}
+    fill(project.parent / "inbox", zoe)
+    fill(project.parent / "recordings", {"testing_list.txt": b"yes/anouk_nohash_0.wav\nno/anouk_nohash_5.wav\n"})
+    run_ingest(inbox="../inbox")
+    fill(project / "data/quarantine", {f"{row.sha256}.wav": b"x" for row in manifest().itertuples()})
+    fill(project / "data", {".quarantine.killed.partial/a.wav": RECORDINGS["yes/anouk_nohash_0.wav"]})
+    before, quarantined = shard_bytes(), len(list(Path("data/quarantine").iterdir()))
+    assert forget("anouk").returncode == 0
+    gone = [content[44:] for name, content in RECORDINGS.items() if "anouk" in name]
+    for path in filter(Path.is_file, Path("data").rglob("*")):
+        assert not any(samples[:1000] in path.read_bytes() for samples in gone), path
+        assert b"anouk" not in path.read_bytes(), path
+    assert contents() == {name: each for name, each in (RECORDINGS | NOISE).items() if "anouk" not in name} | zoe
+    assert len(shard_bytes().items() & before.items()) == 1
+    assert len(shard_bytes()) == len(before) == 2
+    assert quarantined - len(list(Path("data/quarantine").iterdir())) == 2
+
+
+def test_the_forgotten_are_not_taken_again_and_their_record_does_not_name_them(project):
+    run_ingest()
+    assert forget("anouk").returncode == 0
+    [record] = json.loads(Path("data/raw/forgotten.json").read_text())
+    assert record["recordings"] == 2
+    assert "anouk" not in json.dumps(record)
+    assert "2 that were forgotten are still there" in run_ingest()
+    assert not any("anouk" in each for each in manifest().index)
+    before = raw_bytes()
+    assert "nothing new" in run_ingest()
+    assert raw_bytes() == before
+    again = forget("anouk")
+    assert again.returncode == 2
+    assert "no recording of a speaker 'anouk'" in again.stderr
+
+
+def test_the_same_recordings_under_another_name_go_too_and_are_named(project, recordings):
+    fill(recordings, {"no/twin_nohash_0.wav": RECORDINGS["yes/anouk_nohash_0.wav"]})  # under another label
+    fill(recordings, {"yes/aaa_nohash_0.wav": RECORDINGS["yes/ben_nohash_0.wav"]})  # left out, or ben's is
+    run_ingest()
+    said = forget("anouk").stdout
+    assert "the same recordings under other names: no/twin_nohash_0.wav" in said
+    assert "they may still be in recordings" in said
+    said = forget("ben").stdout
+    assert "yes/aaa_nohash_0.wav" in said
+    gone = [content[44:1044] for name, content in RECORDINGS.items() if "anouk" in name or "ben" in name]
+    assert not any(each in content for each in gone for content in shard_bytes().values())
+
+
+class TestFilesBack:
+    def run(self, *arguments: str) -> subprocess.CompletedProcess:
+        return subprocess.run([BIN / "earmark", *arguments], capture_output=True)
+
+    def test_ls_names_each_recording_and_cat_gives_its_bytes(self, project):
+        run_ingest()
+        lines = self.run("ls").stdout.decode().splitlines()
+        assert {line.split("\t")[0] for line in lines} == set(RECORDINGS | NOISE)
+        assert [line.split("\t")[1] for line in lines if line.startswith("yes/cid")] == ["cid"]
+        assert self.run("cat", "yes/cid_nohash_0.wav").stdout == RECORDINGS["yes/cid_nohash_0.wav"]
+        unknown = self.run("cat", "yes/nobody.wav")
+        assert unknown.returncode == 2
+        assert b"yes/nobody.wav" in unknown.stderr
+        assert unknown.stdout == b""
+
+    def test_unpack_gives_a_source_of_the_same_recordings(self, project, recordings, tmp_path):
+        fill(recordings, {"testing_list.txt": b"yes/anouk_nohash_0.wav\n"})
+        run_ingest()
+        assert self.run("unpack", "../unpacked").returncode == 0
+        found = {
+            path.relative_to(tmp_path / "unpacked").as_posix(): path.read_bytes()
+            for path in (tmp_path / "unpacked").rglob("*")
+            if path.is_file()
+        }
+        assert found == RECORDINGS | NOISE | {"testing_list.txt": b"yes/anouk_nohash_0.wav\n"}
+
+    def test_unpack_of_nothing_is_an_empty_folder(self, project, recordings, tmp_path):
+        run_ingest()
+        for speaker in ("anouk", "ben", "cid"):
+            assert forget(speaker).returncode == 0
+        done = self.run("unpack", "../unpacked")
+        assert done.returncode == 0, done.stderr
+        assert [path.name for path in (tmp_path / "unpacked").iterdir()] == ["_background_noise_"]
+
+    def test_unpack_never_mixes_with_what_is_there(self, project, recordings):
+        run_ingest()
+        refused = self.run("unpack", str(recordings))
+        assert refused.returncode == 2
+        assert b"is there already" in refused.stderr
