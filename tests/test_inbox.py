@@ -104,3 +104,11 @@ def test_a_name_that_no_file_can_have_is_refused(project, tmp_path):
         archive.addfile(tarfile.TarInfo(f"yes/{'l' * 300}.wav"))
     with pytest.raises(UserError, match="at most 255 bytes"):
         run_ingest(inbox="../long.tar")
+
+
+@pytest.mark.parametrize("inbox", ["data", "data/quarantine", "./data/raw"])
+def test_what_earmark_itself_makes_is_no_inbox(project, inbox):
+    run_ingest()
+    with pytest.raises(UserError, match=f"dataset.inbox is '{inbox}', which has what earmark makes"):
+        run_ingest(inbox=inbox)
+    assert contents() == RECORDINGS | NOISE

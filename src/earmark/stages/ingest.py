@@ -1,10 +1,15 @@
 """ingest: recordings from a source and an inbox into raw shards and a manifest."""
 
+from pathlib import Path
+
 from earmark.corpus.sources import open_inbox, open_source
+from earmark.errors import UserError
 from earmark.params import Params
-from earmark.stages.paths import DOWNLOADS, GLANCE, RAW
+from earmark.stages.paths import DOWNLOADS, FEATURES, GLANCE, QUARANTINE, RAW
 from earmark.stores import ledger
 from earmark.stores.files import restore, sole_writer, write_json
+
+OWN = (RAW, QUARANTINE, FEATURES)
 
 
 def ingest(params: Params) -> str:
@@ -13,6 +18,8 @@ def ingest(params: Params) -> str:
     Shards are added, never rewritten. data/raw changes as a whole or not at all, and stays untouched when nothing is
     new.
     """
+    for key in ("source", "inbox"):
+        _refuse_own_files(key, getattr(params.dataset, key))
     with sole_writer(RAW):
         restore(RAW)
         recorded = ledger.read(RAW)
@@ -29,6 +36,12 @@ def ingest(params: Params) -> str:
         said = grow(params, source, recorded)
         write_json(GLANCE, _glance(params, ledger.read(RAW), seen))
         return said
+
+
+def _refuse_own_files(key: str, address: str) -> None:
+    path = Path(address).resolve()
+    if address and (path == RAW.parent.resolve() or any(path.is_relative_to(own.resolve()) for own in OWN)):
+        raise UserError(f"dataset.{key} is '{address}', which has what earmark makes: allowed are recordings elsewhere")
 
 
 def _glance(params: Params, recorded: dict, seen: list[str]) -> dict:
