@@ -8,6 +8,7 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.states import Completed, State
 
+from earmark.stages.paths import VALIDATION_RESULT
 from flows import tasks
 
 NEXT_STEPS = """
@@ -52,7 +53,7 @@ def _registered(summary: str) -> State:
 
 
 def _show_validation() -> None:
-    result = json.loads((tasks.ROOT / tasks.VALIDATION_RESULT).read_text(encoding="utf-8"))
+    result = json.loads((tasks.ROOT / VALIDATION_RESULT).read_text(encoding="utf-8"))
     create_markdown_artifact(key="validation", markdown=validation(result))
 
 

@@ -21,10 +21,10 @@ from prefect.states import Completed, Failed, State
 
 from earmark import params
 from earmark.errors import UserError
+from earmark.stages.paths import VALIDATION_RESULT
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
-VALIDATION_RESULT = Path("reports/validation/result.json")
 USER_MISTAKE = 2
 """Exit code of `earmark` for what the user can mend; any other one is a fault."""
 TERMINATION_SECONDS = 10

@@ -12,12 +12,10 @@ from earmark.corpus import catalogue, splits
 from earmark.corpus.sources import STAGING
 from earmark.errors import UserError
 from earmark.params import Params
-from earmark.stages.paths import ACCEPTED, DOWNLOADS, FEATURES, QUARANTINE, RAW, SEEN
+from earmark.stages.paths import ACCEPTED, DOWNLOADS, FEATURES, QUARANTINE, QUARANTINED, RAW, SEEN
 from earmark.stores import features, ledger, provenance, raw, shards
 from earmark.stores.files import clear_leftovers, restore, sole_writer, whole_file, whole_folder
 from earmark.stores.raw import Raw
-
-QUARANTINED = QUARANTINE / "quarantined.csv"
 
 
 def forget(params: Params, speaker: str) -> str:

@@ -107,6 +107,7 @@ class _History(keras.callbacks.Callback):
         self._started = time.perf_counter()
 
     def on_epoch_end(self, epoch, logs=None):
+        """Keeps and reports the epoch's figures."""
         row = {
             "epoch": epoch + 1,
             "loss": float(logs["loss"]),

@@ -21,7 +21,7 @@ from earmark.stages.paths import (
     PREDICTIONS,
     RAW,
     REPORT,
-    VALIDATION,
+    VALIDATION_RESULT,
 )
 from earmark.stores import provenance, shards
 from earmark.stores.files import whole_file, write_json, write_text
@@ -122,7 +122,7 @@ def _report(
         CandidateReport(name, entry, _history(name), mine(predictions, name), mine(labels, name))
         for name, entry in entries.items()
     ]
-    validation = json.loads((VALIDATION / "result.json").read_text(encoding="utf-8"))
+    validation = json.loads(VALIDATION_RESULT.read_text(encoding="utf-8"))
     accepted = pd.read_parquet(ACCEPTED, columns=["id", "label", "speaker", "split"])
     data = {
         "source": params.dataset.source,

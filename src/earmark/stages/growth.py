@@ -39,9 +39,7 @@ def grow(params: Params, source: Source, recorded: Mapping[str, object]) -> str:
                     sources["inbox"] = open_inbox(params.dataset.inbox, intake.labels, DOWNLOADS)
                     _read(intake, "inbox", sources["inbox"], writer, recorded)
             identity = ledger.splitting(params) | {role: each.signature for role, each in sources.items()}
-            after = _after(params, before, intake, intake.stored(writer.names))
-            asked = after.refused["source"].isin([each.name for each in sources.values()])
-            after = replace(after, refused=after.refused[asked].reset_index(drop=True))
+            after = _after(params, before, intake, writer.names, {each.name for each in sources.values()})
             if after.same_as(before) and recorded == recorded | identity:
                 raise _NothingNew
             for path in folder.glob("*.tar"):
@@ -61,15 +59,15 @@ def _read(
         intake.read(role, source, writer)
 
 
-def _after(params: Params, before: Raw, intake: Intake, stored: pd.DataFrame) -> Raw:
+def _after(params: Params, before: Raw, intake: Intake, names: Mapping[str, str], asked: set[str]) -> Raw:
     brought = intake.brought()
-    current = catalogue.merged(before.current, intake.found("source"), catalogue.described(brought, shards.NOISE))
+    current = catalogue.merged(before.current, intake.source(), catalogue.described(brought, shards.NOISE))
     layout.check_labels(sorted(set(current["label"]) - {layout.NOISE_FOLDER}))
     after = Raw(
-        members=catalogue.manifest(before.members, current, intake.met(), stored, _today()),
+        members=catalogue.manifest(before.members, current, intake.met(), intake.stored(names), _today()),
         memory=brought,
         lists={role: lists for role, lists in {**before.lists, **intake.lists}.items() if lists},
-        refused=intake.refused(),
+        refused=intake.refused(asked),
         forgotten=before.forgotten,
     )
     members = catalogue.with_splits(after.members, lambda ids: _splits(params, after, ids), shards.NOISE)

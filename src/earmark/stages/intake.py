@@ -65,9 +65,9 @@ class Intake:
         frames = (before, *self._listings.values())
         return frozenset(label for each in frames for label in each["label"].unique()) - {layout.NOISE_FOLDER}
 
-    def found(self, role: str) -> pd.DataFrame | None:
-        """What the role's source has, as `catalogue.merged` takes it; None where it was not read."""
-        return self._listings.get(role)
+    def source(self) -> pd.DataFrame | None:
+        """What the source has, as `catalogue.merged` takes it; None where it was not read."""
+        return self._listings.get("source")
 
     def met(self) -> pd.DataFrame:
         """Everything that any of the sources has, as `catalogue.described`."""
@@ -84,9 +84,10 @@ class Intake:
         """Files whose content was there under the same label."""
         return sum(len(each) - len(each.drop_duplicates(["label", "sha256"])) for each in self._listings.values())
 
-    def refused(self) -> pd.DataFrame:
-        """Files that are not taken: `path`, `reason`, `source`; those of sources that were not read stay."""
-        kept = self._before.refused[~self._before.refused["source"].isin(self._read)]
+    def refused(self, asked: set[str]) -> pd.DataFrame:
+        """Files of the sources `asked` that are not taken: `path`, `reason`, `source`; those of one that was not read
+        stay."""
+        kept = self._before.refused[self._before.refused["source"].isin(asked - self._read.keys())]
         return raw.refused_frame(self._refused + list(kept.itertuples(index=False, name=None)))
 
     def brought(self) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from earmark.errors import UserError
 from earmark.params import Params
 from earmark.scoring import gate
 from earmark.stages.evaluate import predict_clips, reporting_split
-from earmark.stages.paths import ACCEPTED, HISTORIES, METRICS, MODELS, PREDICTIONS, REPORT, VALIDATION
+from earmark.stages.paths import ACCEPTED, HISTORIES, METRICS, MODELS, PREDICTIONS, REPORT, VALIDATION_RESULT
 from earmark.stores import provenance, shards
 
 
@@ -56,7 +56,7 @@ def _logged(name: str, entry: dict, params: Params, clips: pd.DataFrame) -> str:
     tracking.log_evaluation(
         run_id,
         _figures(entry),
-        {"": REPORT, "validation": VALIDATION / "result.json"},
+        {"": REPORT, "validation": VALIDATION_RESULT},
         {"confusion.html": confusion_chart(count_confusions(reported)).figure},
     )
     return run_id

@@ -8,7 +8,7 @@ from earmark.corpus import rules
 from earmark.errors import UserError
 from earmark.params import Params, Validate
 from earmark.report import validation
-from earmark.stages.paths import ACCEPTED, QUARANTINE, RAW, VALIDATION
+from earmark.stages.paths import ACCEPTED, QUARANTINE, QUARANTINED, RAW, VALIDATION, VALIDATION_RESULT
 from earmark.stores import raw, shards
 from earmark.stores.expectations import Checks, Finding, Rule
 from earmark.stores.files import whole_file, whole_folder, write_json, write_text
@@ -54,7 +54,7 @@ def validate(params: Params) -> str:
     of_data_set = checks.check(DATA_SET, pd.concat(facts, ignore_index=True), whole)
     result = _result(len(clips), len(accepted), quarantine, refused, [*of_clips, *of_data_set], change)
     with whole_folder(VALIDATION) as reports:
-        write_json(reports / "result.json", result)
+        write_json(reports / VALIDATION_RESULT.name, result)
         write_text(reports / "index.html", validation.page(result, checks.docs))
     _refuse_where_broken([*of_clips, *of_data_set], result)
     accepted.attrs = {ASKED_LABELS: list(asked)}
@@ -216,6 +216,6 @@ def _write(accepted: pd.DataFrame, quarantine: pd.DataFrame, refused: pd.DataFra
         accepted.to_parquet(path, index=False)
     with whole_folder(QUARANTINE) as folder:
         listed = pd.concat([quarantine.astype({"offset": "Int64", "length": "Int64"}), refused])
-        listed.to_csv(folder / "quarantined.csv", index=False)
+        listed.to_csv(folder / QUARANTINED.name, index=False)
         for row, content in zip(quarantine.itertuples(), shards.read_recordings(RAW, quarantine), strict=True):
             (folder / f"{row.sha256}.wav").write_bytes(content)

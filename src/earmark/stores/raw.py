@@ -16,8 +16,8 @@ LISTS = "lists.json"
 REFUSED = "refused.csv"
 FORGOTTEN = "forgotten.json"
 
-_MEMORY_COLUMNS = ("source", "path", "version", "sha256")
-_REFUSED_COLUMNS = ("path", "reason", "source")
+_MEMORY_COLUMNS = ["source", "path", "version", "sha256"]
+_REFUSED_COLUMNS = ["path", "reason", "source"]
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Raw:
     members: pd.DataFrame
     memory: pd.DataFrame
     lists: Mapping[str, Mapping[str, list[str]]] = field(default_factory=dict)
-    refused: pd.DataFrame = field(default_factory=lambda: frame([], _REFUSED_COLUMNS))
+    refused: pd.DataFrame = field(default_factory=lambda: refused_frame([]))
     forgotten: tuple[dict, ...] = ()
 
     @property
@@ -70,19 +70,14 @@ class Raw:
         )
 
 
-def frame(rows: list[tuple], columns: tuple[str, ...]) -> pd.DataFrame:
-    """Rows of text as a frame."""
-    return pd.DataFrame(rows, columns=list(columns), dtype="str")
-
-
 def memory_frame(rows: list[tuple[str, str, str, str]]) -> pd.DataFrame:
     """(source, path, version, sha256) sorted as they are stored."""
-    return frame(sorted(rows), _MEMORY_COLUMNS)
+    return pd.DataFrame(sorted(rows), columns=_MEMORY_COLUMNS, dtype="str")
 
 
 def refused_frame(rows: list[tuple[str, str, str]]) -> pd.DataFrame:
     """(path, reason, source) sorted as they are stored."""
-    return frame(sorted(rows), _REFUSED_COLUMNS)
+    return pd.DataFrame(sorted(rows), columns=_REFUSED_COLUMNS, dtype="str")
 
 
 def load(folder: Path) -> Raw:
@@ -91,7 +86,8 @@ def load(folder: Path) -> Raw:
         return Raw(_empty_members(), memory_frame([]))
     return Raw(
         members=shards.read_members(folder),
-        memory=read_memory(folder / MEMORY),
+        # Strictly, unlike what is remembered of local folders: all that an inbox brought stands nowhere else.
+        memory=pd.read_parquet(folder / MEMORY) if (folder / MEMORY).exists() else memory_frame([]),
         lists=_read_json(folder / LISTS, {}),
         refused=pd.read_csv(folder / REFUSED, dtype="str") if (folder / REFUSED).exists() else refused_frame([]),
         forgotten=tuple(_read_json(folder / FORGOTTEN, [])),
@@ -113,7 +109,8 @@ def save(folder: Path, raw: Raw, identity: Mapping[str, object]) -> None:
 
 
 def read_memory(path: Path) -> pd.DataFrame:
-    """What is remembered in `path`; nothing where it is missing or damaged: it saves reading, and no more."""
+    """What is remembered of local folders in `path`; nothing where it is missing or damaged, since it only saves
+    reading."""
     try:
         return pd.read_parquet(path)
     except (FileNotFoundError, pyarrow.ArrowException):

@@ -152,6 +152,7 @@ class _Engine:
         return 0
 
     def say(self, utterance: dict[str, Any]) -> bytes:
+        """Return what is spoken as 16-bit samples."""
         self._chunks.clear()
         self._check(self._library.espeak_SetVoiceByName(utterance["voice"].encode()), "voice", utterance)
         self._library.espeak_SetParameter(_PARAMETER_VOLUME, _VOLUME, 0)
