@@ -79,7 +79,7 @@ def _outcome(content: bytes) -> dict[str, tuple[str, object]]:
     return {
         "facts": _attempt(decode.facts, content),
         "decode": _attempt(decode.decode, content),
-        "clip": _attempt(decode.clip, content, 16_000, 16_000),
+        "clip": _attempt(decode.clip, content, 16_000, 16_000, "silence"),
         "mono": _attempt(decode.mono, content, 16_000),
     }
 

@@ -16,6 +16,9 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
 Fraction = Annotated[float, Field(ge=0, le=1, strict=True)]
 Count = Annotated[int, Field(ge=1, strict=True)]
+Floor = Annotated[float, Field(ge=1e-10, le=1.0, strict=True)]
+Normalisation = Literal["none", "full_scale"]
+Padding = Literal["silence", "repeat", "reflect"]
 
 
 class Closed(BaseModel):
@@ -46,6 +49,7 @@ class Dataset(Closed):
     labels: tuple[Annotated[str, Field(min_length=1)], ...]
     sample_rate_hz: Annotated[int, Field(ge=1000, le=384_000, strict=True)]
     clip_seconds: Annotated[float, Field(gt=0, le=60, strict=True)]
+    padding: Padding
 
     @model_validator(mode="after")
     def _labels(self) -> "Dataset":
@@ -95,24 +99,32 @@ class Validate(Closed):
 
 
 class Spectrogram(Closed):
-    """log(power + floor) of every FFT bin."""
+    """The logarithm of every FFT bin's power."""
 
-    floor: Positive
+    floor: Floor
+    normalisation: Normalisation
 
 
 class LogMel(Closed):
-    """log(mel power + floor)."""
+    """The logarithm of mel bands' power."""
 
     bands: Annotated[int, Field(ge=4, le=256, strict=True)]
     lowest_hz: NotNegative
     highest_hz: Positive
-    floor: Positive
+    floor: Floor
+    normalisation: Normalisation
 
     @model_validator(mode="after")
     def _ordered(self) -> "LogMel":
         if not self.lowest_hz < self.highest_hz:
             raise ValueError(f"lowest_hz {self.lowest_hz} must be below highest_hz {self.highest_hz}")
         return self
+
+
+class Mfcc(Closed):
+    """The first coefficients of the cosine transform of log_mel."""
+
+    coefficients: Annotated[int, Field(ge=1, le=256, strict=True)]
 
 
 class Features(Closed):
@@ -123,6 +135,23 @@ class Features(Closed):
     fft_length: Annotated[int, Field(ge=16, le=16_384, strict=True)]
     spectrogram: Spectrogram
     log_mel: LogMel
+    mfcc: Mfcc
+
+    @model_validator(mode="after")
+    def _coefficients(self) -> "Features":
+        if self.mfcc.coefficients > self.log_mel.bands:
+            raise ValueError(
+                f"mfcc.coefficients {self.mfcc.coefficients} must not be above log_mel.bands, {self.log_mel.bands}"
+            )
+        return self
+
+
+class Extract(Closed):
+    """Where features are computed, and between which folders or addresses."""
+
+    scheduler: Annotated[str, Field(pattern=r"^$|^[a-z]+://.+$")]
+    raw: Annotated[str, Field(min_length=1)]
+    features: Annotated[str, Field(min_length=1)]
 
 
 class Optimizer(Closed):
@@ -200,6 +229,7 @@ class Params(Closed):
     split: Split
     validate_: Annotated[Validate, Field(alias="validate")]
     features: Features
+    extract: Extract
     train: Train
     register_: Annotated[Register, Field(alias="register")]
 

@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from earmark.audio.front_ends import FrontEnd
+from earmark.audio.graph_front_end import of_power, to_power
 from earmark.params import Augmentation as Settings
 
 DECIBEL = math.log(10) / 10
@@ -16,31 +17,31 @@ DECIBEL = math.log(10) / 10
 class Augmentation(keras.layers.Layer):
     """Log features (clips, frames, bins) to augmented ones of the same shape; the identity unless `training`.
 
-    `noise` is log background noise, (frames, bins), of the same front end; none is mixed in where it is shorter than
-    a clip.
-    Power adds in expectation, since speech and noise are not correlated; that is why features keep their log power.
+    The features are those that shards hold for `front_end`. `noise` is background noise, (frames, bins), of that kind;
+    none is mixed in where it is shorter than a clip. Power adds in expectation, since speech and noise are not
+    correlated; that is why features keep their log power.
     """
 
     def __init__(self, settings: Settings, front_end: FrontEnd, noise: np.ndarray, seed: int):
         super().__init__(name="augmentation")
-        self._settings, self._floor = settings, front_end.floor
+        self._settings, self._front_end = settings, front_end
         stride_ms = 1000 * front_end.stride_samples / front_end.sample_rate_hz
         self._shift_frames = round(settings.shift_ms / stride_ms)
         self._mask_frames = round(settings.time_mask_ms / stride_ms)
         self._seeds = keras.random.SeedGenerator(seed)
         self._noise = None
         if settings.noise_probability > 0 and len(noise) > front_end.frames:
-            self._noise = ops.convert_to_tensor(np.maximum(np.exp(noise.astype(np.float32)) - self._floor, 0.0))
+            self._noise = to_power(ops.convert_to_tensor(noise.astype(np.float32)), front_end)
 
     def call(self, features, training=False):
         """Applies whatever the settings switch on."""
         if not training:
             return features
-        power = ops.maximum(ops.exp(features) - self._floor, 0.0)
+        power = to_power(features, self._front_end)
         power = self._shift(power)
         power = power * ops.exp(DECIBEL * self._uniform((-1.0, 1.0), power) * self._settings.gain_db)
         power = self._with_noise(power)
-        features = ops.log(power + self._floor)
+        features = of_power(power, self._front_end)
         features = self._mask(features, axis=1, widest=self._mask_frames)
         return self._mask(features, axis=2, widest=self._settings.frequency_mask_bands)
 
@@ -67,7 +68,7 @@ class Augmentation(keras.layers.Layer):
         noise = ops.take(self._noise, start + ops.arange(frames, dtype="int32")[None], axis=0)
         snr_db = self._uniform((self._settings.noise_snr_db.min, self._settings.noise_snr_db.max), power)
         signal = ops.mean(power, axis=(1, 2), keepdims=True)
-        loudness = ops.mean(noise, axis=(1, 2), keepdims=True) + keras.config.epsilon() * self._floor
+        loudness = ops.mean(noise, axis=(1, 2), keepdims=True) + keras.config.epsilon() * self._front_end.floor
         chosen = ops.cast(self._uniform((0.0, 1.0), power) < self._settings.noise_probability, power.dtype)
         return power + chosen * noise * (signal / loudness) * ops.exp(-DECIBEL * snr_db)
 

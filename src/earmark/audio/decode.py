@@ -11,6 +11,8 @@ import soundfile
 import soxr
 
 from earmark.audio import pcm16
+from earmark.audio.padding import fit
+from earmark.params import Padding
 
 CLIPPED_AT = 0.999
 """Absolute sample value from which a sample counts as clipped (full scale is 1)."""
@@ -127,28 +129,23 @@ def mono(content: bytes, sample_rate_hz: int) -> np.ndarray:
     return _resampled(mixed, source_rate_hz, sample_rate_hz)
 
 
-def fit(samples: np.ndarray, length: int) -> np.ndarray:
-    """The middle `length` of `samples`, or `samples` with zeros on both sides; shape (length,)."""
-    surplus = len(samples) - length
-    if surplus >= 0:
-        return samples[surplus // 2 : surplus // 2 + length]
-    return np.pad(samples, (-surplus // 2, -surplus - (-surplus // 2)))
-
-
-def clip(content: bytes, sample_rate_hz: int, length: int) -> np.ndarray:
-    """A recording as one clip: mono, at `sample_rate_hz`, `length` samples, float32.
+def clip(content: bytes, sample_rate_hz: int, length: int, padding: Padding) -> np.ndarray:
+    """A recording as one clip: mono, at `sample_rate_hz`, `length` samples, float32; a short one padded as `padding`
+    says.
 
     Of a long recording at another rate only the middle is resampled, with RESAMPLING_MARGIN on both sides: the same
     samples as from the whole, to float32 rounding. Raises UndecodableAudio where `decode` does.
     """
     mixed, source_rate_hz = _mixed(content)
     if source_rate_hz == sample_rate_hz:
-        return fit(mixed, length)
-    return _middle_resampled(mixed, source_rate_hz, sample_rate_hz, length)
+        return fit(mixed, length, padding)
+    return _middle_resampled(mixed, source_rate_hz, sample_rate_hz, length, padding)
 
 
-def _middle_resampled(samples: np.ndarray, source_rate_hz: int, sample_rate_hz: int, length: int) -> np.ndarray:
-    """fit(resampled samples, length), from no more of `samples` than that takes."""
+def _middle_resampled(
+    samples: np.ndarray, source_rate_hz: int, sample_rate_hz: int, length: int, padding: Padding
+) -> np.ndarray:
+    """fit(resampled samples, length, padding), from no more of `samples` than that takes."""
     divisor = math.gcd(source_rate_hz, sample_rate_hz)
     # A cut at a multiple of these leaves every resampled sample at its own place in time.
     source_step, step = source_rate_hz // divisor, sample_rate_hz // divisor
@@ -157,7 +154,7 @@ def _middle_resampled(samples: np.ndarray, source_rate_hz: int, sample_rate_hz: 
     first = max(0, (start - margin) // step)
     last = math.ceil((start + length + margin) / step)
     if first == 0 or last * source_step >= len(samples):
-        return fit(_resampled(samples, source_rate_hz, sample_rate_hz), length)
+        return fit(_resampled(samples, source_rate_hz, sample_rate_hz), length, padding)
     part = _resampled(samples[first * source_step : last * source_step], source_rate_hz, sample_rate_hz)
     return part[start - first * step :][:length]
 

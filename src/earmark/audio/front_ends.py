@@ -1,39 +1,48 @@
-"""The front ends: what a waveform looks like to a network, once in NumPy for shards and once in the graph of a saved
-model.
+"""The front ends: what a waveform looks like to a network. Here is what each of them is; `numpy_front_end` computes
+them for shards and `graph_front_end` in the graph of a model.
 
-Both follow the same steps: frames of `window_samples` every `stride_samples`, a periodic Hann window, a zero-padded
-FFT of
-`fft_length`, squared magnitude; then `spectrogram` is log(power + floor) and `log_mel` is log(mel power + floor),
-with the
-triangular HTK filters of Young et al., The HTK Book, section 5.4. Natural logarithms throughout.
+All take the same steps: frames of `window_samples` every `stride_samples`, a periodic Hann window, a zero-padded FFT of
+`fft_length` with the frame in its middle, squared magnitude. `spectrogram` is the logarithm of that, `log_mel` of its
+sums in triangular HTK filters (Young et al., The HTK Book, section 5.4), and `mfcc` the discrete cosine transform of
+`log_mel` over its bands (same book, section 5.6, without liftering). Natural logarithms throughout.
 """
 
-from dataclasses import asdict, dataclass
+import math
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from typing import Literal
 
 import numpy as np
-import scipy.fft
 
-from earmark.params import Params
+from earmark.params import Normalisation, Padding, Params
 
-VERSIONS = {"spectrogram": 1, "log_mel": 1}
+VERSIONS = {"spectrogram": 2, "log_mel": 2, "mfcc": 1}
 """Raised when the numbers of a front end change."""
 
 
 @dataclass(frozen=True)
 class FrontEnd:
-    """One front end with all that its numbers depend on. `mel_bands` is 0 for a plain spectrogram."""
+    """One front end with all that its numbers depend on.
+
+    `mel_bands` is 0 for a plain spectrogram, `coefficients` for all but `mfcc`. `normalisation` is "none" for
+    log(power + floor), or "full_scale" for log(power / floor + 1) over the same of `full_scale_power`: then silence is
+    0, and a clip in [-1, 1] stays in [0, 1].
+    """
 
     name: str
     version: int
     sample_rate_hz: int
     clip_samples: int
+    padding: Padding
     window_samples: int
     stride_samples: int
     fft_length: int
     floor: float
+    normalisation: Normalisation
     mel_bands: int = 0
     lowest_hz: float = 0.0
     highest_hz: float = 0.0
+    coefficients: int = 0
 
     @property
     def frames(self) -> int:
@@ -43,16 +52,34 @@ class FrontEnd:
     @property
     def bins(self) -> int:
         """Values of one frame."""
-        return self.mel_bands or self.fft_length // 2 + 1
+        return self.coefficients or self.mel_bands or self.fft_length // 2 + 1
+
+    @property
+    def frame_offset(self) -> int:
+        """Zeros before the frame in its FFT. Where it stands changes rounding only; TensorFlow has it there."""
+        return (self.fft_length - self.window_samples) // 2
+
+    @property
+    def log_range(self) -> float:
+        """log(full_scale_power / floor + 1): what "full_scale" divides by."""
+        return math.log1p(full_scale_power(self) / self.floor)
+
+    @property
+    def stored(self) -> "FrontEnd":
+        """What shards hold for it: itself, or for `mfcc` the `log_mel` from which a network's graph makes it."""
+        if not self.coefficients:
+            return self
+        return replace(self, name="log_mel", version=VERSIONS["log_mel"], coefficients=0)
 
     def settings(self) -> dict:
         """Everything above as plain values; FrontEnd(**settings) gives it back."""
         return asdict(self)
 
 
-def front_end(name: str, params: Params) -> FrontEnd:
-    """The front end `name` (`spectrogram` or `log_mel`) as params.yaml has it."""
-    own = params.features.spectrogram if name == "spectrogram" else params.features.log_mel
+def front_end(name: Literal["spectrogram", "log_mel", "mfcc"], params: Params) -> FrontEnd:
+    """The front end `name` as params.yaml has it."""
+    features = params.features
+    own = features.spectrogram if name == "spectrogram" else features.log_mel
     mel = (
         {}
         if name == "spectrogram"
@@ -63,10 +90,13 @@ def front_end(name: str, params: Params) -> FrontEnd:
         version=VERSIONS[name],
         sample_rate_hz=params.dataset.sample_rate_hz,
         clip_samples=params.dataset.clip_samples,
+        padding=params.dataset.padding,
         window_samples=params.window_samples,
         stride_samples=params.stride_samples,
-        fft_length=params.features.fft_length,
+        fft_length=features.fft_length,
         floor=own.floor,
+        normalisation=own.normalisation,
+        coefficients=features.mfcc.coefficients if name == "mfcc" else 0,
         **mel,
     )
 
@@ -76,14 +106,25 @@ def frame_count(samples: int, settings: FrontEnd) -> int:
     return max(0, 1 + (samples - settings.window_samples) // settings.stride_samples)
 
 
+@lru_cache
+def window(settings: FrontEnd) -> np.ndarray:
+    """The periodic Hann window, float32 (window_samples,)."""
+    return np.hanning(settings.window_samples + 1)[:-1].astype(np.float32)
+
+
+def full_scale_power(settings: FrontEnd) -> float:
+    """The largest power that one bin or band of a signal in [-1, 1] can have: that of the constant 1."""
+    return float(window(settings).sum(dtype=np.float64) ** 2)
+
+
 def hertz_to_mel(hertz: np.ndarray) -> np.ndarray:
     """The HTK mel scale."""
     return 2595.0 * np.log10(1.0 + np.asarray(hertz, dtype=np.float64) / 700.0)
 
 
+@lru_cache
 def mel_matrix(settings: FrontEnd) -> np.ndarray:
-    """Weights from FFT bins to mel bands, float32 of shape (fft_length / 2 + 1, mel_bands); triangles in mel, peak
-    1."""
+    """Weights from FFT bins to mel bands, float32 (fft_length / 2 + 1, mel_bands); triangles in mel, peak 1."""
     bins = hertz_to_mel(np.linspace(0.0, settings.sample_rate_hz / 2, settings.fft_length // 2 + 1))[:, None]
     edges = np.linspace(*hertz_to_mel(np.array([settings.lowest_hz, settings.highest_hz])), settings.mel_bands + 2)
     rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
@@ -93,41 +134,11 @@ def mel_matrix(settings: FrontEnd) -> np.ndarray:
     return weights.astype(np.float32)
 
 
-def power(waveforms: np.ndarray, settings: FrontEnd) -> np.ndarray:
-    """Power of each frame: float32 (clips, samples) in [-1, 1] to float32 (clips, frames, bins), mel bands where
-    set."""
-    frames = np.lib.stride_tricks.sliding_window_view(waveforms, settings.window_samples, axis=-1)
-    frames = frames[:, :: settings.stride_samples]
-    window = np.hanning(settings.window_samples + 1)[:-1].astype(np.float32)
-    spectrum = scipy.fft.rfft(frames * window, settings.fft_length, axis=-1)
-    result = np.square(spectrum.real) + np.square(spectrum.imag)
-    return result @ mel_matrix(settings) if settings.mel_bands else result
-
-
-def compute(waveforms: np.ndarray, settings: FrontEnd) -> np.ndarray:
-    """The front end of a block of clips: float32 (clips, samples) to float32 (clips, frames, bins)."""
-    return np.log(power(waveforms, settings) + np.float32(settings.floor))
-
-
-def in_graph(waveforms, settings: FrontEnd):
-    """The same front end on a Keras tensor (clips, samples), of Keras' own operations only, so that a saved model needs
-    nothing of earmark to be loaded."""
-    import keras
-
-    # Keras centres the window in the FFT's frame; padding by as much on both sides keeps the frames where they are.
-    left = (settings.fft_length - settings.window_samples) // 2
-    right = settings.fft_length - settings.window_samples - left
-    real, imaginary = keras.ops.stft(
-        keras.ops.pad(waveforms, [[0, 0], [left, right]]),
-        sequence_length=settings.window_samples,
-        sequence_stride=settings.stride_samples,
-        fft_length=settings.fft_length,
-        window="hann",
-        center=False,
-    )
-    result = keras.ops.square(real) + keras.ops.square(imaginary)
-    if settings.mel_bands:
-        layer = keras.layers.Dense(settings.mel_bands, use_bias=False, trainable=False, name="mel")
-        result = layer(result)
-        layer.set_weights([mel_matrix(settings)])
-    return keras.ops.log(result + settings.floor)
+@lru_cache
+def cosine_matrix(settings: FrontEnd) -> np.ndarray:
+    """Weights from mel bands to cepstral coefficients, float32 (mel_bands, coefficients): the orthonormal DCT-II."""
+    band = np.arange(settings.mel_bands)[:, None]
+    coefficient = np.arange(settings.coefficients)
+    weights = np.cos(np.pi * coefficient * (2 * band + 1) / (2 * settings.mel_bands))
+    weights *= np.where(coefficient == 0, 1.0, np.sqrt(2.0)) / np.sqrt(settings.mel_bands)
+    return weights.astype(np.float32)

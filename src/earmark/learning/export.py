@@ -7,7 +7,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from earmark.audio.front_ends import FrontEnd, in_graph
+from earmark.audio.front_ends import FrontEnd
 from earmark.errors import UserError
 
 MODEL = "model.keras"
@@ -30,8 +30,10 @@ def with_front_end(network, front_end: FrontEnd):
     """`network` behind its front end: a Keras model from waveforms to probabilities, of Keras' own layers only."""
     import keras
 
+    from earmark.audio.graph_front_end import of_waveforms
+
     waveforms = keras.Input((front_end.clip_samples,), name="waveform")
-    return keras.Model(waveforms, network(in_graph(waveforms, front_end)), name=f"{network.name}_on_waveforms")
+    return keras.Model(waveforms, network(of_waveforms(waveforms, front_end)), name=f"{network.name}_on_waveforms")
 
 
 def save(folder: Path, network, front_end: FrontEnd, labels: tuple[str, ...]) -> None:

@@ -3,25 +3,43 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import keras
 import numpy as np
 import pandas as pd
 
+from earmark.audio.front_ends import FrontEnd
+from earmark.audio.graph_front_end import of_stored
 from earmark.errors import UserError
 from earmark.params import Candidate, Optimizer
 
 
+class Epoch(Protocol):
+    """One pass over clips: their numbers in `order`, and the features of order[start:stop], float16 (clips, frames,
+    bins)."""
+
+    order: np.ndarray
+
+    def rows(self, start: int, stop: int) -> np.ndarray: ...
+
+
+class Features(Protocol):
+    """Clips to pass over: in an order drawn by a generator, or in one that is always the same."""
+
+    def epoch(self, generator: np.random.Generator | None = None) -> Epoch: ...
+
+
 @dataclass(frozen=True)
 class Examples:
-    """Log features, float16 (clips, frames, bins), and the index of each clip's label, int32 (clips,)."""
+    """Clips, and the index of each one's label, int32 (clips,)."""
 
-    features: np.ndarray
+    features: Features
     labels: np.ndarray
 
 
 class Batches(keras.utils.PyDataset):
-    """Batches of examples; shuffled anew each epoch from `seed`, or in order where `seed` is None."""
+    """Batches of examples; shuffled anew each epoch from `seed`, or always the same where `seed` is None."""
 
     def __init__(self, examples: Examples, labels: int, batch_size: int, seed: int | None):
         super().__init__()
@@ -30,22 +48,21 @@ class Batches(keras.utils.PyDataset):
         self.on_epoch_end()
 
     def __len__(self) -> int:
-        return -(-len(self._order) // self._size)
+        return -(-len(self._examples.labels) // self._size)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        chosen = self._order[index * self._size : (index + 1) * self._size]
-        one_hot = np.eye(self._labels, dtype=np.float32)[self._examples.labels[chosen]]
-        return self._examples.features[chosen].astype(np.float32), one_hot
+        start, stop = index * self._size, (index + 1) * self._size
+        one_hot = np.eye(self._labels, dtype=np.float32)[self._examples.labels[self._epoch.order[start:stop]]]
+        return self._epoch.rows(start, stop).astype(np.float32), one_hot
 
     def on_epoch_end(self) -> None:
         """Draws the next epoch's order."""
-        self._order = np.arange(len(self._examples.labels))
-        if self._generator is not None:
-            self._generator.shuffle(self._order)
+        self._epoch = self._examples.features.epoch(self._generator)
 
 
 def fit(
     network: keras.Model,
+    front_end: FrontEnd,
     augmentation: keras.layers.Layer,
     training: Examples,
     validation: Examples,
@@ -56,11 +73,12 @@ def fit(
 ) -> pd.DataFrame:
     """Trains `network` in place; returns one row an epoch, which `on_epoch` is given as each ends.
 
-    Columns: epoch (from 1), loss, accuracy, validation_loss, validation_accuracy, learning_rate, seconds. UserError
-    where the
+    The examples are what shards hold for `front_end`, through which `network` listens. Columns: epoch (from 1), loss,
+    accuracy, validation_loss, validation_accuracy, learning_rate, seconds. UserError where the
     loss stops being a number.
     """
-    model = keras.Sequential([keras.Input(network.input_shape[1:]), augmentation, network])
+    stored = keras.Input((front_end.stored.frames, front_end.stored.bins))
+    model = keras.Model(stored, network(of_stored(augmentation(stored), front_end)))
     batches = Batches(training, labels, settings.batch_size, seed)
     model.compile(
         optimizer=optimizer(settings.optimizer, settings.epochs * len(batches), settings.average_momentum),

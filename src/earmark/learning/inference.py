@@ -20,7 +20,8 @@ def probabilities(classifier: Classifier, recordings: Iterable[bytes]) -> np.nda
 
 
 def _waveforms(classifier: Classifier, recordings: Iterable[bytes]) -> Iterator[np.ndarray]:
-    rate, length = classifier.front_end.sample_rate_hz, classifier.front_end.clip_samples
+    heard = classifier.front_end
+    clip = heard.sample_rate_hz, heard.clip_samples, heard.padding
     remaining = iter(recordings)
     while block := list(islice(remaining, BLOCK_CLIPS)):
-        yield np.stack([decode.clip(content, rate, length) for content in block])
+        yield np.stack([decode.clip(content, *clip) for content in block])
