@@ -1,19 +1,24 @@
-"""Features of shards as they grow, and of recordings of every kind."""
+"""Features of shards as they grow, of recordings of every kind, and after runs that were disturbed."""
 
 import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import ROOT, change_params
-from growing import fill, manifest, run_ingest, wav
+from growing import fill, forget, manifest, run_ingest, wav
+from recordings import plain, written
 
 from earmark import params
-from earmark.audio import decode, front_ends
+from earmark.audio import decode, front_ends, numpy_front_end
+from earmark.errors import UserError
 from earmark.stages.extract import extract
-from earmark.stages.paths import FEATURES
 from earmark.stores import features
+from earmark.stores.feature_reader import FeatureReader
 
+FEATURES = Path("data/features")
+ASIDE = Path("data/features.aside")
 RECORDINGS = {
     f"{label}/{speaker}_nohash_0.wav": wav(10 * s + n, 1.0)
     for n, label in enumerate(("no", "yes"))
@@ -32,53 +37,202 @@ def recordings(tmp_path, monkeypatch) -> Path:
     return fill(tmp_path / "recordings", RECORDINGS | {"_background_noise_/hum.wav": HUM})
 
 
+def run_extract(**changes: object) -> str:
+    if changes:
+        change_params(Path(), changes)
+    return extract(params.load())
+
+
 def expected(content: bytes, name: str = "log_mel") -> np.ndarray:
-    settings = params.load()
-    front_end = front_ends.front_end(name, settings)
-    waveform = decode.clip(content, settings.dataset.sample_rate_hz, settings.dataset.clip_samples)
-    return front_ends.compute(waveform[None], front_end)[0].astype(np.float16)
+    front_end = front_ends.front_end(name, params.load())
+    waveform = decode.clip(content, front_end.sample_rate_hz, front_end.clip_samples, front_end.padding)
+    return in_float16(waveform, name)
+
+
+def in_float16(waveform: np.ndarray, name: str = "log_mel") -> np.ndarray:
+    (found,) = numpy_front_end.features(waveform[None], (front_ends.front_end(name, params.load()),))
+    return numpy_front_end.to_float16(found[0])
 
 
 def stored(recording: str, name: str = "log_mel") -> np.ndarray:
-    return features.read(FEATURES / name, manifest().loc[[recording]])[0]
+    return FeatureReader(FEATURES / name, manifest().loc[[recording]]).epoch().rows(0, 1)[0]
+
+
+def shard_bytes(folder: Path = FEATURES) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.glob("*/shard-*.npy")}
+
+
+def times() -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in FEATURES.glob("*/shard-*")}
 
 
 @pytest.mark.parametrize("name", ["log_mel", "spectrogram"])
 def test_every_clip_has_its_features(recordings, name):
     run_ingest()
-    extract(params.load())
+    run_extract()
     for recording, content in RECORDINGS.items():
         np.testing.assert_array_equal(stored(recording, name), expected(content, name))
 
 
-def test_noise_is_one_run_of_frames_however_long(recordings, monkeypatch):
-    fill(recordings, {"_background_noise_/long.wav": wav(98, 120.0)})  # more than is computed at a time
+@pytest.mark.parametrize("padding", ["silence", "repeat", "reflect"])
+def test_recordings_of_every_kind_have_the_features_of_their_clips(recordings, padding):
+    noise = np.random.default_rng(3).integers(-9000, 9000, 40_000)
+    kinds = {
+        "short": plain(noise[:6688]),
+        "long": plain(noise),
+        "slow": plain(noise[:9000], 8000),
+        "stereo": plain(noise, 16_000, channels=2),
+        "float": written("WAV", "FLOAT"),
+        "flac": written("FLAC", "PCM_24"),
+    }
+    fill(recordings, {f"yes/{name}_nohash_0.wav": content for name, content in kinds.items()})
     run_ingest()
-    extract(params.load())
-    front_end = front_ends.front_end("log_mel", params.load())
-    parts = [front_ends.compute(decode.mono(content, 16_000)[None], front_end)[0] for content in (HUM, wav(98, 120.0))]
-    np.testing.assert_allclose(features.read_noise(FEATURES / "log_mel"), np.concatenate(parts), atol=0.01)
+    run_extract(dataset={"padding": padding})
+    for name, content in kinds.items():
+        np.testing.assert_array_equal(stored(f"yes/{name}_nohash_0.wav"), expected(content))
+
+
+def test_what_cannot_be_decoded_has_the_features_of_silence_and_disturbs_no_other(recordings):
+    fill(recordings, {"yes/broken_nohash_0.wav": RECORDINGS["yes/ben_nohash_0.wav"][:40]})
+    run_ingest()
+    run_extract()
+    assert (stored("yes/broken_nohash_0.wav") == 0).all()
+    for recording, content in RECORDINGS.items():
+        np.testing.assert_array_equal(stored(recording), expected(content))
+
+
+def test_noise_is_one_run_of_frames_however_long(recordings):
+    long = wav(98, 120.0)  # more than is computed at a time
+    fill(recordings, {"_background_noise_/long.wav": long})
+    run_ingest()
+    run_extract()
+    parts = [in_float16(decode.mono(content, 16_000)) for content in (HUM, long)]
+    np.testing.assert_allclose(features.read_noise(FEATURES / "log_mel"), np.concatenate(parts), atol=1e-3)
 
 
 def test_a_recording_that_was_noise_and_became_a_clip_has_the_features_of_a_clip(recordings):
     run_ingest()
-    extract(params.load())
+    run_extract()
     (recordings / "hum").mkdir()
     (recordings / "_background_noise_/hum.wav").rename(recordings / "hum/hum.wav")
     run_ingest()
-    extract(params.load())
+    run_extract()
     np.testing.assert_array_equal(stored("hum/hum.wav"), expected(HUM))
     assert len(features.read_noise(FEATURES / "log_mel")) == 0
 
 
-def test_only_new_shards_are_computed_and_other_settings_compute_all(recordings):
+def test_only_new_shards_are_computed(recordings):
     run_ingest()
-    extract(params.load())
-    before = {path: path.stat().st_mtime_ns for path in FEATURES.glob("*/shard-*")}
+    run_extract()
+    before = times()
     fill(recordings, {"yes/new_nohash_0.wav": wav(50, 1.0)})
     run_ingest()
-    assert extract(params.load()).startswith("1 of 2 shards were new")
-    assert before.items() < {path: path.stat().st_mtime_ns for path in FEATURES.glob("*/shard-*")}.items()
-    change_params(Path(), {"features": {"stride_ms": 20.0}})
-    assert extract(params.load()).startswith("2 of 2 shards were new")
-    np.testing.assert_array_equal(stored("yes/new_nohash_0.wav"), expected(wav(50, 1.0)))
+    assert run_extract().startswith("1 of 2 shards were new")
+    assert before.items() < times().items()
+    assert run_extract().startswith("0 of 2 shards were new")
+
+
+def test_going_back_to_earlier_settings_finds_their_shards_and_computes_what_came_meanwhile(recordings):
+    run_ingest()
+    run_extract()
+    before, features_before = times(), shard_bytes()
+    assert run_extract(features={"stride_ms": 20.0}).startswith("1 of 1 shards were new")
+    np.testing.assert_array_equal(stored("yes/ben_nohash_0.wav"), expected(RECORDINGS["yes/ben_nohash_0.wav"]))
+    fill(recordings, {"yes/new_nohash_0.wav": wav(50, 1.0)})
+    run_ingest()
+    assert run_extract(features={"stride_ms": 10.0}).startswith("1 of 2 shards were new")
+    assert before.items() < times().items()
+    assert features_before.items() < shard_bytes().items()
+    assert run_extract(features={"stride_ms": 20.0}).startswith("1 of 2 shards were new")
+
+
+def test_features_of_a_candidate_that_is_gone_wait_for_it(recordings):
+    run_ingest()
+    run_extract()
+    before = times()
+    run_extract(train={"candidates": ["tc_resnet"]})
+    assert [path.name for path in FEATURES.iterdir()] == ["log_mel"]
+    assert run_extract(train={"candidates": ["seed_cnn", "tc_resnet"]}).startswith("0 of 1 shards were new")
+    assert times() == before
+
+
+def test_what_waits_of_a_forgotten_person_is_removed(recordings):
+    run_ingest()
+    run_extract()
+    run_extract(features={"stride_ms": 20.0})
+    waiting = shard_bytes(ASIDE)
+    assert waiting
+    done = forget("ben")
+    assert done.returncode == 0, done.stderr
+    assert shard_bytes(ASIDE) == {}
+    assert shard_bytes() == {}
+
+
+def damage(path: Path, at: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[at] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda path: damage(path, 1),
+        lambda path: damage(path, 5000),
+        lambda path: damage(path, -1),
+        lambda path: path.write_bytes(path.read_bytes()[:-100]),
+        lambda path: path.write_bytes(path.read_bytes() + b"\0"),
+        lambda path: path.write_bytes(b""),
+    ],
+    ids=["header", "data", "checksum", "torn", "longer", "empty"],
+)
+def test_a_damaged_shard_is_refused_by_training_and_made_again_with_a_warning(recordings, capfd, spoil):
+    run_ingest()
+    run_extract()
+    before = shard_bytes()
+    (damaged,) = (FEATURES / "log_mel").glob("shard-*")
+    spoil(damaged)
+    with pytest.raises(UserError, match=f"{damaged.name} is damaged; 'earmark extract' makes it again"):
+        FeatureReader(FEATURES / "log_mel", manifest())
+    assert run_extract().startswith("1 of 1 shards were new")
+    assert f"warning: {damaged} was damaged and is made again" in capfd.readouterr().err
+    assert shard_bytes() == before
+
+
+def test_settings_that_cannot_be_read_are_those_of_nobody(recordings):
+    run_ingest()
+    run_extract()
+    before = shard_bytes()
+    (FEATURES / "log_mel/settings.json").write_text("{")
+    assert run_extract().startswith("1 of 1 shards were new")
+    assert shard_bytes() == before
+
+
+def test_other_settings_are_refused_naming_the_difference(recordings):
+    run_ingest()
+    run_extract()
+    other = front_ends.front_end("log_mel", params.load()).settings() | {"padding": "reflect"}
+    with pytest.raises(UserError, match="was made with padding 'silence', not 'reflect'; run 'dvc repro extract'"):
+        features.require_settings(FEATURES / "log_mel", other)
+
+
+def test_a_raw_shard_that_is_cut_short_or_gone_is_a_sentence(recordings):
+    run_ingest()
+    (shard,) = Path("data/raw").glob("*.tar")
+    content = shard.read_bytes()
+    shard.write_bytes(content[:-5000])
+    with pytest.raises(UserError, match=f"{shard.name} ends before byte"):
+        run_extract()
+    shard.unlink()
+    with pytest.raises(UserError, match=f"{shard.name} is missing; 'dvc checkout'"):
+        run_extract()
+    shard.write_bytes(content)
+    assert run_extract().startswith("1 of 1 shards were new")
+
+
+def test_a_shard_that_holds_nothing_is_no_trouble(recordings):
+    (FEATURES / "log_mel").mkdir(parents=True)
+    run_ingest()
+    members = pd.read_parquet("data/raw/manifest.parquet")
+    members[:0].to_parquet("data/raw/manifest.parquet")
+    assert run_extract() == "0 of 0 shards were new, as log_mel, spectrogram"

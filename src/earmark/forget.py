@@ -12,7 +12,7 @@ from earmark.corpus import catalogue, splits
 from earmark.corpus.sources import STAGING
 from earmark.errors import UserError
 from earmark.params import Params
-from earmark.stages.paths import ACCEPTED, DOWNLOADS, FEATURES, QUARANTINE, QUARANTINED, RAW, SEEN
+from earmark.stages.paths import ACCEPTED, DOWNLOADS, QUARANTINE, QUARANTINED, RAW, SEEN, features_folder
 from earmark.stores import features, ledger, provenance, raw, shards
 from earmark.stores.files import clear_leftovers, restore, sole_writer, whole_file, whole_folder
 from earmark.stores.raw import Raw
@@ -35,7 +35,7 @@ def forget(params: Params, speaker: str) -> str:
         cached = _cached_objects(sha256, speaker)
         touched = before.members[before.members["sha256"].isin(sha256)]["shard"].unique()
         # First what was computed: a run that is killed in between is simply made again.
-        _remove_derived(sha256, speaker, touched)
+        _remove_derived(params, sha256, speaker, touched)
         _rewrite(before, speaker, sha256, touched, ledger.identity_of(recorded))
     return _report(gone, speaker, touched, trained, cached)
 
@@ -93,13 +93,13 @@ def _without(before: Raw, speaker: str, sha256: frozenset[str], places: dict[str
     )
 
 
-def _remove_derived(sha256: frozenset[str], speaker: str, touched: Sequence[str]) -> None:
+def _remove_derived(params: Params, sha256: frozenset[str], speaker: str, touched: Sequence[str]) -> None:
     """What was computed from the recordings, what killed runs left of it, and what was fetched and not yet stored; the
     stages make what is missing anew."""
     clear_leftovers(RAW.parent)
     for staging in DOWNLOADS.glob(f"{STAGING}*"):
         shutil.rmtree(staging)
-    features.remove(FEATURES, touched)
+    features.remove(features_folder(params), touched)
     for each in sha256:
         (QUARANTINE / f"{each}.wav").unlink(missing_ok=True)
     if QUARANTINED.exists():

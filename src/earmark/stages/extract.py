@@ -1,83 +1,114 @@
 """extract: raw shards to feature shards, for every front end that a candidate asks for."""
 
-import shutil
-from collections.abc import Iterator
-from contextlib import ExitStack
+import sys
+from collections.abc import Iterable, Iterator
+from concurrent.futures import as_completed
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from earmark.audio import decode, front_ends
+from earmark.audio import decode, front_ends, numpy_front_end
 from earmark.audio.front_ends import FrontEnd
+from earmark.errors import UserError
 from earmark.learning.candidates import front_end_of
 from earmark.params import Params
-from earmark.stages.paths import FEATURES, RAW
-from earmark.stores import features, shards
+from earmark.progress import progress
+from earmark.stages import shard_features
+from earmark.stages.paths import features_folder, raw_folder
+from earmark.stages.shard_features import Job
+from earmark.stores import cluster, features, shards
+from earmark.stores.files import clear_leftovers, is_local, sole_writer
 
-BLOCK_CLIPS = 256
-"""Clips computed at a time, which bounds memory."""
-PIECE_FRAMES = 8192
+PIECE_FRAMES = 1024
 """Frames of background noise computed at a time."""
 
 
 def extract(params: Params) -> str:
-    """Writes data/features/<front end>/ for each front end in use, of the raw shards that have none yet; returns a
-    sentence."""
-    members = shards.read_members(RAW)
-    names = sorted({front_end_of(candidate) for candidate in params.train.candidates})
-    _drop_unused(names)
-    settings = [front_ends.front_end(name, params) for name in names]
+    """Writes a folder of features for each front end in use, of the raw shards that have none; returns a sentence."""
+    raw, folder = raw_folder(params), features_folder(params)
+    members = shards.read_members(raw)
     of_shards = dict(list(members.drop_duplicates(["shard", "offset"]).groupby("shard", sort=True)))
-    missing = {each: features.missing(FEATURES / each.name, of_shards, each.settings()) for each in settings}
-    for shard, rows in of_shards.items():
-        _write_shard(shard, rows, [front_end for front_end in settings if shard in missing[front_end]])
-    for front_end in settings:
-        _write_noise(members[~members["retired"]], front_end)
-    new = len({shard for shards_ in missing.values() for shard in shards_})
-    return f"{new} of {len(of_shards)} shards were new, as {', '.join(names)}"
+    wanted = front_ends_in_use(params)
+    with sole_writer(folder):
+        if is_local(folder):
+            clear_leftovers(folder)
+        jobs = _jobs(raw, folder, of_shards, wanted)
+        _run(jobs, params.extract.scheduler)
+        noise = members[~members["retired"] & (members["split"] == shards.NOISE) & (members["error"] == "")]
+        for each in wanted:
+            features.write_noise(folder / each.name, _noise(raw, noise, each), each)
+    return f"{len(jobs)} of {len(of_shards)} shards were new, as {', '.join(each.name for each in wanted)}"
 
 
-def _drop_unused(names: list[str]) -> None:
-    for folder in FEATURES.iterdir() if FEATURES.exists() else ():
-        if folder.name not in names:
-            shutil.rmtree(folder)
+def front_ends_in_use(params: Params) -> tuple[FrontEnd, ...]:
+    """What shards must hold for the candidates, sorted by name."""
+    names = {front_end_of(candidate) for candidate in params.train.candidates}
+    stored = {front_ends.front_end(name, params).stored for name in names}
+    return tuple(sorted(stored, key=lambda each: each.name))
 
 
-def _write_shard(shard: str, rows: pd.DataFrame, settings: list[FrontEnd]) -> None:
-    if not settings:
+def _jobs(raw: Path, folder: Path, of_shards: dict[str, pd.DataFrame], wanted: tuple[FrontEnd, ...]) -> list[Job]:
+    """What is left to do. Features of other settings and of raw shards that are gone leave `folder`."""
+    counts = {shard: len(rows) for shard, rows in of_shards.items()}
+    for other in folder.iterdir() if folder.exists() else ():
+        if other.is_dir() and other.name not in {each.name for each in wanted}:
+            features.set_aside(other)
+    lacking: dict[str, list[FrontEnd]] = {}
+    for each in wanted:
+        features.prepare(folder / each.name, each.settings())
+        missing, damaged = features.missing(folder / each.name, counts, each)
+        for shard in damaged:
+            where = features.path_of(folder / each.name, shard)
+            print(f"extract: warning: {where} was damaged and is made again", file=sys.stderr)
+        for shard in missing:
+            lacking.setdefault(shard, []).append(each)
+    return [_job(raw / shard, of_shards[shard], folder, tuple(lacking[shard])) for shard in sorted(lacking)]
+
+
+def _job(shard: Path, rows: pd.DataFrame, folder: Path, wanted: tuple[FrontEnd, ...]) -> Job:
+    ordered = rows.sort_values("offset")
+    places = ordered["offset"].to_numpy(), ordered["length"].to_numpy()
+    return Job(_absolute(shard), *places, (ordered["error"] == "").to_numpy(), _absolute(folder), wanted)
+
+
+def _absolute(path: Path) -> Path:
+    """As a worker elsewhere on this machine sees it."""
+    return path.absolute()
+
+
+def _run(jobs: list[Job], scheduler: str) -> None:
+    if not jobs:
         return
-    with ExitStack() as stack:
-        append = {each: stack.enter_context(features.writing(FEATURES / each.name, shard, each)) for each in settings}
-        for start in range(0, len(rows), BLOCK_CLIPS):
-            block = rows.iloc[start : start + BLOCK_CLIPS]
-            waveforms = _waveforms(block, settings[0].sample_rate_hz, settings[0].clip_samples)
-            for front_end in settings:
-                append[front_end](front_ends.compute(waveforms, front_end))
-
-
-def _waveforms(rows: pd.DataFrame, sample_rate_hz: int, clip_samples: int) -> np.ndarray:
-    """Waveforms of `rows`; zeros where one cannot be decoded, which validation keeps from use."""
-    result = np.zeros((len(rows), clip_samples), dtype=np.float32)
-    usable = np.flatnonzero(rows["error"] == "")
-    for position, content in zip(usable, shards.read_recordings(RAW, rows.iloc[usable]), strict=True):
-        result[position] = decode.clip(content, sample_rate_hz, clip_samples)
-    return result
-
-
-def _write_noise(recordings: pd.DataFrame, front_end: FrontEnd) -> None:
-    """Background noise as one run of frames."""
-    rows = recordings[(recordings["split"] == shards.NOISE) & (recordings["error"] == "")]
-    with features.writing_noise(FEATURES / front_end.name, front_end) as append:
-        for content in shards.read_recordings(RAW, rows):
+    clips = sum(len(job.offsets) for job in jobs)
+    with (
+        progress("extract", clips, "clips") as advance,
+        cluster.executor(scheduler, len(jobs), shard_features.__name__) as workers,
+    ):
+        for done in as_completed([workers.submit(shard_features.run, job) for job in jobs]):
             try:
-                waveform = decode.mono(content, front_end.sample_rate_hz)
-            except decode.UndecodableAudio:  # hours at a very low sample rate, which are too much once resampled
-                continue
-            for piece in _pieces(waveform, front_end):
-                append(front_ends.compute(piece[None], front_end)[0])
+                advance(done.result())
+            except BrokenProcessPool:
+                raise UserError(
+                    "a worker of extract was ended from outside, as by a lack of memory; run it again: it goes on"
+                    f" where it was ({cluster.WORKERS} sets how many workers there are)"
+                ) from None
 
 
-def _pieces(waveform: np.ndarray, front_end: FrontEnd) -> Iterator[np.ndarray]:
+def _noise(raw: Path, rows: pd.DataFrame, front_end: FrontEnd) -> Iterator[np.ndarray]:
+    """Background noise as one run of frames, float16 (frames, bins) in pieces."""
+    for content in shards.read_recordings(raw, rows):
+        try:
+            waveform = decode.mono(content, front_end.sample_rate_hz)
+        except decode.UndecodableAudio:  # hours at a very low sample rate, which are too much once resampled
+            continue
+        for piece in _pieces(waveform, front_end):
+            (values,) = numpy_front_end.features(piece[None], (front_end,))
+            yield numpy_front_end.to_float16(values[0])
+
+
+def _pieces(waveform: np.ndarray, front_end: FrontEnd) -> Iterable[np.ndarray]:
     """Stretches of `waveform` whose frames, one stretch after the other, are all of its frames."""
     frames = front_ends.frame_count(len(waveform), front_end)
     for first in range(0, frames, PIECE_FRAMES):

@@ -2,6 +2,10 @@
 
 from pathlib import Path
 
+from upath import UPath
+
+from earmark.params import Params
+
 DOWNLOADS = Path("downloads")
 SEEN = DOWNLOADS / "seen.parquet"
 GLANCE = DOWNLOADS / "glance.json"
@@ -19,3 +23,13 @@ PREDICTIONS = Path("reports/predictions.csv")
 LABELS = Path("reports/labels.csv")
 CONFUSION = Path("reports/confusion.csv")
 REPORT = Path("reports/report.html")
+
+
+def raw_folder(params: Params) -> UPath:
+    """Where extraction reads raw shards: data/raw, or an address."""
+    return UPath(params.extract.raw)
+
+
+def features_folder(params: Params) -> UPath:
+    """Where extraction writes feature shards and training reads them: data/features, or an address."""
+    return UPath(params.extract.features)

@@ -7,8 +7,9 @@ from earmark.audio.front_ends import FrontEnd
 from earmark.errors import UserError
 from earmark.learning.candidates import module_of
 from earmark.params import Params
-from earmark.stages.paths import ACCEPTED, FEATURES, HISTORIES, MODELS
+from earmark.stages.paths import ACCEPTED, HISTORIES, MODELS, features_folder
 from earmark.stores import features, shards
+from earmark.stores.feature_reader import FeatureReader
 from earmark.stores.files import whole_file, whole_folder
 
 
@@ -21,7 +22,8 @@ def train(params: Params, candidate: str) -> str:
     settings = params.train.candidate(candidate)
     module = module_of(candidate)
     front_end = front_ends.front_end(module.FRONT_END, params)
-    features.require_settings(FEATURES / front_end.name, front_end.settings())
+    stored = front_end.stored
+    features.require_settings(features_folder(params) / stored.name, stored.settings())
     accepted = shards.read_accepted(ACCEPTED)
     labels = tuple(sorted(accepted["label"].unique()))
     network = _network(module, front_end, labels, settings.network)
@@ -50,14 +52,14 @@ def _fit(network, front_end, labels, accepted, params: Params, candidate: str, o
     from earmark.learning import fitting
 
     settings = params.train.candidate(candidate)
-    folder = FEATURES / front_end.name
+    folder = features_folder(params) / front_end.stored.name
     codes = pd.Series(range(len(labels)), index=labels)
 
     def examples(split: str) -> fitting.Examples:
         clips = accepted[accepted["split"] == split]
-        return fitting.Examples(features.read(folder, clips), codes[clips["label"]].to_numpy())
+        return fitting.Examples(FeatureReader(folder, clips), codes[clips["label"]].to_numpy())
 
-    augmentation = Augmentation(settings.augmentation, front_end, features.read_noise(folder), params.seed)
+    augmentation = Augmentation(settings.augmentation, front_end.stored, features.read_noise(folder), params.seed)
     training, validation = examples("training"), examples("validation")
 
     def report(row: dict) -> None:
@@ -67,4 +69,6 @@ def _fit(network, front_end, labels, accepted, params: Params, candidate: str, o
         print(f"{where}: loss {row['loss']:.3f}, {figures}, {speed}", flush=True)
         on_epoch(row)
 
-    return fitting.fit(network, augmentation, training, validation, len(labels), settings, params.seed, report)
+    return fitting.fit(
+        network, front_end, augmentation, training, validation, len(labels), settings, params.seed, report
+    )

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from upath import UPath
+
 from earmark.errors import UserError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -17,23 +19,37 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 @contextmanager
 def sole_writer(path: Path) -> Iterator[None]:
-    """Holds a lock on `path` against other processes, which wait for their turn; the kernel frees it after a kill."""
+    """Holds a lock on `path` against other processes, which wait for their turn; the kernel frees it after a kill. An
+    address has no lock."""
     from filelock import FileLock
+
+    if not is_local(path):
+        yield
+        return
 
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(f".{path.name}.lock")):
         yield
 
 
+def is_local(path: Path) -> bool:
+    """Whether `path` is one of this machine's file systems, and not an address such as s3://bucket/key."""
+    return not isinstance(path, UPath) or path.protocol in ("", "file")
+
+
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` to write to; it is synced and takes `path`'s place at the end, or goes away on
-    error. UserError where the disk is full."""
+def whole_file(path: Path, lasting: bool = True) -> Iterator[Path]:
+    """A temporary path to write to; it takes `path`'s place at the end, or goes away on error.
+
+    It is beside `path` and synced first, unless it need not be `lasting`: then a power cut may leave a torn file, which
+    the caller can tell. For an address it is a local file, which is uploaded, whole or not at all. UserError where the
+    disk is full.
+    """
     with _room_for(path):
-        yield from _whole_file(path)
+        yield from _whole_file(path, lasting) if is_local(path) else _whole_object(path)
 
 
-def _whole_file(path: Path) -> Iterator[Path]:
+def _whole_file(path: Path, lasting: bool) -> Iterator[Path]:
     _clear(path)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=f".partial{path.suffix}", dir=path.parent)
     os.close(handle)
@@ -41,11 +57,20 @@ def _whole_file(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(0o644)
-        _sync(temporary)
+        if lasting:
+            _sync(temporary)
         temporary.replace(path)
-        _sync(path.parent)
+        if lasting:
+            _sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _whole_object(path: UPath) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="earmark-") as folder:
+        temporary = Path(folder) / path.name
+        yield temporary
+        path.fs.put_file(str(temporary), path.path)
 
 
 @contextmanager

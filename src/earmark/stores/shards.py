@@ -98,7 +98,8 @@ def write_manifest(folder: Path, manifest: pd.DataFrame) -> None:
 def read_members(folder: Path) -> pd.DataFrame:
     """Every row of the manifest in `folder`, retired ones too; UserError where there is no manifest."""
     try:
-        return pd.read_parquet(folder / MANIFEST)
+        with (folder / MANIFEST).open("rb") as file:
+            return pd.read_parquet(file)
     except FileNotFoundError:
         raise UserError(f"{folder / MANIFEST} is missing; run 'dvc repro ingest' or 'dvc pull' first") from None
 

@@ -1,0 +1,81 @@
+"""Where work on many shards is done: processes of this machine, or a Dask cluster. Both are executors of the standard
+library's kind."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+
+from earmark.errors import UserError
+
+WORKERS = "EARMARK_WORKERS"
+"""Environment variable: processes to use on this machine; all cores where it is not set."""
+
+
+def executor(scheduler: str, jobs: int, preload: str) -> AbstractContextManager[Executor]:
+    """An executor of at most `jobs` jobs: processes that have imported the module `preload`, or, with the address of a
+    Dask `scheduler` (tcp://host:port), that cluster. Jobs that have not begun are dropped on error.
+
+    UserError for a bad count of workers, and for a cluster that does not answer or has no workers.
+    """
+    return _cluster(scheduler) if scheduler else _processes(jobs, preload)
+
+
+def local_workers() -> int:
+    """How many processes this machine is to use."""
+    cores = len(os.sched_getaffinity(0))
+    given = os.environ.get(WORKERS, str(cores))
+    if not given.isdecimal() or not 1 <= int(given) <= 1024:
+        raise UserError(f"the environment's {WORKERS} is {given!r}; allowed is a whole number from 1 to 1024")
+    return int(given)
+
+
+@contextmanager
+def _processes(jobs: int, preload: str) -> Iterator[Executor]:
+    # Not forked from here, where libraries have threads; imports are paid once, not by each.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([preload])
+    with ProcessPoolExecutor(max(1, min(jobs, local_workers())), context, _start_worker) as pool:
+        try:
+            yield pool
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _start_worker() -> None:
+    """Ctrl-C is the parent's to handle, and a worker ends with its parent, even one that was killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+@contextmanager
+def _cluster(address: str) -> Iterator[Executor]:
+    import dask
+    import distributed
+
+    patience = dask.config.get("distributed.comm.timeouts.connect")
+    try:
+        client = distributed.Client(address, timeout=patience, set_as_default=False)
+    except (OSError, ValueError, TimeoutError) as error:
+        raise UserError(f"params.yaml: extract.scheduler: no Dask scheduler answers at {address}: {error}") from None
+    with client:
+        try:
+            client.wait_for_workers(1, timeout=patience)
+        except TimeoutError:
+            raise UserError(
+                f"params.yaml: extract.scheduler: {address} has no workers; start some with 'dask worker {address}'"
+            ) from None
+        pool = client.get_executor(pure=False)
+        try:
+            yield pool
+        finally:
+            pool.shutdown(wait=False)  # drops what has not been done

@@ -1,0 +1,150 @@
+"""Reads feature shards for training: clips in an order drawn for each epoch, from memory or from the files."""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import psutil
+from upath import UPath
+
+from earmark.errors import UserError
+from earmark.stores import features
+
+RUN_BYTES = 2**20
+"""Neighbouring clips of one shard that are read together, at least one clip."""
+WINDOW_RUNS = 128
+"""Runs, drawn from all shards, whose clips are shuffled together. So many are in memory where clips are streamed."""
+HELD_SHARE = 0.5
+"""Largest share of the available memory that clips may take to be held there."""
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Clips of one shard that lie within RUN_BYTES: their numbers, and the rows of the shard that they are."""
+
+    path: Path
+    data_offset: int
+    clips: np.ndarray
+    rows: np.ndarray
+
+
+class FeatureReader:
+    """The features of `clips`, at least one, in `folder`. A clip's number is its place in the frame, whose `shard` and
+    `member` say where its features are.
+
+    The order of an epoch depends on the clips and the generator only, whether they are held in memory or streamed:
+    shuffled within windows of WINDOW_RUNS runs, which is all there is to shuffle where the clips are no more than that.
+    UserError where a shard is missing or damaged. Holds them where `held`, by default where they fit in memory.
+    """
+
+    def __init__(self, folder: Path, clips: pd.DataFrame, held: bool | None = None):
+        self.clips = len(clips)
+        self._runs: list[_Run] = []
+        self._shape = (0, 0)
+        for shard, group in clips.reset_index(drop=True).groupby("shard", sort=True):
+            self._runs += self._runs_of(features.path_of(UPath(folder), shard), group["member"])
+        self._row_bytes = 2 * self._shape[0] * self._shape[1]
+        if held is None:
+            held = self.clips * self._row_bytes <= HELD_SHARE * psutil.virtual_memory().available
+        self._held = self._all() if held else None
+
+    def _runs_of(self, path: Path, members: pd.Series) -> Iterator[_Run]:
+        data_offset, (_, *self._shape) = _checked(path)
+        members = members.sort_values()
+        size = max(1, RUN_BYTES // (2 * self._shape[0] * self._shape[1]))
+        clips, rows = members.index.to_numpy(), members.to_numpy()
+        cuts = np.flatnonzero(np.diff(rows // size)) + 1
+        for its_clips, its_rows in zip(np.split(clips, cuts), np.split(rows, cuts), strict=True):
+            yield _Run(path, data_offset, its_clips, its_rows)
+
+    def epoch(self, generator: np.random.Generator | None = None) -> "Epoch":
+        """All clips once: in an order drawn by `generator`, or as they are stored."""
+        runs = self._runs if generator is None else [self._runs[at] for at in generator.permutation(len(self._runs))]
+        windows = [runs[at : at + WINDOW_RUNS] for at in range(0, len(runs), WINDOW_RUNS)]
+        numbers = [np.concatenate([run.clips for run in window]) for window in windows]
+        shuffles = [np.arange(len(each)) if generator is None else generator.permutation(len(each)) for each in numbers]
+        order = np.concatenate([each[shuffle] for each, shuffle in zip(numbers, shuffles, strict=True)])
+        if self._held is None:
+            return Epoch(order, _Stream(self, windows, shuffles).rows)
+        return Epoch(order, lambda start, stop: self._held[order[start:stop]])
+
+    def read(self, runs: Sequence[_Run]) -> np.ndarray:
+        """The clips of `runs`, one run after the other: float16 (clips, frames, bins)."""
+        result = np.empty((sum(len(run.clips) for run in runs), *self._shape), dtype=np.float16)
+        begins = [run.data_offset + int(run.rows[0]) * self._row_bytes for run in runs]
+        ends = [run.data_offset + (int(run.rows[-1]) + 1) * self._row_bytes for run in runs]
+        stretches = runs[0].path.fs.cat_ranges([run.path.path for run in runs], begins, ends)
+        at = 0
+        for run, stretch in zip(runs, stretches, strict=True):
+            stored = np.frombuffer(stretch, np.float16).reshape(-1, *self._shape)
+            every = len(stored) == len(run.rows)
+            result[at : at + len(run.rows)] = stored if every else stored[run.rows - run.rows[0]]
+            at += len(run.rows)
+        return result
+
+    def _all(self) -> np.ndarray:
+        result = np.empty((self.clips, *self._shape), dtype=np.float16)
+        for run in self._runs:
+            result[run.clips] = self.read([run])
+        return result
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One pass over the clips: `order` has their numbers, and `rows(start, stop)` gives the features, float16 (clips,
+    frames, bins), of order[start:stop]; streamed ones are asked for from first to last."""
+
+    order: np.ndarray
+    rows: Callable[[int, int], np.ndarray]
+
+
+class _Stream:
+    """Windows read one ahead of the other, so that reading and training overlap."""
+
+    def __init__(self, reader: FeatureReader, windows: list[list[_Run]], shuffles: list[np.ndarray]):
+        self._reader, self._windows, self._shuffles = reader, windows, shuffles
+        self._ends = np.cumsum([len(each) for each in shuffles])
+        self._ahead = ThreadPoolExecutor(1, thread_name_prefix="features")
+        self._next: Future | None = None
+        self._at, self._current = -1, None
+
+    def rows(self, start: int, stop: int) -> np.ndarray:
+        parts, stop = [], min(stop, int(self._ends[-1]))
+        while start < stop:
+            window = int(np.searchsorted(self._ends, start, side="right"))
+            begin = int(self._ends[window - 1]) if window else 0
+            last = min(stop, int(self._ends[window]))
+            self._open(window)
+            parts.append(self._current[self._shuffles[window][start - begin : last - begin]])
+            start = last
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def _open(self, window: int) -> None:
+        if window == self._at:
+            return
+        following = self._next if window == self._at + 1 and self._next else self._read(window)
+        self._current = None  # before the next one is there: two at a time are in memory, not three
+        self._at, self._current = window, following.result()
+        self._next = self._read(window + 1) if window + 1 < len(self._windows) else None
+
+    def _read(self, window: int) -> Future:
+        return self._ahead.submit(self._reader.read, self._windows[window])
+
+
+def _checked(path: Path) -> tuple[int, tuple[int, ...]]:
+    """Where a shard's data begins, and its shape; UserError where it is missing or damaged."""
+    try:
+        with path.open("rb") as file:
+            np.lib.format.read_magic(file)
+            shape, _, _ = np.lib.format.read_array_header_1_0(file)
+            data_offset = file.tell()
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; run 'dvc repro extract' first") from None
+    except ValueError:
+        shape, data_offset = (), 0
+    if len(shape) != 3 or not features.is_whole(path, shape, path.stat().st_size):
+        raise UserError(f"{path} is damaged; 'earmark extract' makes it again")
+    return data_offset, shape

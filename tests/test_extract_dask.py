@@ -1,0 +1,123 @@
+"""Extraction on a Dask cluster of separate processes: the same code, the same bytes, here or in a bucket."""
+
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import boto3
+import dask_cluster
+import pytest
+import s3_server
+from conftest import change_params
+from growing import manifest, project, recordings
+from test_extract import FEATURES, shard_bytes
+from test_extract_workers import eight_shards, finished, start, when_a_shard_is_there
+from upath import UPath
+
+from earmark import params
+from earmark.stages.extract import extract
+from earmark.stores.feature_reader import FeatureReader
+
+__all__ = ["eight_shards", "project", "recordings"]  # fixtures
+
+
+@pytest.fixture
+def local_bytes(eight_shards) -> dict[str, bytes]:
+    """What processes of this machine make of the eight shards, which are gone again."""
+    extract(params.load())
+    found = shard_bytes()
+    shutil.rmtree(FEATURES)
+    return found
+
+
+def use_cluster(address: str, **settings: str) -> None:
+    places = {"raw": "data/raw", "features": "data/features"} | settings
+    change_params(Path(), {"extract": {"scheduler": address, **places}})
+
+
+def test_a_cluster_makes_the_same_bytes_when_a_worker_dies_at_work(local_bytes):
+    with dask_cluster.scheduler() as address, dask_cluster.workers(address, 2) as (doomed, _):
+        use_cluster(address)
+        # Stopped, it is given shards and never finishes one: they are under way when it dies.
+        doomed.send_signal(signal.SIGSTOP)
+        process = start()
+        when_a_shard_is_there(process)
+        assert process.poll() is None
+        doomed.kill()
+        assert "8 of 8 shards were new" in finished(process)
+    assert shard_bytes() == local_bytes
+
+
+@pytest.fixture
+def bucket(monkeypatch, tmp_path):
+    """A client of an S3 server on loopback with a bucket "sounds", in which raw/ is a copy of data/raw."""
+    with s3_server.serving() as port:
+        s3_server.use(f"http://127.0.0.1:{port}", monkeypatch, tmp_path)
+        client = boto3.client("s3")
+        client.create_bucket(Bucket="sounds")
+        yield client
+        UPath("s3://sounds").fs.clear_instance_cache()
+
+
+def objects(client, prefix: str) -> dict[str, bytes]:
+    listed = client.list_objects_v2(Bucket="sounds", Prefix=prefix).get("Contents", [])
+    keys = [each["Key"] for each in listed if "/shard-" in each["Key"]]
+    return {key.removeprefix(prefix): client.get_object(Bucket="sounds", Key=key)["Body"].read() for key in keys}
+
+
+def test_raw_shards_and_features_may_both_be_in_a_bucket(local_bytes, bucket):
+    for path in Path("data/raw").iterdir():
+        bucket.upload_file(str(path), "sounds", f"raw/{path.name}")
+    clips = manifest().sample(frac=0.5, random_state=1)
+    shutil.rmtree("data")
+    places = {"raw": "s3://sounds/raw", "features": "s3://sounds/features"}
+    with dask_cluster.scheduler() as address, dask_cluster.workers(address, 2):
+        use_cluster(address, **places)
+        assert "8 of 8 shards were new" in finished(start())
+        assert objects(bucket, "features/") == local_bytes
+        assert "0 of 8 shards were new" in finished(start())
+    assert not FEATURES.exists()
+    held = FeatureReader(UPath("s3://sounds/features/log_mel"), clips, held=True)
+    streamed = FeatureReader(UPath("s3://sounds/features/log_mel"), clips, held=False)
+    assert (held.epoch().rows(0, len(clips)) == streamed.epoch().rows(0, len(clips))).all()
+    # Without a cluster, and to other settings and back.
+    use_cluster("", **places)
+    change_params(Path(), {"features": {"stride_ms": 20.0}})
+    assert "8 of 8 shards were new" in finished(start())
+    change_params(Path(), {"features": {"stride_ms": 10.0}})
+    assert "0 of 8 shards were new" in finished(start())
+    assert objects(bucket, "features/") == local_bytes
+
+
+QUICK = {"DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "1s"}
+
+
+def refusal(address: str) -> str:
+    use_cluster(address)
+    process = start(**QUICK)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2, errors
+    assert "Traceback" not in errors
+    return errors
+
+
+def test_a_cluster_that_does_not_answer_is_a_sentence(eight_shards):
+    assert "no Dask scheduler answers at tcp://127.0.0.1:9" in refusal("tcp://127.0.0.1:9")
+
+
+def test_a_cluster_without_workers_is_a_sentence(eight_shards):
+    with dask_cluster.scheduler() as address:
+        assert f"{address} has no workers; start some with 'dask worker {address}'" in refusal(address)
+
+
+def test_workers_that_do_not_see_the_shards_are_a_sentence(eight_shards, tmp_path):
+    with dask_cluster.scheduler() as address, dask_cluster.workers(address, 1):
+        use_cluster(address, raw="data/elsewhere")
+        shutil.copytree("data/raw", "data/elsewhere")
+        next(Path("data/elsewhere").glob("*.tar")).unlink()
+        process = start()
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2, errors
+    assert os.path.join("data", "elsewhere") in errors
+    assert "is missing; 'dvc checkout' or 'dvc pull' restores it" in errors

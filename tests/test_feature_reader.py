@@ -1,0 +1,96 @@
+"""Features read for training: from memory or from the files, the same clips in the same order."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from earmark.errors import UserError
+from earmark.stores import features
+from earmark.stores.feature_reader import RUN_BYTES, WINDOW_RUNS, FeatureReader
+
+
+@dataclass(frozen=True)
+class Shape:
+    frames: int
+    bins: int
+
+
+BIG = Shape(64, 512)  # 16 clips a run, so that a few thousand clips are more than a window
+SHARD_CLIPS = 1500
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Three shards of clips whose every value is the clip's number."""
+    place = tmp_path_factory.mktemp("features")
+    for shard in range(3):
+        with features.writing(place, f"shard-{shard}.tar", SHARD_CLIPS, BIG) as append:
+            for member in range(SHARD_CLIPS):
+                append(np.full((1, BIG.frames, BIG.bins), shard * SHARD_CLIPS + member, dtype=np.float16))
+    return place
+
+
+@pytest.fixture(scope="module")
+def clips() -> pd.DataFrame:
+    """Four in five of the clips, in no order; `value` is what their features hold."""
+    value = np.random.default_rng(0).permutation(3 * SHARD_CLIPS)[: 12 * SHARD_CLIPS // 5]
+    shard = [f"shard-{each // SHARD_CLIPS}.tar" for each in value]
+    # float16 has no odd numbers above 2,048: what was written is what it rounds to.
+    return pd.DataFrame({"shard": shard, "member": value % SHARD_CLIPS, "value": value.astype(np.float16)})
+
+
+def values(reader: FeatureReader, generator=None, batch: int = 64) -> tuple[np.ndarray, np.ndarray]:
+    """The order of an epoch, and the first value of each clip's features as it comes in batches."""
+    epoch = reader.epoch(generator)
+    batches = [epoch.rows(start, start + batch) for start in range(0, len(epoch.order), batch)]
+    assert all((rows == rows[:, :1, :1]).all() for rows in batches)
+    return epoch.order, np.concatenate([rows[:, 0, 0] for rows in batches])
+
+
+@pytest.mark.parametrize("seed", [None, 1])
+def test_streamed_and_held_are_the_same_clips_in_the_same_order(folder, clips, seed):
+    assert len(clips) * 2 * BIG.frames * BIG.bins > WINDOW_RUNS * RUN_BYTES
+    held, streamed = (FeatureReader(folder, clips, held=each) for each in (True, False))
+    for _ in range(2):
+        generators = [None if seed is None else np.random.default_rng(seed) for _ in range(2)]
+        (order, found), (other_order, other) = values(held, generators[0]), values(streamed, generators[1])
+        np.testing.assert_array_equal(order, other_order)
+        np.testing.assert_array_equal(found, other)
+        np.testing.assert_array_equal(found, clips["value"].to_numpy()[order])
+        np.testing.assert_array_equal(np.sort(order), np.arange(len(clips)))
+
+
+def test_each_epoch_has_an_order_of_its_own_and_a_seed_gives_it_again(folder, clips):
+    reader = FeatureReader(folder, clips, held=True)
+    first, second = np.random.default_rng(1), np.random.default_rng(1)
+    orders = [reader.epoch(first).order for _ in range(2)]
+    assert (orders[0] != orders[1]).mean() > 0.9
+    np.testing.assert_array_equal(orders, [reader.epoch(second).order for _ in range(2)])
+
+
+def test_clips_from_all_shards_are_in_each_batch(folder, clips):
+    reader = FeatureReader(folder, clips, held=False)
+    order = reader.epoch(np.random.default_rng(2)).order
+    shards = clips["shard"].to_numpy()[order]
+    assert min(len(set(shards[start : start + 64])) for start in range(0, len(order) - 64, 64)) == 3
+
+
+def test_an_epoch_may_begin_again_from_the_start(folder, clips):
+    epoch = FeatureReader(folder, clips, held=False).epoch(np.random.default_rng(3))
+    first = epoch.rows(0, 64)
+    epoch.rows(64, len(clips))
+    np.testing.assert_array_equal(epoch.rows(0, 64), first)
+
+
+def test_a_shard_that_is_missing_is_a_sentence(folder, clips):
+    strange = clips.assign(shard="shard-9.tar")
+    with pytest.raises(UserError, match=r"shard-9.npy is missing; run 'dvc repro extract' first"):
+        FeatureReader(folder, strange)
+
+
+def test_a_file_of_another_kind_is_refused_and_never_unpickled(tmp_path, clips):
+    np.save(tmp_path / "shard-0.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    with pytest.raises(UserError, match="is damaged"):
+        FeatureReader(tmp_path, clips[clips["shard"] == "shard-0.tar"])
