@@ -236,3 +236,11 @@ def test_a_shard_that_holds_nothing_is_no_trouble(recordings):
     members = pd.read_parquet("data/raw/manifest.parquet")
     members[:0].to_parquet("data/raw/manifest.parquet")
     assert run_extract() == "0 of 0 shards were new, as log_mel, spectrogram"
+
+
+def test_forget_names_what_a_copy_of_the_raw_shards_still_holds(recordings):
+    run_ingest()
+    shutil.copytree("data/raw", "data/copy")
+    (shard,) = Path("data/copy").glob("*.tar")
+    change_params(Path(), {"extract": {"scheduler": "", "raw": "data/copy", "features": "data/features"}})
+    assert f"  {shard}\n" in forget("ben").stdout + "\n"

@@ -121,3 +121,12 @@ def test_workers_that_do_not_see_the_shards_are_a_sentence(eight_shards, tmp_pat
     assert process.returncode == 2, errors
     assert os.path.join("data", "elsewhere") in errors
     assert "is missing; 'dvc checkout' or 'dvc pull' restores it" in errors
+
+
+def test_a_bucket_that_is_not_there_is_a_sentence(eight_shards, bucket):
+    use_cluster("", features="s3://nowhere/features")
+    process = start()
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2, errors
+    assert "s3://nowhere/features cannot be used" in errors
+    assert "Traceback" not in errors

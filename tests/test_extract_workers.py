@@ -90,7 +90,7 @@ def test_a_killed_worker_is_said_and_the_next_run_goes_on(eight_shards):
     workers(process)[0].kill()
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 2
-    assert "a worker of extract was ended from outside" in errors
+    assert "workers were ended from outside" in errors
     assert "Traceback" not in errors
     finished(start())
     assert len(shard_bytes()) == 16

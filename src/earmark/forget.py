@@ -12,9 +12,9 @@ from earmark.corpus import catalogue, splits
 from earmark.corpus.sources import STAGING
 from earmark.errors import UserError
 from earmark.params import Params
-from earmark.stages.paths import ACCEPTED, DOWNLOADS, QUARANTINE, QUARANTINED, RAW, SEEN, features_folder
+from earmark.stages.paths import ACCEPTED, DOWNLOADS, QUARANTINE, QUARANTINED, RAW, SEEN, features_folder, raw_folder
 from earmark.stores import features, ledger, provenance, raw, shards
-from earmark.stores.files import clear_leftovers, restore, sole_writer, whole_file, whole_folder
+from earmark.stores.files import clear_leftovers, is_local, restore, sole_writer, whole_file, whole_folder
 from earmark.stores.raw import Raw
 
 
@@ -37,7 +37,7 @@ def forget(params: Params, speaker: str) -> str:
         # First what was computed: a run that is killed in between is simply made again.
         _remove_derived(params, sha256, speaker, touched)
         _rewrite(before, speaker, sha256, touched, ledger.identity_of(recorded))
-    return _report(gone, speaker, touched, trained, cached)
+    return _report(gone, speaker, touched, trained, cached, elsewhere=_copies(params, touched))
 
 
 def _is_of(speaker: str, paths: pd.Series) -> pd.Series:
@@ -115,6 +115,14 @@ def _remove_derived(params: Params, sha256: frozenset[str], speaker: str, touche
         raw.write_memory(path, seen[~seen["sha256"].isin(sha256)])
 
 
+def _copies(params: Params, touched: Sequence[str]) -> list[str]:
+    """Shards with the recordings where extraction reads raw shards, if that is a copy of data/raw."""
+    copy = raw_folder(params)
+    if is_local(copy) and copy.resolve() == RAW.resolve():
+        return []
+    return [str(copy / shard) for shard in touched if (copy / shard).exists()]
+
+
 @dataclass(frozen=True)
 class _Trained:
     """Registered versions that were trained on the recordings, and those of which it cannot be told."""
@@ -171,7 +179,14 @@ def _is_named(name: str, md5: str, sha256: frozenset[str], speaker: str) -> bool
     return speaker in path.read_text(encoding="utf-8")
 
 
-def _report(gone: pd.DataFrame, speaker: str, touched: Sequence[str], trained: _Trained, cached: list[str]) -> str:
+def _report(
+    gone: pd.DataFrame,
+    speaker: str,
+    touched: Sequence[str],
+    trained: _Trained,
+    cached: list[str],
+    elsewhere: list[str],
+) -> str:
     lines = [f"{gone['sha256'].nunique()} recordings are gone; shards written anew without them: {len(touched)}"]
     twins = sorted(gone.loc[gone["speaker"] != speaker, "id"].unique())
     if twins:
@@ -184,6 +199,11 @@ def _report(gone: pd.DataFrame, speaker: str, touched: Sequence[str], trained: _
         f"they may still be in {where}: remove them there; earmark does not take them again",
         "next: 'dvc repro' and 'earmark register' make what was computed from them anew, models and reports too",
     ]
+    if elsewhere:
+        lines += [
+            f"bring that copy of {RAW} up to date, its manifest too; these shards of it still hold them:",
+            *(f"  {each}" for each in elsewhere),
+        ]
     if cached:
         lines += [
             "then 'dvc gc --workspace' removes them from DVC's cache and 'dvc gc --workspace --cloud' from its remote",

@@ -1,6 +1,7 @@
 """How far something is that takes a while: a bar on a terminal, a line every few seconds elsewhere."""
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,8 +14,8 @@ LINE_SECONDS = 5.0
 def progress(
     name: str, total: int, unit: str, clock: Callable[[], float] = time.monotonic
 ) -> Iterator[Callable[[int], None]]:
-    """Gives a function to call with how many more of `total` are done; shows how many that are, how fast and how long
-    the rest takes, on standard error."""
+    """Gives a function, which any thread may call with how many more of `total` are done; shows how many that are, how
+    fast and how long the rest takes, on standard error."""
     opened = _bar(name, total, unit) if sys.stderr.isatty() else _lines(name, total, unit, clock)
     with opened as advance:
         yield advance
@@ -40,16 +41,17 @@ def _bar(name: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
 def _lines(name: str, total: int, unit: str, clock: Callable[[], float]) -> Iterator[Callable[[int], None]]:
     began = said = clock()
     done = 0
+    lock = threading.Lock()
 
     def advance(count: int) -> None:
         nonlocal done, said
-        done += count
-        now = clock()
-        if now - said < LINE_SECONDS:
-            return
-        said = now
-        speed = done / (now - began)
-        left = (total - done) / speed if speed else float("inf")
-        print(f"{name}: {done:,} of {total:,} {unit}, {speed:,.0f}/s, {left:,.0f} s left", file=sys.stderr, flush=True)
+        with lock:
+            done += count
+            now = clock()
+            if now - said < LINE_SECONDS or not done:
+                return
+            said, speed = now, done / (now - began)
+            rest = f"{speed:,.0f}/s, {(total - done) / speed:,.0f} s left"
+            print(f"{name}: {done:,} of {total:,} {unit}, {rest}", file=sys.stderr, flush=True)
 
     yield advance

@@ -2,8 +2,6 @@
 
 import sys
 from collections.abc import Iterable, Iterator
-from concurrent.futures import as_completed
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +9,6 @@ import pandas as pd
 
 from earmark.audio import decode, front_ends, numpy_front_end
 from earmark.audio.front_ends import FrontEnd
-from earmark.errors import UserError
 from earmark.learning.candidates import front_end_of
 from earmark.params import Params
 from earmark.progress import progress
@@ -19,7 +16,7 @@ from earmark.stages import shard_features
 from earmark.stages.paths import features_folder, raw_folder
 from earmark.stages.shard_features import Job
 from earmark.stores import cluster, features, shards
-from earmark.stores.files import clear_leftovers, is_local, sole_writer
+from earmark.stores.files import clear_leftovers, is_local, reachable, sole_writer
 
 PIECE_FRAMES = 1024
 """Frames of background noise computed at a time."""
@@ -28,12 +25,12 @@ PIECE_FRAMES = 1024
 def extract(params: Params) -> str:
     """Writes a folder of features for each front end in use, of the raw shards that have none; returns a sentence."""
     raw, folder = raw_folder(params), features_folder(params)
-    members = shards.read_members(raw)
-    of_shards = dict(list(members.drop_duplicates(["shard", "offset"]).groupby("shard", sort=True)))
     wanted = front_ends_in_use(params)
-    with sole_writer(folder):
+    with reachable(raw, folder), sole_writer(folder):
         if is_local(folder):
             clear_leftovers(folder)
+        members = shards.read_members(raw)
+        of_shards = dict(list(members.drop_duplicates(["shard", "offset"]).groupby("shard", sort=True)))
         jobs = _jobs(raw, folder, of_shards, wanted)
         _run(jobs, params.extract.scheduler)
         noise = members[~members["retired"] & (members["split"] == shards.NOISE) & (members["error"] == "")]
@@ -86,14 +83,8 @@ def _run(jobs: list[Job], scheduler: str) -> None:
         progress("extract", clips, "clips") as advance,
         cluster.executor(scheduler, len(jobs), shard_features.__name__) as workers,
     ):
-        for done in as_completed([workers.submit(shard_features.run, job) for job in jobs]):
-            try:
-                advance(done.result())
-            except BrokenProcessPool:
-                raise UserError(
-                    "a worker of extract was ended from outside, as by a lack of memory; run it again: it goes on"
-                    f" where it was ({cluster.WORKERS} sets how many workers there are)"
-                ) from None
+        for clips_of_shard in cluster.results(workers, shard_features.run, jobs):
+            advance(clips_of_shard)
 
 
 def _noise(raw: Path, rows: pd.DataFrame, front_end: FrontEnd) -> Iterator[np.ndarray]:

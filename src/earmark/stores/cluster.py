@@ -5,14 +5,20 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import CancelledError, Executor, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, contextmanager
+from typing import TypeVar
 
 from earmark.errors import UserError
 
 WORKERS = "EARMARK_WORKERS"
 """Environment variable: processes to use on this machine; all cores where it is not set."""
+_LOST = "workers were ended from outside, as by a lack of memory; run it again: it goes on where it was"
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
 
 
 def executor(scheduler: str, jobs: int, preload: str) -> AbstractContextManager[Executor]:
@@ -22,6 +28,19 @@ def executor(scheduler: str, jobs: int, preload: str) -> AbstractContextManager[
     UserError for a bad count of workers, and for a cluster that does not answer or has no workers.
     """
     return _cluster(scheduler) if scheduler else _processes(jobs, preload)
+
+
+def results(workers: Executor, function: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[Result]:
+    """What `function` returns for each of `jobs`, as each ends. UserError where workers are lost with their jobs."""
+    try:
+        for done in as_completed([workers.submit(function, job) for job in jobs]):
+            yield done.result()
+    except (BrokenProcessPool, CancelledError) as error:
+        raise UserError(f"{_LOST} ({WORKERS} sets how many workers a machine has)") from error
+    except Exception as error:
+        if type(error).__name__ != "KilledWorker":  # Dask's, which is not imported where it is not used
+            raise
+        raise UserError(f"{_LOST}: {error}") from error
 
 
 def local_workers() -> int:

@@ -12,6 +12,7 @@ from upath import UPath
 
 from earmark.errors import UserError
 from earmark.stores import features
+from earmark.stores.files import reachable
 
 RUN_BYTES = 2**20
 """Neighbouring clips of one shard that are read together, at least one clip."""
@@ -76,7 +77,8 @@ class FeatureReader:
         result = np.empty((sum(len(run.clips) for run in runs), *self._shape), dtype=np.float16)
         begins = [run.data_offset + int(run.rows[0]) * self._row_bytes for run in runs]
         ends = [run.data_offset + (int(run.rows[-1]) + 1) * self._row_bytes for run in runs]
-        stretches = runs[0].path.fs.cat_ranges([run.path.path for run in runs], begins, ends)
+        with reachable(runs[0].path):
+            stretches = runs[0].path.fs.cat_ranges([run.path.path for run in runs], begins, ends, on_error="raise")
         at = 0
         for run, stretch in zip(runs, stretches, strict=True):
             stored = np.frombuffer(stretch, np.float16).reshape(-1, *self._shape)
@@ -136,15 +138,16 @@ class _Stream:
 
 def _checked(path: Path) -> tuple[int, tuple[int, ...]]:
     """Where a shard's data begins, and its shape; UserError where it is missing or damaged."""
-    try:
-        with path.open("rb") as file:
-            np.lib.format.read_magic(file)
-            shape, _, _ = np.lib.format.read_array_header_1_0(file)
-            data_offset = file.tell()
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing; run 'dvc repro extract' first") from None
-    except ValueError:
-        shape, data_offset = (), 0
-    if len(shape) != 3 or not features.is_whole(path, shape, path.stat().st_size):
-        raise UserError(f"{path} is damaged; 'earmark extract' makes it again")
+    with reachable(path):
+        try:
+            with path.open("rb") as file:
+                np.lib.format.read_magic(file)
+                shape, _, _ = np.lib.format.read_array_header_1_0(file)
+                data_offset = file.tell()
+        except FileNotFoundError:
+            raise UserError(f"{path} is missing; run 'dvc repro extract' first") from None
+        except ValueError:
+            shape, data_offset = (), 0
+        if len(shape) != 3 or not features.is_whole(path, shape, path.stat().st_size):
+            raise UserError(f"{path} is damaged; 'earmark extract' makes it again")
     return data_offset, shape

@@ -75,27 +75,21 @@ def _header(shape: tuple[int, ...]) -> bytes:
 
 def prepare(folder: Path, settings: dict) -> None:
     """Makes `folder` one of these settings: features of others are set aside, those of these come back."""
-    found = _settings_of(folder)
-    if found == settings:
-        return
-    if found is not None:
-        _set_aside(folder, found)
-    for leftover in _listed(folder):  # of settings that nobody knows any more
-        (folder / leftover).unlink()
+    if _settings_of(folder) != settings:
+        set_aside(folder)
+        for leftover in _listed(folder):  # of settings that nobody knows any more
+            (folder / leftover).unlink()
+        write_json(folder / SETTINGS, settings)
     waiting = _place_aside(folder, settings)
     for name in _listed(waiting):
         _move(waiting / name, folder / name)
-    write_json(folder / SETTINGS, settings)
 
 
 def set_aside(folder: Path) -> None:
-    """Sets the features of a front end aside, all of them."""
-    found = _settings_of(folder)
-    if found is not None:
-        _set_aside(folder, found)
-
-
-def _set_aside(folder: Path, settings: dict) -> None:
+    """Sets the features of a front end aside, all of them, if it is known what settings they are of."""
+    settings = _settings_of(folder)
+    if settings is None:
+        return
     place = _place_aside(folder, settings)
     # What says whose features they are goes last, so that a killed run is finished by the next.
     for name in sorted(_listed(folder), key=lambda each: each == SETTINGS):

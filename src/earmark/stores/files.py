@@ -38,6 +38,20 @@ def is_local(path: Path) -> bool:
 
 
 @contextmanager
+def reachable(*paths: Path) -> Iterator[None]:
+    """What goes wrong at those of `paths` that are addresses, as without credentials, is a UserError in here."""
+    from botocore.exceptions import BotoCoreError
+
+    addresses = " or ".join(str(path) for path in paths if not is_local(path))
+    try:
+        yield
+    except (OSError, BotoCoreError) as error:
+        if not addresses:
+            raise
+        raise UserError(f"{addresses} cannot be used: {' '.join(str(error).split())}") from error
+
+
+@contextmanager
 def whole_file(path: Path, lasting: bool = True) -> Iterator[Path]:
     """A temporary path to write to; it takes `path`'s place at the end, or goes away on error.
 

@@ -2,13 +2,14 @@
 
 import hashlib
 import re
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from earmark.corpus.sources.archive import sha256_of
 from earmark.corpus.sources.download import shown
@@ -26,9 +27,7 @@ from earmark.corpus.sources.s3_errors import (
 )
 from earmark.corpus.sources.s3_keys import BucketObject, judged, normal, oversize
 from earmark.errors import UserError
-
-if TYPE_CHECKING:
-    from rich.progress import Progress
+from earmark.progress import progress
 
 _SCHEME = "s3://"
 _BUCKET_NAME = re.compile(r"[A-Za-z0-9._-]{3,255}")
@@ -99,11 +98,11 @@ def entries(
         yield from planned
         return
     stage = _Stage(staging, address)
-    with _progress(missing) as progress, _workers(bucket) as workers:
+    with progress("inbox", missing, "objects") as advance, _workers(bucket) as workers:
 
         def start(wanted: BucketObject) -> Future:
-            future = workers.submit(_staged, bucket, stage, wanted, progress.console.print)
-            future.add_done_callback(lambda _: progress.advance(progress.task_ids[0]))
+            future = workers.submit(_staged, bucket, stage, wanted)
+            future.add_done_callback(lambda _: advance(1))
             return future
 
         for each in _ahead(planned, start):
@@ -140,18 +139,6 @@ def _content(outcome: _Staged | Found | None) -> Found | None:
     if not isinstance(outcome, _Staged):
         return outcome
     return Found(outcome.object.path, outcome.object.version, content=outcome.file.read_bytes())
-
-
-@contextmanager
-def _progress(total: int) -> Iterator["Progress"]:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
-    with Progress(*columns, console=console) as progress:
-        progress.add_task("inbox", total=total)
-        yield progress
 
 
 @contextmanager
@@ -255,9 +242,7 @@ class _Bucket:
             raise UserError(sentence(error, what, self.name, self._endpoint)) from error
 
 
-def _staged(
-    bucket: _Bucket, stage: "_Stage", wanted: BucketObject, note: Callable[[str], None]
-) -> _Staged | Found | None:
+def _staged(bucket: _Bucket, stage: "_Stage", wanted: BucketObject) -> _Staged | Found | None:
     """Return an object as it is now, staged; refused, where it has become too large; or None where it is left out."""
     for _ in range(_LOOKS):
         try:
@@ -265,13 +250,17 @@ def _staged(
         except _Overtaken:
             current = bucket.look_again(wanted)
         if current is None:
-            note(f"{bucket.shown(wanted)} was deleted before it was read, and is left out")
+            _note(f"{bucket.shown(wanted)} was deleted before it was read, and is left out")
             return None
         if reason := oversize(current):
             return Found(current.path, current.version, refused=reason)
         wanted = current
-    note(f"{bucket.shown(wanted)} changed {_LOOKS} times while it was read, and is left for the next time")
+    _note(f"{bucket.shown(wanted)} changed {_LOOKS} times while it was read, and is left for the next time")
     return None
+
+
+def _note(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 class _Stage:
