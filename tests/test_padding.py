@@ -36,6 +36,13 @@ def shard(contents: list[bytes]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return np.frombuffer(joined, np.uint8), np.array(starts), np.array([len(each) for each in contents])
 
 
+def read(contents: list[bytes], clip_samples: int, padding: str) -> tuple[np.ndarray, np.ndarray]:
+    """The plain ones of a shard's recordings as clips, and which they are."""
+    stretch, starts, lengths = shard(contents)
+    plain = pcm16.are_plain(stretch, starts, lengths, RATE)
+    return pcm16.read_many(stretch, starts[plain], lengths[plain], clip_samples, padding), plain
+
+
 def speechlike(samples: int) -> bytes:
     return recordings.plain(np.random.default_rng(samples).integers(-32_768, 32_768, samples), RATE)
 
@@ -43,7 +50,7 @@ def speechlike(samples: int) -> bytes:
 @pytest.mark.parametrize("padding", MODES)
 def test_many_at_once_are_what_each_is_alone(padding):
     contents = [speechlike(samples) for samples in (16_000, 1, 6688, 15_999, 16_001, 70_000, 2)]
-    clips, plain = pcm16.read_many(*shard(contents), RATE, 16_000, padding)
+    clips, plain = read(contents, 16_000, padding)
     assert plain.all()
     for clip, content in zip(clips, contents, strict=True):
         np.testing.assert_array_equal(clip, decode.clip(content, RATE, 16_000, padding))
@@ -56,7 +63,7 @@ def test_what_is_not_plain_is_left_to_others_whatever_it_claims():
     others = [recordings.plain(np.zeros(800), 8000), recordings.plain(np.zeros(800), RATE, channels=2)]
     others += [recordings.written("WAV", "FLOAT"), recordings.written("FLAC", "PCM_16")]
     contents = [honest, *liars, *others, honest]
-    clips, plain = pcm16.read_many(*shard(contents), RATE, 400, "silence")
+    clips, plain = read(contents, 400, "silence")
     np.testing.assert_array_equal(np.flatnonzero(plain), [0, len(contents) - 1])
     np.testing.assert_array_equal(clips[0], decode.clip(honest, RATE, 400, "silence"))
 
@@ -64,12 +71,12 @@ def test_what_is_not_plain_is_left_to_others_whatever_it_claims():
 def test_every_bit_of_a_header_counts():
     honest = speechlike(800)
     flipped = [honest[:at] + bytes([honest[at] ^ 1 << bit]) + honest[at + 1 :] for at in range(44) for bit in range(8)]
-    _, plain = pcm16.read_many(*shard([*flipped, honest]), RATE, 400, "silence")
+    _, plain = read([*flipped, honest], 400, "silence")
     assert not plain[:-1].any()
     assert plain[-1]
 
 
 def test_none_plain_is_no_clip():
-    clips, plain = pcm16.read_many(*shard([b"x" * 100]), RATE, 400, "repeat")
+    clips, plain = read([b"x" * 100], 400, "repeat")
     assert clips.shape == (0, 400)
     assert not plain.any()

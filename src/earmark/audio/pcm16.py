@@ -36,31 +36,29 @@ def _fields(length: int, channels: int, sample_rate_hz: int) -> tuple:
     return (b"RIFF", length - 8, b"WAVE", b"fmt ", *of_format, b"data", length - _HEADER.size)
 
 
-def read_many(
-    stretch: np.ndarray,
-    starts: np.ndarray,
-    lengths: np.ndarray,
-    sample_rate_hz: int,
-    clip_samples: int,
-    padding: Padding,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Those recordings in a stretch of bytes that are plain, mono and of this sample rate, as clips.
-
-    `stretch` is uint8; the recordings begin at `starts` and are `lengths` bytes long. Returns the clips, float32 (plain
-    recordings, clip_samples) in [-1, 1], and which of the recordings they are, bool (recordings,).
-    """
+def are_plain(stretch: np.ndarray, starts: np.ndarray, lengths: np.ndarray, sample_rate_hz: int) -> np.ndarray:
+    """Which of the recordings that begin at `starts` in a stretch of bytes, uint8, and have `lengths` bytes are plain,
+    mono and of this sample rate: bool (recordings,)."""
     plain = (lengths > _HEADER.size) & (lengths % 2 == 0) & (starts % 2 == 0)
-    found = np.lib.stride_tricks.sliding_window_view(stretch, _HEADER.size)[np.where(plain, starts, 0)]
-    plain &= (found == _headers(lengths, sample_rate_hz)).all(axis=1)
+    if plain.any():
+        found = np.lib.stride_tricks.sliding_window_view(stretch, _HEADER.size)[np.where(plain, starts, 0)]
+        plain &= (found == _headers(lengths, sample_rate_hz)).all(axis=1)
+    return plain
+
+
+def read_many(
+    stretch: np.ndarray, starts: np.ndarray, lengths: np.ndarray, clip_samples: int, padding: Padding
+) -> np.ndarray:
+    """Recordings in a stretch of bytes, all of which `are_plain`, as clips: float32 (recordings, clip_samples) in
+    [-1, 1]."""
     samples = stretch[: len(stretch) // 2 * 2].view("<i2")
-    frames = (lengths[plain] - _HEADER.size) // 2
-    clips = _clips(samples, (starts[plain] + _HEADER.size) // 2, frames, clip_samples, padding)
-    return np.divide(clips, _FULL_SCALE, dtype=np.float32), plain
+    begins, frames = (starts + _HEADER.size) // 2, (lengths - _HEADER.size) // 2
+    return _clips(samples, begins, frames, clip_samples, padding) / _FULL_SCALE
 
 
 def _clips(samples: np.ndarray, begins: np.ndarray, frames: np.ndarray, length: int, padding: Padding) -> np.ndarray:
-    """Recordings, of so many `frames` from where each `begins` in `samples`, as int16 (recordings, length)."""
-    result = np.empty((len(frames), length), dtype=np.int16)
+    """Recordings, of so many `frames` from where each `begins` in `samples`, as float32 (recordings, length)."""
+    result = np.empty((len(frames), length), dtype=np.float32)
     long = frames >= length
     if long.any():
         windows = np.lib.stride_tricks.sliding_window_view(samples, length)

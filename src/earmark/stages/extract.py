@@ -30,13 +30,12 @@ def extract(params: Params) -> str:
         if is_local(folder):
             clear_leftovers(folder)
         members = shards.read_members(raw)
-        of_shards = dict(list(members.drop_duplicates(["shard", "offset"]).groupby("shard", sort=True)))
-        jobs = _jobs(raw, folder, of_shards, wanted)
+        jobs = jobs_left(params, members)
         _run(jobs, params.extract.scheduler)
         noise = members[~members["retired"] & (members["split"] == shards.NOISE) & (members["error"] == "")]
         for each in wanted:
             features.write_noise(folder / each.name, _noise(raw, noise, each), each)
-    return f"{len(jobs)} of {len(of_shards)} shards were new, as {', '.join(each.name for each in wanted)}"
+    return f"{len(jobs)} of {members['shard'].nunique()} shards were new, as {', '.join(each.name for each in wanted)}"
 
 
 def front_ends_in_use(params: Params) -> tuple[FrontEnd, ...]:
@@ -46,8 +45,11 @@ def front_ends_in_use(params: Params) -> tuple[FrontEnd, ...]:
     return tuple(sorted(stored, key=lambda each: each.name))
 
 
-def _jobs(raw: Path, folder: Path, of_shards: dict[str, pd.DataFrame], wanted: tuple[FrontEnd, ...]) -> list[Job]:
-    """What is left to do. Features of other settings and of raw shards that are gone leave `folder`."""
+def jobs_left(params: Params, members: pd.DataFrame) -> list[Job]:
+    """What is left to do for the recordings in `members`, the manifest. Features of other settings, and of raw shards
+    that are gone, leave their folder."""
+    raw, folder, wanted = raw_folder(params), features_folder(params), front_ends_in_use(params)
+    of_shards = dict(list(members.drop_duplicates(["shard", "offset"]).groupby("shard", sort=True)))
     counts = {shard: len(rows) for shard, rows in of_shards.items()}
     for other in folder.iterdir() if folder.exists() else ():
         if other.is_dir() and other.name not in {each.name for each in wanted}:
