@@ -88,7 +88,7 @@ def augmentation(loaded):
 
 
 FEATURES = np.random.default_rng(4).uniform(0.3, 0.9, (64, 98, 40)).astype(np.float32)
-FULL_SCALE, FLOOR = 57_600, 1e-6
+FULL_SCALE, FLOOR = 46_080, 1e-6
 
 
 def power(features) -> np.ndarray:

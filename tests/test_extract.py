@@ -14,6 +14,7 @@ from earmark import params
 from earmark.audio import decode, front_ends, numpy_front_end
 from earmark.errors import UserError
 from earmark.stages.extract import extract
+from earmark.stages.train import train
 from earmark.stores import features
 from earmark.stores.feature_reader import FeatureReader
 
@@ -168,6 +169,81 @@ def test_what_waits_of_a_forgotten_person_is_removed(recordings):
     assert shard_bytes() == {}
 
 
+def test_what_waits_of_recordings_that_their_source_lost_is_removed(recordings):
+    run_ingest()
+    run_extract()
+    run_extract(features={"stride_ms": 20.0})
+    assert shard_bytes(ASIDE)
+    fill(recordings, {f"{label}/new_nohash_0.wav": wav(50 + n, 1.0) for n, label in enumerate(("no", "yes"))})
+    run_ingest()
+    for recording in RECORDINGS:
+        (recordings / recording).unlink()
+    (recordings / "_background_noise_/hum.wav").unlink()
+    run_ingest()
+    run_extract()
+    assert shard_bytes(ASIDE) == {}
+    assert len(shard_bytes()) == 2
+
+
+def test_setting_aside_that_was_killed_in_between_is_finished_by_the_next_run(recordings):
+    run_ingest()
+    run_extract()
+    before = shard_bytes()
+    run_extract(features={"stride_ms": 20.0})
+    # As if killed on the way back, and before that on the way there: some files here, some there.
+    (place,) = ASIDE.glob("log_mel-*")
+    (FEATURES / "log_mel/settings.json").unlink()
+    (place / "noise.npy").rename(FEATURES / "log_mel/noise.npy")
+    run_extract(features={"stride_ms": 10.0})
+    assert shard_bytes() == before
+
+
+def test_a_damaged_noise_is_refused_by_training_and_made_again(recordings):
+    run_ingest()
+    run_extract()
+    damage(FEATURES / "log_mel/noise.npy", 500)
+    with pytest.raises(UserError, match=r"noise.npy is missing or damaged; 'earmark extract' makes it again"):
+        features.read_noise(FEATURES / "log_mel")
+    run_extract()
+    assert len(features.read_noise(FEATURES / "log_mel"))
+
+
+def test_a_late_writer_of_other_settings_is_found_out(recordings, capfd):
+    run_ingest()
+    run_extract()
+    (late,) = (FEATURES / "log_mel").glob("shard-*")
+    content = late.read_bytes()
+    run_extract(dataset={"padding": "reflect"})
+    late.write_bytes(content)
+    assert run_extract().startswith("1 of 1 shards were new")
+    assert "was damaged" in capfd.readouterr().err
+
+
+def test_damage_inside_a_raw_shard_is_a_sentence(recordings):
+    fill(recordings, {"yes/odd_nohash_0.wav": written("WAV", "FLOAT")})
+    run_ingest()
+    row = manifest().loc["yes/odd_nohash_0.wav"]
+    damage(Path("data/raw") / row["shard"], row["offset"])
+    with pytest.raises(UserError, match=f"{row['shard']} is damaged at byte {row['offset']} .*'dvc checkout'"):
+        run_extract()
+
+
+def test_an_old_copy_of_the_raw_shards_is_refused(recordings):
+    run_ingest()
+    shutil.copytree("data/raw", "data/copy")
+    fill(recordings, {"yes/new_nohash_0.wav": wav(50, 1.0)})
+    run_ingest()
+    places = {"scheduler": "", "raw": "data/copy", "features": "data/features"}
+    with pytest.raises(UserError, match=r"extract.raw data/copy is no copy of data/raw as it is now"):
+        run_extract(extract=places)
+
+
+@pytest.mark.parametrize("place", ["gs://bucket/x", "foo://x", "s3:/bucket", "s3:bucket"])
+def test_an_address_of_another_kind_is_refused(recordings, place):
+    with pytest.raises(UserError, match="allowed are a folder and s3://bucket/prefix"):
+        run_extract(extract={"scheduler": "", "raw": place, "features": "data/features"})
+
+
 def damage(path: Path, at: int) -> None:
     content = bytearray(path.read_bytes())
     content[at] ^= 1
@@ -208,12 +284,19 @@ def test_settings_that_cannot_be_read_are_those_of_nobody(recordings):
     assert shard_bytes() == before
 
 
-def test_other_settings_are_refused_naming_the_difference(recordings):
+@pytest.mark.parametrize(
+    ("change", "difference"),
+    [
+        ({"dataset": {"padding": "reflect"}}, "padding 'silence', not 'reflect'"),
+        ({"features": {"stride_ms": 20.0}}, "stride_samples 160, not 320"),
+    ],
+)
+def test_training_refuses_features_of_other_settings_naming_the_difference(recordings, change, difference):
     run_ingest()
     run_extract()
-    other = front_ends.front_end("log_mel", params.load()).settings() | {"padding": "reflect"}
-    with pytest.raises(UserError, match="was made with padding 'silence', not 'reflect'; run 'dvc repro extract'"):
-        features.require_settings(FEATURES / "log_mel", other)
+    change_params(Path(), change)
+    with pytest.raises(UserError, match=f"log_mel was made with {difference}; run 'dvc repro extract'"):
+        train(params.load(), "tc_resnet")
 
 
 def test_a_raw_shard_that_is_cut_short_or_gone_is_a_sentence(recordings):

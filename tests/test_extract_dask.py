@@ -3,10 +3,12 @@
 import os
 import shutil
 import signal
+import time
 from pathlib import Path
 
 import boto3
 import dask_cluster
+import distributed
 import pytest
 import s3_server
 from conftest import change_params
@@ -36,6 +38,13 @@ def use_cluster(address: str, **settings: str) -> None:
     change_params(Path(), {"extract": {"scheduler": address, **places}})
 
 
+def wait_for_jobs(address: str, count: int) -> None:
+    """Returns when the scheduler has that many jobs."""
+    with distributed.Client(address, set_as_default=False) as client:
+        while client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks)) < count:
+            time.sleep(0.01)
+
+
 def test_a_cluster_makes_the_same_bytes_when_a_worker_dies_at_work(local_bytes):
     with dask_cluster.scheduler() as address, dask_cluster.workers(address, 2) as (doomed, _):
         use_cluster(address)
@@ -46,6 +55,22 @@ def test_a_cluster_makes_the_same_bytes_when_a_worker_dies_at_work(local_bytes):
         assert process.poll() is None
         doomed.kill()
         assert "8 of 8 shards were new" in finished(process)
+    assert shard_bytes() == local_bytes
+
+
+def test_the_loss_of_all_workers_is_a_sentence_and_the_next_run_goes_on(local_bytes):
+    with dask_cluster.scheduler() as address:
+        with dask_cluster.workers(address, 1) as (doomed,):
+            use_cluster(address)
+            doomed.send_signal(signal.SIGSTOP)
+            process = start()
+            wait_for_jobs(address, 8)
+            doomed.kill()
+            _, errors = process.communicate(timeout=60)
+        assert process.returncode == 2, errors
+        assert "workers were ended from outside" in errors
+        with dask_cluster.workers(address, 1):
+            finished(start())
     assert shard_bytes() == local_bytes
 
 

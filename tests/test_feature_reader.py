@@ -8,13 +8,16 @@ import pytest
 
 from earmark.errors import UserError
 from earmark.stores import features
-from earmark.stores.feature_reader import RUN_BYTES, WINDOW_RUNS, FeatureReader
+from earmark.stores.feature_reader import WINDOW_BYTES, FeatureReader
 
 
 @dataclass(frozen=True)
 class Shape:
     frames: int
     bins: int
+
+    def settings(self) -> dict:
+        return {"frames": self.frames, "bins": self.bins}
 
 
 BIG = Shape(64, 512)  # 16 clips a run, so that a few thousand clips are more than a window
@@ -25,6 +28,7 @@ SHARD_CLIPS = 1500
 def folder(tmp_path_factory):
     """Three shards of clips whose every value is the clip's number."""
     place = tmp_path_factory.mktemp("features")
+    features.prepare(place, BIG.settings())
     for shard in range(3):
         with features.writing(place, f"shard-{shard}.tar", SHARD_CLIPS, BIG) as append:
             for member in range(SHARD_CLIPS):
@@ -51,7 +55,7 @@ def values(reader: FeatureReader, generator=None, batch: int = 64) -> tuple[np.n
 
 @pytest.mark.parametrize("seed", [None, 1])
 def test_streamed_and_held_are_the_same_clips_in_the_same_order(folder, clips, seed):
-    assert len(clips) * 2 * BIG.frames * BIG.bins > WINDOW_RUNS * RUN_BYTES
+    assert len(clips) * 2 * BIG.frames * BIG.bins > WINDOW_BYTES
     held, streamed = (FeatureReader(folder, clips, held=each) for each in (True, False))
     for _ in range(2):
         generators = [None if seed is None else np.random.default_rng(seed) for _ in range(2)]
@@ -84,10 +88,35 @@ def test_an_epoch_may_begin_again_from_the_start(folder, clips):
     np.testing.assert_array_equal(epoch.rows(0, 64), first)
 
 
+def test_many_small_shards_are_shuffled_as_few_large_ones_are(tmp_path):
+    small = Shape(8, 8)
+    features.prepare(tmp_path, small.settings())
+    for shard in range(300):
+        with features.writing(tmp_path, f"shard-{shard:03}.tar", 2, small) as append:
+            append(np.full((2, 8, 8), shard, dtype=np.float16))
+    clips = pd.DataFrame(
+        {"shard": np.repeat([f"shard-{each:03}.tar" for each in range(300)], 2), "member": [0, 1] * 300}
+    )
+    order = FeatureReader(tmp_path, clips).epoch(np.random.default_rng(0)).order
+    neighbours = np.abs(np.diff(order // 2)) == 0
+    assert neighbours.sum() < 20
+
+
 def test_a_shard_that_is_missing_is_a_sentence(folder, clips):
     strange = clips.assign(shard="shard-9.tar")
     with pytest.raises(UserError, match=r"shard-9.npy is missing; run 'dvc repro extract' first"):
         FeatureReader(folder, strange)
+
+
+def test_a_shard_of_other_settings_in_the_folder_is_refused(tmp_path):
+    features.prepare(tmp_path, BIG.settings())
+    with features.writing(tmp_path, "shard-0.tar", 1, Shape(64, 512)) as append:
+        append(np.zeros((1, 64, 512), np.float16))
+    clips = pd.DataFrame({"shard": ["shard-0.tar"], "member": [0]})
+    assert FeatureReader(tmp_path, clips).clips == 1
+    features.write_json(tmp_path / "settings.json", BIG.settings() | {"floor": 1})
+    with pytest.raises(UserError, match="is damaged"):
+        FeatureReader(tmp_path, clips)
 
 
 def test_a_file_of_another_kind_is_refused_and_never_unpickled(tmp_path, clips):

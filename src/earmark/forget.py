@@ -12,9 +12,19 @@ from earmark.corpus import catalogue, splits
 from earmark.corpus.sources import STAGING
 from earmark.errors import UserError
 from earmark.params import Params
-from earmark.stages.paths import ACCEPTED, DOWNLOADS, QUARANTINE, QUARANTINED, RAW, SEEN, features_folder, raw_folder
+from earmark.stages.paths import (
+    ACCEPTED,
+    DOWNLOADS,
+    FEATURES,
+    QUARANTINE,
+    QUARANTINED,
+    RAW,
+    SEEN,
+    features_folder,
+    raw_folder,
+)
 from earmark.stores import features, ledger, provenance, raw, shards
-from earmark.stores.files import clear_leftovers, is_local, restore, sole_writer, whole_file, whole_folder
+from earmark.stores.files import clear_leftovers, is_local, reachable, restore, sole_writer, whole_file, whole_folder
 from earmark.stores.raw import Raw
 
 
@@ -25,7 +35,7 @@ def forget(params: Params, speaker: str) -> str:
     count, and the SHA-256 of each recording, so that they are not ingested again; nothing that names the person.
     UserError where there is no such speaker, or the registry does not answer: nothing has changed then.
     """
-    with sole_writer(RAW):
+    with sole_writer(RAW), sole_writer(features_folder(params)):
         restore(RAW)
         recorded = ledger.read(RAW)
         before = raw.load(RAW)
@@ -34,10 +44,11 @@ def forget(params: Params, speaker: str) -> str:
         trained = _trained_on(params, sha256)
         cached = _cached_objects(sha256, speaker)
         touched = before.members[before.members["sha256"].isin(sha256)]["shard"].unique()
+        elsewhere = _copies(params, touched)
         # First what was computed: a run that is killed in between is simply made again.
         _remove_derived(params, sha256, speaker, touched)
         _rewrite(before, speaker, sha256, touched, ledger.identity_of(recorded))
-    return _report(gone, speaker, touched, trained, cached, elsewhere=_copies(params, touched))
+    return _report(gone, speaker, touched, trained, cached, elsewhere)
 
 
 def _is_of(speaker: str, paths: pd.Series) -> pd.Series:
@@ -99,7 +110,10 @@ def _remove_derived(params: Params, sha256: frozenset[str], speaker: str, touche
     clear_leftovers(RAW.parent)
     for staging in DOWNLOADS.glob(f"{STAGING}*"):
         shutil.rmtree(staging)
-    features.remove(features_folder(params), touched)
+    for folder in {FEATURES, features_folder(params)}:
+        features.remove(folder, touched)
+        if is_local(folder):
+            clear_leftovers(folder)
     for each in sha256:
         (QUARANTINE / f"{each}.wav").unlink(missing_ok=True)
     if QUARANTINED.exists():
@@ -120,7 +134,8 @@ def _copies(params: Params, touched: Sequence[str]) -> list[str]:
     copy = raw_folder(params)
     if is_local(copy) and copy.resolve() == RAW.resolve():
         return []
-    return [str(copy / shard) for shard in touched if (copy / shard).exists()]
+    with reachable(copy):
+        return [str(copy / shard) for shard in touched if (copy / shard).exists()]
 
 
 @dataclass(frozen=True)

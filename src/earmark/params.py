@@ -132,7 +132,7 @@ class Features(Closed):
 
     window_ms: Positive
     stride_ms: Positive
-    fft_length: Annotated[int, Field(ge=16, le=16_384, strict=True)]
+    fft_length: Annotated[int, Field(ge=16, le=16_384, multiple_of=2, strict=True)]
     spectrogram: Spectrogram
     log_mel: LogMel
     mfcc: Mfcc
@@ -152,6 +152,14 @@ class Extract(Closed):
     scheduler: Annotated[str, Field(pattern=r"^$|^[a-z]+://.+$")]
     raw: Annotated[str, Field(min_length=1)]
     features: Annotated[str, Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _places(self) -> "Extract":
+        for key in ("raw", "features"):
+            scheme, colon, _ = getattr(self, key).partition(":")
+            if colon and (scheme != "s3" or not getattr(self, key).startswith("s3://")):
+                raise ValueError(f"{key} is {getattr(self, key)!r}; allowed are a folder and s3://bucket/prefix")
+        return self
 
 
 class Optimizer(Closed):

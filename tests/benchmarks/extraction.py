@@ -41,13 +41,15 @@ def remove_features(project: Path) -> None:
 def extraction_seconds(settings: Params) -> float:
     """Seconds from submitting all jobs of `extract` to the last result."""
     remove_features(Path())
-    jobs = extract.jobs_left(settings, shards.read_members(raw_folder(settings)))
+    members = shards.read_members(raw_folder(settings))
+    extract.settle(settings, members)
+    jobs = extract.jobs_left(settings, members)
     for each in jobs:
         each.shard.read_bytes()  # so that the kernel has it in memory
-    with cluster.executor("", len(jobs), shard_features.__name__) as workers:
-        _start(workers, min(len(jobs), cluster.local_workers()))
+    with cluster.opened("", len(jobs), shard_features.__name__) as workers:
+        _start(workers.pool, min(len(jobs), cluster.local_workers()))
         with _seconds() as measured:
-            for _ in cluster.results(workers, shard_features.run, jobs):
+            for _ in workers.results(shard_features.run, jobs):
                 pass
     return measured[0]
 

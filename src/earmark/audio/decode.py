@@ -45,7 +45,6 @@ RESAMPLING_MARGIN = 1_024
 """Samples, at the lower of the two rates, that are resampled on each side of what `clip` keeps."""
 
 _BLOCK_SAMPLES = 2**18
-_PCM16_SCALE = 32_768
 
 
 class _Bytes(io.BytesIO):
@@ -191,14 +190,14 @@ def _plain(content: bytes) -> tuple[np.ndarray, int] | None:
 
 
 def _to_float32(samples: np.ndarray) -> np.ndarray:
-    return samples.astype(np.float32) / np.float32(_PCM16_SCALE)
+    return samples.astype(np.float32) / np.float32(pcm16.FULL_SCALE)
 
 
 def _facts_of_pcm16(samples: np.ndarray, sample_rate_hz: int) -> Facts:
     values = samples.ravel()
     blocks = [values[at : at + _BLOCK_SAMPLES] for at in range(0, len(values), _BLOCK_SAMPLES)]
     peak = max(int(values.max()), -int(values.min()))
-    threshold = math.ceil(CLIPPED_AT * _PCM16_SCALE)
+    threshold = math.ceil(CLIPPED_AT * pcm16.FULL_SCALE)
     clipped = 0
     if peak >= threshold:
         clipped = sum(int(np.count_nonzero((block >= threshold) | (block <= -threshold))) for block in blocks)
@@ -207,8 +206,8 @@ def _facts_of_pcm16(samples: np.ndarray, sample_rate_hz: int) -> Facts:
         sample_rate_hz=sample_rate_hz,
         channels=samples.shape[1],
         frames=len(samples),
-        peak=peak / _PCM16_SCALE,
-        rms=math.sqrt(math.fsum(map(_energy, blocks)) / _PCM16_SCALE**2 / len(values)),
+        peak=peak / pcm16.FULL_SCALE,
+        rms=math.sqrt(math.fsum(map(_energy, blocks)) / pcm16.FULL_SCALE**2 / len(values)),
         clipped_fraction=clipped / len(values),
     )
 

@@ -14,6 +14,7 @@ from typing import Literal
 
 import numpy as np
 
+from earmark.errors import UserError
 from earmark.params import Normalisation, Padding, Params
 
 VERSIONS = {"spectrogram": 2, "log_mel": 2, "mfcc": 1}
@@ -26,7 +27,7 @@ class FrontEnd:
 
     `mel_bands` is 0 for a plain spectrogram, `coefficients` for all but `mfcc`. `normalisation` is "none" for
     log(power + floor), or "full_scale" for log(power / floor + 1) over the same of `full_scale_power`: then silence is
-    0, and a clip in [-1, 1] stays in [0, 1].
+    0, and no value of a clip in [-1, 1] is above 1.
     """
 
     name: str
@@ -77,7 +78,7 @@ class FrontEnd:
 
 
 def front_end(name: Literal["spectrogram", "log_mel", "mfcc"], params: Params) -> FrontEnd:
-    """The front end `name` as params.yaml has it."""
+    """The front end `name` as params.yaml has it; UserError where a mel band would have no bin."""
     features = params.features
     own = features.spectrogram if name == "spectrogram" else features.log_mel
     mel = (
@@ -85,7 +86,7 @@ def front_end(name: Literal["spectrogram", "log_mel", "mfcc"], params: Params) -
         if name == "spectrogram"
         else {"mel_bands": own.bands, "lowest_hz": own.lowest_hz, "highest_hz": own.highest_hz}
     )
-    return FrontEnd(
+    found = FrontEnd(
         name=name,
         version=VERSIONS[name],
         sample_rate_hz=params.dataset.sample_rate_hz,
@@ -99,6 +100,17 @@ def front_end(name: Literal["spectrogram", "log_mel", "mfcc"], params: Params) -
         coefficients=features.mfcc.coefficients if name == "mfcc" else 0,
         **mel,
     )
+    _require_full_bands(found)
+    return found
+
+
+def _require_full_bands(settings: FrontEnd) -> None:
+    empty = np.flatnonzero(~mel_matrix(settings).any(axis=0)) if settings.mel_bands else ()
+    if len(empty):
+        raise UserError(
+            f"params.yaml: features.log_mel.bands {settings.mel_bands} leaves band {empty[0]} without a bin of the FFT;"
+            f" allowed are fewer bands, a wider range, or a features.fft_length above {settings.fft_length}"
+        )
 
 
 def frame_count(samples: int, settings: FrontEnd) -> int:
@@ -113,8 +125,10 @@ def window(settings: FrontEnd) -> np.ndarray:
 
 
 def full_scale_power(settings: FrontEnd) -> float:
-    """The largest power that one bin or band of a signal in [-1, 1] can have: that of the constant 1."""
-    return float(window(settings).sum(dtype=np.float64) ** 2)
+    """A bound on the power that one bin or band of a signal in [-1, 1] can have: of a bin, the constant 1's; of a mel
+    band, by Parseval's theorem, that of all bins of a square wave."""
+    hann = window(settings).astype(np.float64)
+    return float(settings.fft_length * (hann @ hann) / 2 if settings.mel_bands else hann.sum() ** 2)
 
 
 def hertz_to_mel(hertz: np.ndarray) -> np.ndarray:

@@ -49,6 +49,6 @@ def to_power(features, settings: FrontEnd):
 
 def _linear(values, weights, name: str):
     layer = keras.layers.Dense(weights.shape[1], use_bias=False, trainable=False, name=name)
-    result = layer(values)
+    layer.build((None, len(weights)))
     layer.set_weights([weights])
-    return result
+    return layer(values)

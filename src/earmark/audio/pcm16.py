@@ -9,7 +9,7 @@ from earmark.audio.padding import first_kept, positions
 from earmark.params import Padding
 
 _HEADER = struct.Struct("<4sI4s4sIHHIIHH4sI")
-_FULL_SCALE = np.float32(32_768)
+FULL_SCALE = 32_768
 
 
 def read(content: bytes, max_channels: int, sample_rates_hz: range) -> tuple[np.ndarray, int] | None:
@@ -53,7 +53,7 @@ def read_many(
     [-1, 1]."""
     samples = stretch[: len(stretch) // 2 * 2].view("<i2")
     begins, frames = (starts + _HEADER.size) // 2, (lengths - _HEADER.size) // 2
-    return _clips(samples, begins, frames, clip_samples, padding) / _FULL_SCALE
+    return _clips(samples, begins, frames, clip_samples, padding) / np.float32(FULL_SCALE)
 
 
 def _clips(samples: np.ndarray, begins: np.ndarray, frames: np.ndarray, length: int, padding: Padding) -> np.ndarray:

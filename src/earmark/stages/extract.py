@@ -9,11 +9,12 @@ import pandas as pd
 
 from earmark.audio import decode, front_ends, numpy_front_end
 from earmark.audio.front_ends import FrontEnd
+from earmark.errors import UserError
 from earmark.learning.candidates import front_end_of
 from earmark.params import Params
 from earmark.progress import progress
 from earmark.stages import shard_features
-from earmark.stages.paths import features_folder, raw_folder
+from earmark.stages.paths import RAW, features_folder, raw_folder
 from earmark.stages.shard_features import Job
 from earmark.stores import cluster, features, shards
 from earmark.stores.files import clear_leftovers, is_local, reachable, sole_writer
@@ -23,19 +24,35 @@ PIECE_FRAMES = 1024
 
 
 def extract(params: Params) -> str:
-    """Writes a folder of features for each front end in use, of the raw shards that have none; returns a sentence."""
+    """Writes a folder of features for each front end in use, of the raw shards that have none; returns a sentence.
+
+    Features of other settings are set aside, and those of raw shards that are gone are removed. UserError where raw
+    shards are read from a copy of data/raw that is out of date.
+    """
     raw, folder = raw_folder(params), features_folder(params)
-    wanted = front_ends_in_use(params)
     with reachable(raw, folder), sole_writer(folder):
         if is_local(folder):
             clear_leftovers(folder)
         members = shards.read_members(raw)
+        _require_up_to_date(raw, members)
+        settle(params, members)
         jobs = jobs_left(params, members)
         _run(jobs, params.extract.scheduler)
+        wanted = front_ends_in_use(params)
         noise = members[~members["retired"] & (members["split"] == shards.NOISE) & (members["error"] == "")]
         for each in wanted:
             features.write_noise(folder / each.name, _noise(raw, noise, each), each)
     return f"{len(jobs)} of {members['shard'].nunique()} shards were new, as {', '.join(each.name for each in wanted)}"
+
+
+def _require_up_to_date(raw: Path, members: pd.DataFrame) -> None:
+    if (is_local(raw) and raw.absolute() == RAW.absolute()) or not (RAW / shards.MANIFEST).exists():
+        return
+    if not shards.read_members(RAW).equals(members):
+        raise UserError(
+            f"params.yaml: extract.raw {raw} is no copy of {RAW} as it is now; bring it up to date, for a bucket with"
+            f" 'aws s3 sync --delete {RAW} {raw}'"
+        )
 
 
 def front_ends_in_use(params: Params) -> tuple[FrontEnd, ...]:
@@ -45,18 +62,24 @@ def front_ends_in_use(params: Params) -> tuple[FrontEnd, ...]:
     return tuple(sorted(stored, key=lambda each: each.name))
 
 
-def jobs_left(params: Params, members: pd.DataFrame) -> list[Job]:
-    """What is left to do for the recordings in `members`, the manifest. Features of other settings, and of raw shards
-    that are gone, leave their folder."""
-    raw, folder, wanted = raw_folder(params), features_folder(params), front_ends_in_use(params)
-    of_shards = dict(list(members.drop_duplicates(["shard", "offset"]).groupby("shard", sort=True)))
-    counts = {shard: len(rows) for shard, rows in of_shards.items()}
+def settle(params: Params, members: pd.DataFrame) -> None:
+    """Makes the features' folder one of the present settings and of the raw shards in `members`, the manifest."""
+    folder, wanted = features_folder(params), front_ends_in_use(params)
     for other in folder.iterdir() if folder.exists() else ():
         if other.is_dir() and other.name not in {each.name for each in wanted}:
             features.set_aside(other)
-    lacking: dict[str, list[FrontEnd]] = {}
+    features.remove_strangers(folder, members["shard"].unique())
     for each in wanted:
         features.prepare(folder / each.name, each.settings())
+
+
+def jobs_left(params: Params, members: pd.DataFrame) -> list[Job]:
+    """What is left to do for the recordings in `members`, the manifest, in a folder that is settled."""
+    raw, folder = raw_folder(params), features_folder(params)
+    of_shards = dict(list(members.drop_duplicates(["shard", "offset"]).groupby("shard", sort=True)))
+    counts = {shard: len(rows) for shard, rows in of_shards.items()}
+    lacking: dict[str, list[FrontEnd]] = {}
+    for each in front_ends_in_use(params):
         missing, damaged = features.missing(folder / each.name, counts, each)
         for shard in damaged:
             where = features.path_of(folder / each.name, shard)
@@ -69,12 +92,8 @@ def jobs_left(params: Params, members: pd.DataFrame) -> list[Job]:
 def _job(shard: Path, rows: pd.DataFrame, folder: Path, wanted: tuple[FrontEnd, ...]) -> Job:
     ordered = rows.sort_values("offset")
     places = ordered["offset"].to_numpy(), ordered["length"].to_numpy()
-    return Job(_absolute(shard), *places, (ordered["error"] == "").to_numpy(), _absolute(folder), wanted)
-
-
-def _absolute(path: Path) -> Path:
-    """As a worker elsewhere on this machine sees it."""
-    return path.absolute()
+    # Absolute, as a worker in another folder sees them.
+    return Job(shard.absolute(), *places, (ordered["error"] == "").to_numpy(), folder.absolute(), wanted)
 
 
 def _run(jobs: list[Job], scheduler: str) -> None:
@@ -83,9 +102,9 @@ def _run(jobs: list[Job], scheduler: str) -> None:
     clips = sum(len(job.offsets) for job in jobs)
     with (
         progress("extract", clips, "clips") as advance,
-        cluster.executor(scheduler, len(jobs), shard_features.__name__) as workers,
+        cluster.opened(scheduler, len(jobs), shard_features.__name__) as workers,
     ):
-        for clips_of_shard in cluster.results(workers, shard_features.run, jobs):
+        for clips_of_shard in workers.results(shard_features.run, jobs):
             advance(clips_of_shard)
 
 

@@ -9,7 +9,7 @@ from earmark.stages.paths import DOWNLOADS, FEATURES, GLANCE, QUARANTINE, RAW
 from earmark.stores import ledger
 from earmark.stores.files import restore, sole_writer, write_json
 
-OWN = (RAW, QUARANTINE, FEATURES)
+OWN = (RAW, QUARANTINE, FEATURES, FEATURES.with_name(f"{FEATURES.name}.aside"))
 
 
 def ingest(params: Params) -> str:

@@ -13,8 +13,8 @@ from earmark.errors import UserError
 from earmark.stores import features
 from earmark.stores.shard_bytes import read_shard
 
-BLOCK_CLIPS = 16
-"""Clips taken through all steps at a time, so that what lies between two steps stays in a core's cache."""
+BLOCK_SAMPLES = 256_000
+"""Samples of clips taken through all steps at a time, so that what lies between two steps stays in a core's cache."""
 _KEPT_BYTES = 31 * 2**20
 
 
@@ -55,8 +55,9 @@ def run(job: Job) -> int:
             stack.enter_context(features.writing(job.features / each.name, job.shard.name, recordings, each))
             for each in job.front_ends
         ]
-        for start in range(0, recordings, BLOCK_CLIPS):
-            block = slice(start, start + BLOCK_CLIPS)
+        clips = max(1, BLOCK_SAMPLES // job.front_ends[0].clip_samples)
+        for start in range(0, recordings, clips):
+            block = slice(start, start + clips)
             waveforms = _waveforms(job, content, plain[block], block)
             for add, values in zip(append, numpy_front_end.features(waveforms, job.front_ends), strict=True):
                 add(numpy_front_end.to_float16(values))
@@ -74,5 +75,10 @@ def _waveforms(job: Job, content: np.ndarray, plain: np.ndarray, block: slice) -
     result[plain] = clips
     for position in np.flatnonzero(usable & ~plain):
         recording = content[offsets[position] : offsets[position] + lengths[position]].tobytes()
-        result[position] = decode.clip(recording, settings.sample_rate_hz, settings.clip_samples, settings.padding)
+        try:
+            result[position] = decode.clip(recording, settings.sample_rate_hz, settings.clip_samples, settings.padding)
+        except decode.UndecodableAudio as error:
+            raise UserError(
+                f"{job.shard} is damaged at byte {offsets[position]} ({error}); 'dvc checkout' restores it"
+            ) from error
     return result

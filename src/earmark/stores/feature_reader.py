@@ -10,14 +10,13 @@ import pandas as pd
 import psutil
 from upath import UPath
 
-from earmark.errors import UserError
 from earmark.stores import features
 from earmark.stores.files import reachable
 
 RUN_BYTES = 2**20
 """Neighbouring clips of one shard that are read together, at least one clip."""
-WINDOW_RUNS = 128
-"""Runs, drawn from all shards, whose clips are shuffled together. So many are in memory where clips are streamed."""
+WINDOW_BYTES = 2**27
+"""Runs, drawn from all shards, whose clips are shuffled together. Streamed, two windows are in memory."""
 HELD_SHARE = 0.5
 """Largest share of the available memory that clips may take to be held there."""
 
@@ -37,7 +36,7 @@ class FeatureReader:
     `member` say where its features are.
 
     The order of an epoch depends on the clips and the generator only, whether they are held in memory or streamed:
-    shuffled within windows of WINDOW_RUNS runs, which is all there is to shuffle where the clips are no more than that.
+    shuffled within windows of WINDOW_BYTES, which is all there is to shuffle where the clips are no more than that.
     UserError where a shard is missing or damaged. Holds them where `held`, by default where they fit in memory.
     """
 
@@ -45,15 +44,16 @@ class FeatureReader:
         self.clips = len(clips)
         self._runs: list[_Run] = []
         self._shape = (0, 0)
-        for shard, group in clips.reset_index(drop=True).groupby("shard", sort=True):
-            self._runs += self._runs_of(features.path_of(UPath(folder), shard), group["member"])
+        of_shards = dict(list(clips.reset_index(drop=True).groupby("shard", sort=True)))
+        for shard, (data_offset, (_, *self._shape)) in features.layouts(folder, list(of_shards)).items():
+            path = features.path_of(UPath(folder), shard)
+            self._runs += self._runs_of(path, data_offset, of_shards[shard]["member"])
         self._row_bytes = 2 * self._shape[0] * self._shape[1]
         if held is None:
-            held = self.clips * self._row_bytes <= HELD_SHARE * psutil.virtual_memory().available
+            held = self.clips * self._row_bytes <= HELD_SHARE * _available_bytes()
         self._held = self._all() if held else None
 
-    def _runs_of(self, path: Path, members: pd.Series) -> Iterator[_Run]:
-        data_offset, (_, *self._shape) = _checked(path)
+    def _runs_of(self, path: Path, data_offset: int, members: pd.Series) -> Iterator[_Run]:
         members = members.sort_values()
         size = max(1, RUN_BYTES // (2 * self._shape[0] * self._shape[1]))
         clips, rows = members.index.to_numpy(), members.to_numpy()
@@ -64,13 +64,18 @@ class FeatureReader:
     def epoch(self, generator: np.random.Generator | None = None) -> "Epoch":
         """All clips once: in an order drawn by `generator`, or as they are stored."""
         runs = self._runs if generator is None else [self._runs[at] for at in generator.permutation(len(self._runs))]
-        windows = [runs[at : at + WINDOW_RUNS] for at in range(0, len(runs), WINDOW_RUNS)]
+        windows = self._windows(runs)
         numbers = [np.concatenate([run.clips for run in window]) for window in windows]
         shuffles = [np.arange(len(each)) if generator is None else generator.permutation(len(each)) for each in numbers]
         order = np.concatenate([each[shuffle] for each, shuffle in zip(numbers, shuffles, strict=True)])
         if self._held is None:
             return Epoch(order, _Stream(self, windows, shuffles).rows)
         return Epoch(order, lambda start, stop: self._held[order[start:stop]])
+
+    def _windows(self, runs: list[_Run]) -> list[list[_Run]]:
+        ends = np.cumsum([len(run.clips) * self._row_bytes for run in runs])
+        cuts = np.flatnonzero(np.diff((ends - 1) // WINDOW_BYTES)) + 1
+        return [runs[first:last] for first, last in zip([0, *cuts], [*cuts, len(runs)], strict=True)]
 
     def read(self, runs: Sequence[_Run]) -> np.ndarray:
         """The clips of `runs`, one run after the other: float16 (clips, frames, bins)."""
@@ -136,18 +141,11 @@ class _Stream:
         return self._ahead.submit(self._reader.read, self._windows[window])
 
 
-def _checked(path: Path) -> tuple[int, tuple[int, ...]]:
-    """Where a shard's data begins, and its shape; UserError where it is missing or damaged."""
-    with reachable(path):
-        try:
-            with path.open("rb") as file:
-                np.lib.format.read_magic(file)
-                shape, _, _ = np.lib.format.read_array_header_1_0(file)
-                data_offset = file.tell()
-        except FileNotFoundError:
-            raise UserError(f"{path} is missing; run 'dvc repro extract' first") from None
-        except ValueError:
-            shape, data_offset = (), 0
-        if len(shape) != 3 or not features.is_whole(path, shape, path.stat().st_size):
-            raise UserError(f"{path} is damaged; 'earmark extract' makes it again")
-    return data_offset, shape
+def _available_bytes() -> int:
+    """Memory that may still be had, in a container of Linux' control groups too."""
+    available = psutil.virtual_memory().available
+    try:
+        limit, used = (Path(f"/sys/fs/cgroup/memory.{name}").read_text().strip() for name in ("max", "current"))
+    except OSError:
+        return available
+    return available if limit == "max" else min(available, max(0, int(limit) - int(used)))

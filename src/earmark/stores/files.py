@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all."""
+"""Files and folders that appear whole or not at all, here or at an address."""
 
 import errno
 import glob
@@ -56,8 +56,8 @@ def whole_file(path: Path, lasting: bool = True) -> Iterator[Path]:
     """A temporary path to write to; it takes `path`'s place at the end, or goes away on error.
 
     It is beside `path` and synced first, unless it need not be `lasting`: then a power cut may leave a torn file, which
-    the caller can tell. For an address it is a local file, which is uploaded, whole or not at all. UserError where the
-    disk is full.
+    the caller can tell. For an address it is a local file without a name, of which a kill leaves nothing, and which is
+    uploaded, whole or not at all. UserError where the disk is full.
     """
     with _room_for(path):
         yield from _whole_file(path, lasting) if is_local(path) else _whole_object(path)
@@ -81,8 +81,8 @@ def _whole_file(path: Path, lasting: bool) -> Iterator[Path]:
 
 
 def _whole_object(path: UPath) -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="earmark-") as folder:
-        temporary = Path(folder) / path.name
+    with tempfile.TemporaryFile() as file:
+        temporary = Path(f"/proc/self/fd/{file.fileno()}")
         yield temporary
         path.fs.put_file(str(temporary), path.path)
 

@@ -1,0 +1,40 @@
+"""Features in a bucket: extracted from there to there and trained on, all through DVC."""
+
+import boto3
+import pytest
+import s3_server
+from conftest import SMALL, change_params, checkout
+
+
+@pytest.fixture
+def bucket(monkeypatch, tmp_path):
+    """A client of an S3 server on loopback with a bucket "sounds"."""
+    with s3_server.serving() as port:
+        s3_server.use(f"http://127.0.0.1:{port}", monkeypatch, tmp_path)
+        client = boto3.client("s3")
+        client.create_bucket(Bucket="sounds")
+        yield client
+
+
+def test_dvc_extracts_in_a_bucket_and_trains_from_there(tmp_path, run, bucket):
+    folder = checkout(tmp_path / "project", SMALL)
+    assert run(folder, "dvc", "repro", "validate").returncode == 0
+    for path in (folder / "data/raw").iterdir():
+        bucket.upload_file(str(path), "sounds", f"raw/{path.name}")
+    places = {"scheduler": "", "raw": "s3://sounds/raw", "features": "s3://sounds/features"}
+    change_params(folder, {"extract": places})
+    pipeline = (folder / "dvc.yaml").read_text()
+    edited = pipeline.replace(
+        "${extract.features}: {persist: true}", "${extract.features}: {persist: true, cache: false}"
+    )
+    assert edited != pipeline
+    (folder / "dvc.yaml").write_text(edited)
+    done = run(folder, "dvc", "repro", "train@tc_resnet")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "tc_resnet reached" in done.stdout
+    assert (folder / "models/tc_resnet/model.keras").exists()
+    assert not (folder / "data/features").exists()
+    again = run(folder, "dvc", "repro", "train@tc_resnet")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "Stage 'extract' didn't change" in again.stdout
+    assert "Stage 'train@tc_resnet' didn't change" in again.stdout
