@@ -182,12 +182,14 @@ PARTS: dict[str, Callable[[Bench], list[Figure]]] = {
 }
 
 
-def run(folder: Path, count: int, parts: set[str]) -> tuple[list[Figure], list[str]]:
-    """The figures of `parts`, measured in `folder`, and what could not be measured."""
+def run(folder: Path, count: int, parts: set[str]) -> tuple[list[Figure], list[str], dict[str, float]]:
+    """The figures of `parts`, measured in `folder`; what could not be measured; and sizes, each with what it is of."""
     print(f"generating {count:,} clips in {folder}", flush=True)
     bench = Bench(folder, count)
     bench.new_project()
     bench.stage("ingest")
+    remove_features(bench.project)
+    sizes = bench.found("sizes")
     found, failures = [], []
     for name, part in PARTS.items():
         if name in parts:
@@ -195,7 +197,7 @@ def run(folder: Path, count: int, parts: set[str]) -> tuple[list[Figure], list[s
                 found += part(bench)
             except CommandFailed as error:
                 failures.append(f"{name} could not be measured: {error}")
-    return found, failures
+    return found, failures, sizes
 
 
 def main() -> int:
@@ -210,8 +212,10 @@ def main() -> int:
     title = f"bench-features: {chosen.clips:,} clips, {len(os.sched_getaffinity(0))} CPU cores"
     print(title)
     with tempfile.TemporaryDirectory(prefix="earmark-bench-", dir=chosen.folder) as folder:
-        found, failures = run(Path(folder), chosen.clips, set(chosen.parts or PARTS))
+        found, failures, sizes = run(Path(folder), chosen.clips, set(chosen.parts or PARTS))
     figures.show(title, found)
+    for name, size in sizes.items():
+        print(f"{name}: {size:,.0f}{' bytes' * ('clips' not in name)}")
     for each in failures:
         print(each, file=sys.stderr)
     print(figures.write("features", found, chosen.reports))

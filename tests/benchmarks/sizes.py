@@ -1,0 +1,34 @@
+"""What a clip takes, in bytes: what the calculation in docs/scale.md starts from.
+
+Run in a project with raw shards as `python -m tests.benchmarks.sizes`: prints names and bytes as JSON.
+"""
+
+import json
+import pickle
+
+from earmark import params
+from earmark.audio import front_ends
+from earmark.stages import extract
+from earmark.stages.paths import RAW
+from earmark.stores import shards
+
+
+def sizes() -> dict[str, float]:
+    """Bytes of a clip on disk and in memory, and of a job."""
+    settings = params.load()
+    members = shards.read_members(RAW)
+    fullest = members.groupby("shard")["shard"].count().max()
+    clips = {name: front_ends.front_end(name, settings) for name in ("log_mel", "spectrogram")}
+    extract.settle(settings, members)
+    jobs = [pickle.dumps(job) for job in extract.jobs_left(settings, members)]
+    return {
+        "a clip in a raw shard": sum(path.stat().st_size for path in RAW.glob("*.tar")) / len(members),
+        "clips in a raw shard": float(fullest),
+        **{f"a clip as {name}": 2.0 * each.frames * each.bins for name, each in clips.items()},
+        "the manifest in memory, a clip": members.memory_usage(deep=True).sum() / len(members),
+        "a job for a worker, a shard": float(max(map(len, jobs))),
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(sizes()))
