@@ -42,6 +42,7 @@ def _shard(number: int) -> str:
 def write(folder: Path, count: int) -> None:
     """Writes shards of random features."""
     log_mel = front_ends.front_end("log_mel", params.load())
+    features.prepare(folder, log_mel.settings())
     generator = np.random.default_rng(0)
     for number, first in enumerate(range(0, count, SHARD_CLIPS)):
         rows = min(SHARD_CLIPS, count - first)
