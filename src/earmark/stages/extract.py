@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from threadpoolctl import threadpool_limits
 
 from earmark.audio import decode, front_ends, numpy_front_end
 from earmark.audio.front_ends import FrontEnd
@@ -40,8 +41,9 @@ def extract(params: Params) -> str:
         _run(jobs, params.extract.scheduler)
         wanted = front_ends_in_use(params)
         noise = members[~members["retired"] & (members["split"] == shards.NOISE) & (members["error"] == "")]
-        for each in wanted:
-            features.write_noise(folder / each.name, _noise(raw, noise, each), each)
+        with threadpool_limits(1, user_api="blas"):  # as for shards
+            for each in wanted:
+                features.write_noise(folder / each.name, _noise(raw, noise, each), each)
     return f"{len(jobs)} of {members['shard'].nunique()} shards were new, as {', '.join(each.name for each in wanted)}"
 
 
