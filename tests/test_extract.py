@@ -133,15 +133,20 @@ def test_only_new_shards_are_computed(recordings):
     assert run_extract().startswith("0 of 2 shards were new")
 
 
-def test_going_back_to_earlier_settings_finds_their_shards_and_computes_what_came_meanwhile(recordings):
+def test_going_back_to_earlier_settings_finds_their_shards_and_computes_what_came_meanwhile(recordings, capsys):
     run_ingest()
     run_extract()
     before, features_before = times(), shard_bytes()
+    capsys.readouterr()
     assert run_extract(features={"stride_ms": 20.0}).startswith("1 of 1 shards were new")
+    assert "data/features/log_mel had features of other settings, which are now in data/features.aside/log_mel-" in (
+        capsys.readouterr().out
+    )
     np.testing.assert_array_equal(stored("yes/ben_nohash_0.wav"), expected(RECORDINGS["yes/ben_nohash_0.wav"]))
     fill(recordings, {"yes/new_nohash_0.wav": wav(50, 1.0)})
     run_ingest()
     assert run_extract(features={"stride_ms": 10.0}).startswith("1 of 2 shards were new")
+    assert "data/features/log_mel has its features of these settings back" in capsys.readouterr().out
     assert before.items() < times().items()
     assert features_before.items() < shard_bytes().items()
     assert run_extract(features={"stride_ms": 20.0}).startswith("1 of 2 shards were new")
@@ -181,7 +186,7 @@ def test_what_waits_of_recordings_that_their_source_lost_is_removed(recordings):
     (recordings / "_background_noise_/hum.wav").unlink()
     run_ingest()
     run_extract()
-    assert shard_bytes(ASIDE) == {}
+    assert not list(ASIDE.iterdir())
     assert len(shard_bytes()) == 2
 
 
@@ -224,7 +229,9 @@ def test_damage_inside_a_raw_shard_is_a_sentence(recordings):
     run_ingest()
     row = manifest().loc["yes/odd_nohash_0.wav"]
     damage(Path("data/raw") / row["shard"], row["offset"])
-    with pytest.raises(UserError, match=f"{row['shard']} is damaged at byte {row['offset']} .*'dvc checkout'"):
+    with pytest.raises(
+        UserError, match=f"{row['shard']} is damaged at byte {row['offset']} .*dvc checkout --force data/raw"
+    ):
         run_extract()
 
 
@@ -236,6 +243,11 @@ def test_an_old_copy_of_the_raw_shards_is_refused(recordings):
     places = {"scheduler": "", "raw": "data/copy", "features": "data/features"}
     with pytest.raises(UserError, match=r"extract.raw data/copy is no copy of data/raw as it is now"):
         run_extract(extract=places)
+
+
+def test_an_address_that_is_none_is_refused(recordings):
+    with pytest.raises(UserError, match="scheduler is 'localhost:8786'; allowed are tcp://host:port"):
+        run_extract(extract={"scheduler": "localhost:8786", "raw": "data/raw", "features": "data/features"})
 
 
 @pytest.mark.parametrize("place", ["gs://bucket/x", "foo://x", "s3:/bucket", "s3:bucket"])

@@ -133,7 +133,7 @@ def test_a_cluster_that_does_not_answer_is_a_sentence(eight_shards):
 
 def test_a_cluster_without_workers_is_a_sentence(eight_shards):
     with dask_cluster.scheduler() as address:
-        assert f"{address} has no workers; start some with 'dask worker {address}'" in refusal(address)
+        assert f"{address} has no workers; start some with 'dask worker {address} --nworkers auto" in refusal(address)
 
 
 def test_workers_that_do_not_see_the_shards_are_a_sentence(eight_shards, tmp_path):

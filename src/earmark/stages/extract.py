@@ -65,14 +65,15 @@ def front_ends_in_use(params: Params) -> tuple[FrontEnd, ...]:
 
 
 def settle(params: Params, members: pd.DataFrame) -> None:
-    """Makes the features' folder one of the present settings and of the raw shards in `members`, the manifest."""
+    """Makes the features' folder one of the present settings and of the raw shards in `members`, the manifest; prints
+    what moves."""
     folder, wanted = features_folder(params), front_ends_in_use(params)
     for other in folder.iterdir() if folder.exists() else ():
         if other.is_dir() and other.name not in {each.name for each in wanted}:
-            features.set_aside(other)
+            print(features.set_aside(other), end="")
     features.remove_strangers(folder, members["shard"].unique())
     for each in wanted:
-        features.prepare(folder / each.name, each.settings())
+        print(features.prepare(folder / each.name, each.settings()), end="")
 
 
 def jobs_left(params: Params, members: pd.DataFrame) -> list[Job]:

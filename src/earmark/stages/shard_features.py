@@ -79,6 +79,7 @@ def _waveforms(job: Job, content: np.ndarray, plain: np.ndarray, block: slice) -
             result[position] = decode.clip(recording, settings.sample_rate_hz, settings.clip_samples, settings.padding)
         except decode.UndecodableAudio as error:
             raise UserError(
-                f"{job.shard} is damaged at byte {offsets[position]} ({error}); 'dvc checkout' restores it"
+                f"{job.shard} is damaged at byte {offsets[position]} ({error});"
+                " 'git checkout dvc.lock && dvc checkout --force data/raw' restores it"
             ) from error
     return result

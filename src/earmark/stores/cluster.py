@@ -63,7 +63,7 @@ def opened(scheduler: str, jobs: int, preload: str) -> AbstractContextManager[Wo
 def local_workers() -> int:
     """How many processes this machine is to use."""
     cores = len(os.sched_getaffinity(0))
-    given = os.environ.get(WORKERS, str(cores))
+    given = os.environ.get(WORKERS) or str(cores)
     if not given.isdecimal() or not 1 <= int(given) <= 1024:
         raise UserError(f"the environment's {WORKERS} is {given!r}; allowed is a whole number from 1 to 1024")
     return int(given)
@@ -102,13 +102,17 @@ def _cluster(address: str) -> Iterator[Workers]:
     try:
         client = distributed.Client(address, timeout=patience, set_as_default=False)
     except (OSError, ValueError, TimeoutError) as error:
-        raise UserError(f"params.yaml: extract.scheduler: no Dask scheduler answers at {address}: {error}") from None
+        raise UserError(
+            f"params.yaml: extract.scheduler: no Dask scheduler answers at {address} ({error});"
+            ' allowed is also "", for this machine'
+        ) from None
     with client:
         try:
             client.wait_for_workers(1, timeout=patience)
         except TimeoutError:
             raise UserError(
-                f"params.yaml: extract.scheduler: {address} has no workers; start some with 'dask worker {address}'"
+                f"params.yaml: extract.scheduler: {address} has no workers; start some with"
+                f" 'dask worker {address} --nworkers auto --nthreads 1'"
             ) from None
         pool = client.get_executor(pure=False)
         try:

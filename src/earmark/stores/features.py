@@ -83,18 +83,23 @@ def _canonical(settings: dict) -> bytes:
     return json.dumps(settings, sort_keys=True).encode()
 
 
-def prepare(folder: Path, settings: dict) -> None:
-    """Makes `folder` one of these settings: features of others are set aside, those of these come back."""
+def prepare(folder: Path, settings: dict) -> str:
+    """Makes `folder` one of these settings: features of others are set aside, those of these come back. Says so."""
+    said = ""
     if _settings_of(folder) != settings:
-        set_aside(folder)
+        said = set_aside(folder)
         write_json(folder / SETTINGS, settings)
     waiting = _place_aside(folder, settings)
-    for name in _listed(waiting):
+    back = _listed(waiting)
+    for name in back:
         _move(waiting / name, folder / name)
+    _remove_empty(waiting)
+    return said + (f"{folder} has its features of these settings back from {waiting}\n" if back else "")
 
 
-def set_aside(folder: Path) -> None:
-    """Sets the features of a front end aside, all of them; removes them where nobody knows their settings."""
+def set_aside(folder: Path) -> str:
+    """Sets the features of a front end aside, all of them, and says where; removes them where nobody knows their
+    settings."""
     settings = _settings_of(folder)
     place = _place_aside(folder, settings)
     # What says whose features they are goes last, so that a killed run is finished by the next.
@@ -103,6 +108,11 @@ def set_aside(folder: Path) -> None:
             (folder / name).unlink()
         else:
             _move(folder / name, place / name)
+    _remove_empty(folder)
+    return f"{folder} had features of other settings, which are now in {place}\n" if settings is not None else ""
+
+
+def _remove_empty(folder: Path) -> None:
     if is_local(folder):
         with suppress(OSError):  # there is none, or somebody else's files are in it
             folder.rmdir()
@@ -148,6 +158,12 @@ def remove_strangers(features: Path, raw_shards: Iterable[str]) -> None:
     aside: nothing stays of recordings that are gone."""
     known = {path_of(features, shard).name for shard in raw_shards}
     _remove(features, lambda name: name not in known)
+    for folder in _aside(features).iterdir() if _aside(features).exists() else ():
+        left = _listed(folder)
+        if not any(name.startswith("shard-") for name in left):
+            for name in left:
+                (folder / name).unlink()
+            _remove_empty(folder)
 
 
 def remove(features: Path, raw_shards: Iterable[str]) -> None:
