@@ -169,3 +169,15 @@ def use(endpoint: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
         monkeypatch.delenv(name, raising=False)
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
+
+
+@contextmanager
+def bucket(name: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator:
+    """A client, as of boto3, of a server with an empty bucket, which the environment points to."""
+    import boto3
+
+    with serving() as port:
+        use(f"http://127.0.0.1:{port}", monkeypatch, folder)
+        client = boto3.client("s3")
+        client.create_bucket(Bucket=name)
+        yield client

@@ -6,7 +6,6 @@ import signal
 import time
 from pathlib import Path
 
-import boto3
 import dask_cluster
 import distributed
 import pytest
@@ -76,11 +75,7 @@ def test_the_loss_of_all_workers_is_a_sentence_and_the_next_run_goes_on(local_by
 
 @pytest.fixture
 def bucket(monkeypatch, tmp_path):
-    """A client of an S3 server on loopback with a bucket "sounds", in which raw/ is a copy of data/raw."""
-    with s3_server.serving() as port:
-        s3_server.use(f"http://127.0.0.1:{port}", monkeypatch, tmp_path)
-        client = boto3.client("s3")
-        client.create_bucket(Bucket="sounds")
+    with s3_server.bucket("sounds", monkeypatch, tmp_path) as client:
         yield client
         UPath("s3://sounds").fs.clear_instance_cache()
 

@@ -1,6 +1,5 @@
 """Features in a bucket: extracted from there to there and trained on, all through DVC."""
 
-import boto3
 import pytest
 import s3_server
 from conftest import SMALL, change_params, checkout
@@ -8,11 +7,7 @@ from conftest import SMALL, change_params, checkout
 
 @pytest.fixture
 def bucket(monkeypatch, tmp_path):
-    """A client of an S3 server on loopback with a bucket "sounds"."""
-    with s3_server.serving() as port:
-        s3_server.use(f"http://127.0.0.1:{port}", monkeypatch, tmp_path)
-        client = boto3.client("s3")
-        client.create_bucket(Bucket="sounds")
+    with s3_server.bucket("sounds", monkeypatch, tmp_path) as client:
         yield client
 
 
