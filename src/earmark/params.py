@@ -179,11 +179,13 @@ class Augmentation(Closed):
     """What happens to training clips only; zero switches a part off."""
 
     shift_ms: NotNegative = 0.0
+    speed_percent: Annotated[float, Field(ge=0, le=50, strict=True)] = 0.0
     gain_db: NotNegative = 0.0
     noise_probability: Fraction = 0.0
     noise_snr_db: Range = Range(min=5.0, max=30.0)
     frequency_mask_bands: Annotated[int, Field(ge=0, strict=True)] = 0
     time_mask_ms: NotNegative = 0.0
+    mixup_alpha: NotNegative = 0.0
 
 
 class Candidate(Closed):
@@ -194,6 +196,9 @@ class Candidate(Closed):
     optimizer: Optimizer
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     average_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    early_stopping_epochs: Annotated[int, Field(ge=0, strict=True)] = 0
+    balanced_sampling: bool = False
+    precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
     augmentation: Augmentation = Augmentation()
     network: Mapping[str, int | float | tuple[int, ...]] = {}
 

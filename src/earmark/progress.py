@@ -5,24 +5,38 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 LINE_SECONDS = 5.0
 """Seconds from one line to the next where nobody watches a terminal."""
 
 
+class Advance(Protocol):
+    """Is called, from any thread, with how many more are done, and with what else is worth a look just now."""
+
+    def __call__(self, count: int, note: str = "") -> None: ...
+
+
 @contextmanager
 def progress(
-    name: str, total: int, unit: str, clock: Callable[[], float] = time.monotonic
-) -> Iterator[Callable[[int], None]]:
-    """Gives a function, which any thread may call with how many more of `total` are done; shows how many that are, how
-    fast and how long the rest takes, on standard error."""
-    opened = _bar(name, total, unit) if sys.stderr.isatty() else _lines(name, total, unit, clock)
-    with opened as advance:
-        yield advance
+    name: str,
+    total: int,
+    unit: str,
+    clock: Callable[[], float] = time.monotonic,
+    done: int = 0,
+    line_seconds: float = LINE_SECONDS,
+) -> Iterator[Advance]:
+    """Shows on standard error how many of `total` are done, of which `done` were before, how fast and how long the rest
+    takes."""
+    if sys.stderr.isatty():
+        with _bar(name, total, unit, done) as advance:
+            yield advance
+    else:
+        yield _lines(name, total, unit, clock, done, line_seconds)
 
 
 @contextmanager
-def _bar(name: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+def _bar(name: str, total: int, unit: str, done: int) -> Iterator[Advance]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
     from rich.text import Text
@@ -31,27 +45,37 @@ def _bar(name: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
         def render(self, task) -> Text:
             return Text(f"{unit}, {task.speed:,.0f}/s" if task.speed else unit)
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Speed(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        Speed(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
     with Progress(*columns, console=Console(stderr=True, markup=False, highlight=False)) as bar:
-        task = bar.add_task(name, total=total)
-        yield lambda count: bar.advance(task, count)
+        task = bar.add_task(name, total=total, completed=done, note="")
+
+        def advance(count: int, note: str = "") -> None:
+            bar.update(task, advance=count, note=note)
+
+        yield advance
 
 
-@contextmanager
-def _lines(name: str, total: int, unit: str, clock: Callable[[], float]) -> Iterator[Callable[[int], None]]:
+def _lines(name: str, total: int, unit: str, clock: Callable[[], float], before: int, line_seconds: float) -> Advance:
     began = said = clock()
-    done = 0
+    done = before
     lock = threading.Lock()
 
-    def advance(count: int) -> None:
+    def advance(count: int, note: str = "") -> None:
         nonlocal done, said
         with lock:
             done += count
             now = clock()
-            if now - said < LINE_SECONDS or not done:
+            if now - said < line_seconds or done == before:
                 return
-            said, speed = now, done / (now - began)
-            rest = f"{speed:,.0f}/s, {(total - done) / speed:,.0f} s left"
-            print(f"{name}: {done:,} of {total:,} {unit}, {rest}", file=sys.stderr, flush=True)
+            said, speed = now, (done - before) / (now - began)
+            parts = (f"{done:,} of {total:,} {unit}", f"{speed:,.0f}/s", f"{(total - done) / speed:,.0f} s left", note)
+            print(f"{name}: {', '.join(filter(None, parts))}", file=sys.stderr, flush=True)
 
-    yield advance
+    return advance

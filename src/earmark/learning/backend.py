@@ -1,10 +1,15 @@
 """Starts Keras and its backend: seeded, deterministic, and without their start-up remarks on the terminal."""
 
+import itertools
 import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from keras.utils import PyDataset
 
 
 def start(seed: int = 0) -> None:
@@ -18,6 +23,62 @@ def start(seed: int = 0) -> None:
             tf.config.experimental.enable_op_determinism()
             tf.config.list_physical_devices()
     keras.utils.set_random_seed(seed)
+
+
+@contextmanager
+def precision(policy: str) -> Iterator[None]:
+    """Layers made in here compute in Keras' dtype policy `policy`."""
+    import keras
+
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def all_devices() -> AbstractContextManager:
+    """A model made in here is trained on all GPUs of this machine, each batch divided among them."""
+    import keras
+
+    backend = keras.backend.backend()
+    devices = keras.distribution.list_devices("gpu") if backend == "jax" else []
+    if len(devices) > 1:
+        return keras.distribution.DataParallel(devices=devices).scope()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        if len(tf.config.list_logical_devices("GPU")) > 1:
+            return tf.distribute.MirroredStrategy().scope()
+    return nullcontext()
+
+
+def feed(batches: "PyDataset"):
+    """`batches`, all of one size, as Keras' `fit` takes them fastest.
+
+    Under TensorFlow, Keras would leave the batch size open, with which half of the step's shapes are computed anew in
+    each, and have tf.data tune itself, which on few cores stalls whole epochs.
+    """
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        return batches
+    import tensorflow as tf
+
+    passes = itertools.count()
+
+    def epoch():
+        # At its start, since nobody asks for more after the last batch.
+        if next(passes):
+            batches.on_epoch_end()
+        yield from (batches[at] for at in range(len(batches)))
+
+    signature = keras.tree.map_structure(lambda each: tf.TensorSpec(each.shape, each.dtype), batches[0])
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    stream = tf.data.Dataset.from_generator(epoch, output_signature=signature).prefetch(1).with_options(options)
+    return stream.apply(tf.data.experimental.assert_cardinality(len(batches)))
 
 
 @contextmanager

@@ -1,4 +1,5 @@
-"""Fits one network to features. Keras speaks for the backend; the same arguments give the same weights."""
+"""Fits one network to features. Keras speaks for the backend; the same arguments give the same weights, also where a
+training goes on from a state that it was in."""
 
 import time
 from collections.abc import Callable
@@ -7,96 +8,96 @@ from typing import Protocol
 
 import keras
 import numpy as np
-import pandas as pd
 
+from earmark.audio.augmentation import Augmentation, Mixup
 from earmark.audio.front_ends import FrontEnd
 from earmark.audio.graph_front_end import of_stored
 from earmark.errors import UserError
+from earmark.learning import backend
+from earmark.learning.batches import Examples, TrainingBatches, ValidationBatches
 from earmark.params import Candidate, Optimizer
 
-
-class Epoch(Protocol):
-    """One pass over clips: their numbers in `order`, and the features of order[start:stop], float16 (clips, frames,
-    bins)."""
-
-    order: np.ndarray
-
-    def rows(self, start: int, stop: int) -> np.ndarray: ...
-
-
-class Features(Protocol):
-    """Clips to pass over: in an order drawn by a generator, or in one that is always the same."""
-
-    def epoch(self, generator: np.random.Generator | None = None) -> Epoch: ...
+LOOK_SECONDS = 0.5
+"""Seconds from one look at the loss to the next: each makes the processor wait for the device."""
 
 
 @dataclass(frozen=True)
-class Examples:
-    """Clips, and the index of each one's label, int32 (clips,)."""
+class Recipe:
+    """What is trained and how: `build` gives the untrained network from features of `front_end` to probabilities of
+    `labels` labels, and `augmentation` is of the features that shards hold for it."""
 
-    features: Features
-    labels: np.ndarray
-
-
-class Batches(keras.utils.PyDataset):
-    """Batches of examples; shuffled anew each epoch from `seed`, or always the same where `seed` is None."""
-
-    def __init__(self, examples: Examples, labels: int, batch_size: int, seed: int | None):
-        super().__init__()
-        self._examples, self._labels, self._size = examples, labels, batch_size
-        self._generator = None if seed is None else np.random.default_rng(seed)
-        self.on_epoch_end()
-
-    def __len__(self) -> int:
-        return -(-len(self._examples.labels) // self._size)
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        start, stop = index * self._size, (index + 1) * self._size
-        one_hot = np.eye(self._labels, dtype=np.float32)[self._examples.labels[self._epoch.order[start:stop]]]
-        return self._epoch.rows(start, stop).astype(np.float32), one_hot
-
-    def on_epoch_end(self) -> None:
-        """Draws the next epoch's order."""
-        self._epoch = self._examples.features.epoch(self._generator)
+    build: Callable[[], keras.Model]
+    front_end: FrontEnd
+    augmentation: Augmentation
+    labels: int
+    settings: Candidate
+    seed: int
 
 
-def fit(
-    network: keras.Model,
-    front_end: FrontEnd,
-    augmentation: keras.layers.Layer,
-    training: Examples,
-    validation: Examples,
-    labels: int,
-    settings: Candidate,
-    seed: int,
-    on_epoch: Callable[[dict], None],
-) -> pd.DataFrame:
-    """Trains `network` in place; returns one row an epoch, which `on_epoch` is given as each ends.
+@dataclass(frozen=True)
+class State:
+    """Where a training stands after an epoch.
 
-    The examples are what shards hold for `front_end`, through which `network` listens. Columns: epoch (from 1), loss,
-    accuracy, validation_loss, validation_accuracy, learning_rate, seconds. UserError where the
-    loss stops being a number.
+    Attributes:
+        rows: one an epoch: epoch (from 1), loss, accuracy, validation_loss, validation_accuracy, learning_rate,
+            seconds.
+        weights: those of the network that the training would end with now: averaged, and of the best epoch where it
+            stops early.
+        variables: all that the next epoch begins with: weights, optimiser, averages, schedule, random generators.
     """
-    stored = keras.Input((front_end.stored.frames, front_end.stored.bins))
-    model = keras.Model(stored, network(of_stored(augmentation(stored), front_end)))
-    batches = Batches(training, labels, settings.batch_size, seed)
-    model.compile(
-        optimizer=optimizer(settings.optimizer, settings.epochs * len(batches), settings.average_momentum),
-        loss=keras.losses.CategoricalCrossentropy(label_smoothing=settings.label_smoothing),
-        metrics=["accuracy"],
-        jit_compile=False,
-    )
-    history = _History(on_epoch)
-    averaging = [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)] if settings.average_momentum else []
-    model.fit(
-        batches,
-        validation_data=Batches(validation, labels, 256, None),
-        epochs=settings.epochs,
-        shuffle=False,
-        verbose=0,
-        callbacks=[*averaging, history],
-    )
-    return pd.DataFrame(history.rows)
+
+    rows: tuple[dict, ...]
+    weights: list[np.ndarray]
+    variables: list[np.ndarray]
+
+    @property
+    def best(self) -> dict:
+        """The row with the lowest validation loss, the first of equals."""
+        return min(self.rows, key=lambda row: row["validation_loss"])
+
+
+class Watch(Protocol):
+    """Is told how a training goes on."""
+
+    def batch(self, clips: int, loss: float) -> None:
+        """So many more clips were trained on; `loss` is the epoch's as it was last looked at, NaN before."""
+
+    def epoch(self, state: State) -> None:
+        """An epoch has ended."""
+
+
+def fit(recipe: Recipe, training: Examples, validation: Examples, watch: Watch, state: State | None = None) -> State:
+    """Trains from the beginning, or on from `state`, to the end; UserError where the loss stops being a number."""
+    settings = recipe.settings
+    done = len(state.rows) if state else 0
+    batches = TrainingBatches(training, recipe.labels, settings, recipe.seed, done)
+    if state and is_over(state, settings):
+        return state
+    with backend.all_devices(), backend.precision(settings.precision):
+        network = recipe.build()
+        model = _model(network, recipe)
+        model.compile(
+            optimizer=optimizer(settings.optimizer, settings.epochs * len(batches), settings.average_momentum),
+            loss=keras.losses.CategoricalCrossentropy(label_smoothing=settings.label_smoothing),
+            metrics=["accuracy"],
+            jit_compile="auto",
+        )
+        model.optimizer.build(model.trainable_variables)
+        if state:
+            _assign(_variables(model), state.variables)
+        mixup = bool(settings.augmentation.mixup_alpha)
+        epochs = _Epochs(
+            network, ValidationBatches(validation, recipe.labels, mixup), batches.clips, settings, watch, state
+        )
+        feed = backend.feed(batches)
+        model.fit(feed, epochs=settings.epochs, initial_epoch=done, shuffle=False, verbose=0, callbacks=[epochs])
+    return epochs.state
+
+
+def is_over(state: State, settings: Candidate) -> bool:
+    """Whether a training has had all its epochs, or has not got better for as many as its settings allow."""
+    waited = len(state.rows) - state.best["epoch"]
+    return len(state.rows) >= settings.epochs or 0 < settings.early_stopping_epochs <= waited
 
 
 def optimizer(settings: Optimizer, steps: int, average_momentum: float) -> keras.optimizers.Optimizer:
@@ -115,29 +116,80 @@ def optimizer(settings: Optimizer, steps: int, average_momentum: float) -> keras
     return kinds[settings.name](rate, weight_decay=decay, **extra, **averaging)
 
 
-class _History(keras.callbacks.Callback):
-    def __init__(self, on_epoch: Callable[[dict], None]):
+def _model(network: keras.Model, recipe: Recipe) -> keras.Model:
+    """`network` behind what training puts in front of it: from what shards hold, and shares for mixup."""
+    stored = recipe.front_end.stored
+    inputs = features = keras.Input((stored.frames, stored.bins), dtype="float16")
+    features = recipe.augmentation(features)
+    if recipe.settings.augmentation.mixup_alpha:
+        share = keras.Input((1, 1))
+        inputs, features = [inputs, share], Mixup(dtype="float32")(features, share)
+    return keras.Model(inputs, network(of_stored(features, recipe.front_end)))
+
+
+def _variables(model: keras.Model) -> list:
+    return [*model.variables, *model.optimizer.variables]
+
+
+def _values(variables: list) -> list[np.ndarray]:
+    return [np.array(keras.ops.convert_to_numpy(variable)) for variable in variables]
+
+
+def _assign(variables: list, values: list[np.ndarray]) -> None:
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
+
+
+class _Epochs(keras.callbacks.Callback):
+    """Ends each epoch: averages the weights, validates, keeps the best, hands on the state, and stops early."""
+
+    async_safe = True  # on_train_batch_end may come from another thread, so that the device need not wait for it
+
+    def __init__(self, network, validation, clips: int, settings: Candidate, watch: Watch, state: State | None):
         super().__init__()
-        self.rows: list[dict] = []
-        self._on_epoch = on_epoch
+        self.state = state
+        self._network, self._validation, self._clips = network, validation, clips
+        self._settings, self._watch = settings, watch
+        self._looked, self._loss = 0.0, float("nan")
 
     def on_epoch_begin(self, epoch, logs=None):
-        self._started = time.perf_counter()
+        self._began = time.perf_counter()
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Looks at the loss now and then."""
+        now = time.perf_counter()
+        if now - self._looked > LOOK_SECONDS:
+            self._looked, self._loss = now, float(logs["loss"])
+        self._watch.batch(self._clips, self._loss)
 
     def on_epoch_end(self, epoch, logs=None):
-        """Keeps and reports the epoch's figures."""
+        """Leaves the model as the next epoch needs it: what is validated and kept are the averages."""
+        if not np.isfinite(logs["loss"]):
+            raise UserError(
+                f"the loss of epoch {epoch + 1} is {logs['loss']}; allowed is a number: lower optimizer.learning_rate"
+            )
+        rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        variables = _values(_variables(self.model))
+        self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
+        validated = self.model.evaluate(self._validation, verbose=0, return_dict=True)
+        averaged = self._network.get_weights()
+        _assign(_variables(self.model), variables)
         row = {
             "epoch": epoch + 1,
             "loss": float(logs["loss"]),
             "accuracy": float(logs["accuracy"]),
-            "validation_loss": float(logs["val_loss"]),
-            "validation_accuracy": float(logs["val_accuracy"]),
-            "learning_rate": float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)),
-            "seconds": time.perf_counter() - self._started,
+            "validation_loss": float(validated["loss"]),
+            "validation_accuracy": float(validated["accuracy"]),
+            "learning_rate": rate,
+            "seconds": time.perf_counter() - self._began,
         }
-        if not np.isfinite(row["loss"]):
-            raise UserError(
-                f"the loss of epoch {row['epoch']} is {row['loss']}; allowed is a number: lower optimizer.learning_rate"
-            )
-        self.rows.append(row)
-        self._on_epoch(row)
+        self._end(row, averaged, variables)
+
+    def _end(self, row: dict, averaged: list[np.ndarray], variables: list[np.ndarray]) -> None:
+        before = self.state
+        state = State((*(before.rows if before else ()), row), averaged, variables)
+        if self._settings.early_stopping_epochs and state.best is not row:
+            state = State(state.rows, before.weights, variables)
+        self.state = state
+        self.model.stop_training = is_over(state, self._settings)
+        self._watch.epoch(state)

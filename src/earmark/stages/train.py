@@ -1,74 +1,129 @@
 """train: one candidate, from feature shards to a model that takes waveforms."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import pandas as pd
 
-from earmark.audio import front_ends
-from earmark.audio.front_ends import FrontEnd
-from earmark.errors import UserError
-from earmark.learning.candidates import module_of
 from earmark.params import Params
-from earmark.stages.paths import ACCEPTED, HISTORIES, MODELS, features_folder
-from earmark.stores import features, shards
-from earmark.stores.feature_reader import FeatureReader
-from earmark.stores.files import whole_file, whole_folder
+from earmark.progress import Advance, progress
+from earmark.stages import preparation
+from earmark.stages.paths import CHECKPOINTS, HISTORIES, LOGS, MODELS
+from earmark.stores import checkpoints
+from earmark.stores.checkpoints import Checkpoint
+from earmark.stores.files import sole_writer, whole_file, whole_folder
+
+if TYPE_CHECKING:
+    from earmark.learning.fitting import State
+
+LINE_SECONDS = 60.0
+"""Seconds from one line to the next within an epoch where nobody watches a terminal."""
 
 
 def train(params: Params, candidate: str) -> str:
-    """Trains `candidate`, writes models/<candidate> and its history; live in MLflow meanwhile. Returns a sentence."""
-    from earmark.learning import backend, export
-    from earmark.stores import tracking
+    """Trains `candidate`, writes models/<candidate> and its history; live in MLflow meanwhile. Returns a sentence.
+
+    A training that was killed goes on after its last whole epoch, and ends with the weights that it would have had.
+    """
+    with sole_writer(CHECKPOINTS / candidate):
+        return _train(params, candidate)
+
+
+def _train(params: Params, candidate: str) -> str:
+    from earmark.learning import backend
 
     backend.start(params.seed)
+    from earmark.learning import export, fitting
+    from earmark.stores import tracking
+
     settings = params.train.candidate(candidate)
-    module = module_of(candidate)
-    front_end = front_ends.front_end(module.FRONT_END, params)
-    stored = front_end.stored
-    features.require_settings(features_folder(params) / stored.name, stored.settings())
-    accepted = shards.read_accepted(ACCEPTED)
-    labels = tuple(sorted(accepted["label"].unique()))
-    network = _network(module, front_end, labels, settings.network)
-    with tracking.live_run(candidate, params, accepted) as run:
-        history = _fit(network, front_end, labels, accepted, params, candidate, run.epoch)
+    data = preparation.read_data(params, candidate)
+    recipe = preparation.recipe(data, candidate, settings, params.seed)
+    untrained = recipe.build()
+    identity = preparation.identity(data, settings, params.seed)
+    path = CHECKPOINTS / f"{candidate}.npz"
+    found = checkpoints.read(path)
+    state = _state(found) if found and found.identity == identity else None
+    with _log(candidate, state) as say, tracking.live_run(candidate, params, data.clips, found and found.run_id) as run:
+        for remark in preparation.remarks(data, settings):
+            say(remark)
+        with _progress(candidate, len(data.training.labels), settings.epochs, state) as advance:
+            watch = _Watch(settings.epochs, len(data.training.labels), advance, say, path, identity, run, state)
+            state = fitting.fit(recipe, data.training, data.validation, watch, state)
+        run.epochs(state.rows)
+        untrained.set_weights(state.weights)
         with whole_folder(MODELS / candidate) as folder:
-            export.save(folder, network, front_end, labels)
-        with whole_file(HISTORIES / f"{candidate}.csv") as path:
-            history.to_csv(path, index=False)
+            export.save(folder, untrained, data.front_end, data.labels)
+        with whole_file(HISTORIES / f"{candidate}.csv") as history:
+            pd.DataFrame(state.rows).to_csv(history, index=False)
         run.finish(MODELS / candidate)
-    last = history.iloc[-1]
-    took = f"{len(history)} epochs, {history.seconds.sum():.0f} s"
-    return f"{candidate} reached {last.validation_accuracy:.2%} on validation in {took}"
+    path.unlink(missing_ok=True)
+    return _sentence(candidate, state, stops_early=bool(settings.early_stopping_epochs))
 
 
-def _network(module, front_end: FrontEnd, labels: tuple[str, ...], settings: dict):
-    try:
-        return module.build((front_end.frames, front_end.bins), len(labels), **settings)
-    except (TypeError, ValueError) as error:
-        key, reason = f"train.{module.__name__.rsplit('.', 1)[-1]}.network", " ".join(str(error).split())[:300]
-        raise UserError(f"params.yaml: {key} does not fit clips of {front_end.frames} frames: {reason}") from None
-
-
-def _fit(network, front_end, labels, accepted, params: Params, candidate: str, on_epoch) -> pd.DataFrame:
-    from earmark.audio.augmentation import Augmentation
-    from earmark.learning import fitting
-
-    settings = params.train.candidate(candidate)
-    folder = features_folder(params) / front_end.stored.name
-    codes = pd.Series(range(len(labels)), index=labels)
-
-    def examples(split: str) -> fitting.Examples:
-        clips = accepted[accepted["split"] == split]
-        return fitting.Examples(FeatureReader(folder, clips), codes[clips["label"]].to_numpy())
-
-    augmentation = Augmentation(settings.augmentation, front_end.stored, features.read_noise(folder), params.seed)
-    training, validation = examples("training"), examples("validation")
-
-    def report(row: dict) -> None:
-        figures = f"accuracy {row['accuracy']:.2%}, validation {row['validation_accuracy']:.2%}"
-        speed = f"{len(training.labels) / row['seconds']:.0f} clips/s"
-        where = f"{candidate} epoch {row['epoch']}/{settings.epochs}"
-        print(f"{where}: loss {row['loss']:.3f}, {figures}, {speed}", flush=True)
-        on_epoch(row)
-
-    return fitting.fit(
-        network, front_end, augmentation, training, validation, len(labels), settings, params.seed, report
+def _sentence(candidate: str, state: "State", stops_early: bool) -> str:
+    kept = state.best if stops_early else state.rows[-1]
+    seconds = sum(row["seconds"] for row in state.rows)
+    return (
+        f"{candidate} reached {kept['validation_accuracy']:.2%} on validation in epoch {kept['epoch']}"
+        f" of {len(state.rows)}, {seconds:.0f} s"
     )
+
+
+def _state(found: Checkpoint) -> "State":
+    from earmark.learning.fitting import State
+
+    return State(found.rows, found.lists["weights"], found.lists["variables"])
+
+
+def _progress(candidate: str, clips: int, epochs: int, state: "State | None"):
+    done = clips * len(state.rows) if state else 0
+    return progress(candidate, clips * epochs, "clips", done=done, line_seconds=LINE_SECONDS)
+
+
+@contextmanager
+def _log(candidate: str, state: "State | None") -> Iterator:
+    """Gives a function that prints a line and keeps it, with the time, in the training's log file."""
+    LOGS.mkdir(exist_ok=True)
+    with (LOGS / f"{candidate}.log").open("a" if state else "w", encoding="utf-8") as file:
+
+        def say(line: str) -> None:
+            print(f"{candidate}: {line}", flush=True)
+            print(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {line}", file=file, flush=True)
+
+        if state:
+            say(f"goes on after epoch {len(state.rows)}, where it was stopped")
+        yield say
+
+
+class _Watch:
+    """Shows and keeps how a training goes on: progress, log, checkpoint, MLflow."""
+
+    def __init__(self, epochs: int, clips: int, advance: Advance, say, path: Path, identity: str, run, state):
+        self._epochs, self._clips, self._advance, self._say = epochs, clips, advance, say
+        self._path, self._identity, self._run = path, identity, run
+        self._validated = state.rows[-1]["validation_accuracy"] if state else None
+        self._seen = 0
+
+    def batch(self, clips: int, loss: float) -> None:
+        """Moves the bar."""
+        self._seen += clips
+        validated = "" if self._validated is None else f", validation {self._validated:.2%}"
+        self._advance(clips, f"loss {loss:.3f}{validated}")
+
+    def epoch(self, state: "State") -> None:
+        """The checkpoint comes before what is told of it: nothing is told twice where a kill falls between."""
+        lists = {"weights": state.weights, "variables": state.variables}
+        checkpoints.write(self._path, Checkpoint(self._identity, self._run.run_id, state.rows, lists))
+        self._run.epochs(state.rows)
+        row = state.rows[-1]
+        self._validated = row["validation_accuracy"]
+        self._advance(self._clips - self._seen)  # clips that filled no batch
+        self._seen = 0
+        self._say(
+            f"epoch {row['epoch']}/{self._epochs}: loss {row['loss']:.3f}, accuracy {row['accuracy']:.2%},"
+            f" validation {row['validation_accuracy']:.2%}, {self._clips / row['seconds']:.0f} clips/s"
+        )

@@ -61,12 +61,14 @@ class FeatureReader:
         for its_clips, its_rows in zip(np.split(clips, cuts), np.split(rows, cuts), strict=True):
             yield _Run(path, data_offset, its_clips, its_rows)
 
-    def epoch(self, generator: np.random.Generator | None = None) -> "Epoch":
-        """All clips once: in an order drawn by `generator`, or as they are stored."""
+    def epoch(self, generator: np.random.Generator | None = None, repeats: np.ndarray | None = None) -> "Epoch":
+        """All clips, in an order drawn by `generator`, or as they are stored: each once, or as often as `repeats`, int
+        (clips,), has it."""
         runs = self._runs if generator is None else [self._runs[at] for at in generator.permutation(len(self._runs))]
         windows = self._windows(runs)
         numbers = [np.concatenate([run.clips for run in window]) for window in windows]
-        shuffles = [np.arange(len(each)) if generator is None else generator.permutation(len(each)) for each in numbers]
+        places = [np.repeat(np.arange(len(each)), 1 if repeats is None else repeats[each]) for each in numbers]
+        shuffles = places if generator is None else [generator.permutation(each) for each in places]
         order = np.concatenate([each[shuffle] for each, shuffle in zip(numbers, shuffles, strict=True)])
         if self._held is None:
             return Epoch(order, _Stream(self, windows, shuffles).rows)

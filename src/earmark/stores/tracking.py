@@ -5,7 +5,7 @@ import io
 import logging
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,14 +43,19 @@ def connect(name: str) -> MlflowClient:
 
 
 class LiveRun:
-    """A training as it goes on."""
+    """A training as it goes on; `run_id` is what MLflow calls it."""
 
-    def __init__(self, clip_samples: int):
-        self._clip_samples = clip_samples
+    def __init__(self, run_id: str, clip_samples: int):
+        self.run_id, self._clip_samples = run_id, clip_samples
+        self._known = {metric.step for metric in MlflowClient().get_metric_history(run_id, "loss")}
 
-    def epoch(self, row: Mapping[str, float]) -> None:
-        """One epoch's figures."""
-        mlflow.log_metrics({key: value for key, value in row.items() if key != "epoch"}, step=int(row["epoch"]))
+    def epochs(self, rows: Iterable[Mapping[str, float]]) -> None:
+        """The figures of those epochs that the run does not have yet."""
+        for row in rows:
+            epoch = int(row["epoch"])
+            if epoch not in self._known:
+                mlflow.log_metrics({key: value for key, value in row.items() if key != "epoch"}, step=epoch)
+                self._known.add(epoch)
 
     def finish(self, model: Path) -> None:
         """The training's model, which is what the run is found by afterwards."""
@@ -61,18 +66,29 @@ class LiveRun:
 
 
 @contextmanager
-def live_run(candidate: str, params: Params, clips: pd.DataFrame) -> Iterator[LiveRun]:
-    """A run of the training of `candidate` on `clips`: parameters, data set and provenance first, epochs as they
-    end."""
-    connect(params.register_.name)
-    with mlflow.start_run(run_name=candidate, tags=_tags(candidate)):
+def live_run(candidate: str, params: Params, clips: pd.DataFrame, run_id: str | None = None) -> Iterator[LiveRun]:
+    """A run of the training of `candidate` on `clips`: parameters, data set and provenance first, epochs as they end;
+    the run `run_id` goes on where the server still has it."""
+    client = connect(params.register_.name)
+    if run_id and _has_run(client, run_id):
+        with mlflow.start_run(run_id=run_id):
+            yield LiveRun(run_id, params.dataset.clip_samples)
+        return
+    with mlflow.start_run(run_name=candidate, tags=_tags(candidate)) as started:
         mlflow.log_params(_flat(params, candidate))
         with warnings.catch_warnings(action="ignore"):
             dataset = mlflow.data.from_pandas(
                 clips.drop(columns="error"), source="data/accepted.parquet", name=_short(params.dataset.source)
             )
             mlflow.log_input(dataset, context="training")
-        yield LiveRun(params.dataset.clip_samples)
+        yield LiveRun(started.info.run_id, params.dataset.clip_samples)
+
+
+def _has_run(client: MlflowClient, run_id: str) -> bool:
+    try:
+        return client.get_run(run_id).info.lifecycle_stage == "active"
+    except MlflowException:
+        return False
 
 
 def run_of(candidate: str, model: Path, params: Params, clips: pd.DataFrame, history: pd.DataFrame) -> str:
@@ -88,10 +104,9 @@ def run_of(candidate: str, model: Path, params: Params, clips: pd.DataFrame, his
     if found:
         return found[0].info.run_id
     with live_run(candidate, params, clips) as run:
-        for row in history.to_dict("records"):
-            run.epoch(row)
+        run.epochs(history.to_dict("records"))
         run.finish(model)
-        return mlflow.active_run().info.run_id
+        return run.run_id
 
 
 def log_evaluation(

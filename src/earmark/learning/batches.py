@@ -1,0 +1,113 @@
+"""Examples as batches: drawn anew for each epoch from (seed, epoch) in training, always the same in validation."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import keras
+import numpy as np
+
+from earmark.params import Candidate
+
+VALIDATION_CLIPS = 256
+"""Clips of one validation batch."""
+
+
+class Epoch(Protocol):
+    """One pass over clips: their numbers in `order`, and the features of order[start:stop], float16 (clips, frames,
+    bins)."""
+
+    order: np.ndarray
+
+    def rows(self, start: int, stop: int) -> np.ndarray: ...
+
+
+class Features(Protocol):
+    """Clips to pass over: in an order drawn by a generator, each as often as `repeats` says; or once, in an order that
+    is always the same."""
+
+    def epoch(self, generator: np.random.Generator | None = None, repeats: np.ndarray | None = None) -> Epoch: ...
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Clips, and the index of each one's label, int32 (clips,)."""
+
+    features: Features
+    labels: np.ndarray
+
+
+class TrainingBatches(keras.utils.PyDataset):
+    """Batches of features and one-hot labels, from epoch `epoch` on, all of one size.
+
+    Clips that fill no whole batch are left out, others in each epoch; where there are fewer clips than a batch wants,
+    one batch holds all. The features have their share for `Mixup` beside them where that is on, and labels are mixed.
+    """
+
+    def __init__(self, examples: Examples, labels: int, settings: Candidate, seed: int, epoch: int):
+        super().__init__()
+        self._examples, self._labels, self._settings = examples, labels, settings
+        self._seed, self._number = seed, epoch
+        self.clips = min(settings.batch_size, len(examples.labels))
+        self._draw()
+
+    def __len__(self) -> int:
+        return len(self._examples.labels) // self.clips
+
+    def __getitem__(self, index: int) -> tuple:
+        rows = slice(index * self.clips, (index + 1) * self.clips)
+        features = self._epoch.rows(rows.start, rows.stop)
+        one_hot = _one_hot(self._examples.labels[self._epoch.order[rows]], self._labels)
+        if not self._settings.augmentation.mixup_alpha:
+            return features, one_hot
+        share = self._shares[rows, None]
+        return (features, share[:, None]), share * one_hot + (1 - share) * one_hot[::-1]
+
+    def on_epoch_end(self) -> None:
+        """Draws the next epoch."""
+        self._number += 1
+        self._draw()
+
+    def _draw(self) -> None:
+        generator = np.random.default_rng([self._seed, self._number])
+        labels, alpha = self._examples.labels, self._settings.augmentation.mixup_alpha
+        repeats = balancing_repeats(labels, generator) if self._settings.balanced_sampling else None
+        self._epoch = self._examples.features.epoch(generator, repeats)
+        self._shares = generator.beta(alpha, alpha, len(labels)).astype(np.float32) if alpha else None
+
+
+class ValidationBatches(keras.utils.PyDataset):
+    """Every example once, in batches of features and one-hot labels; with a share of 1 where `mixup` is on."""
+
+    def __init__(self, examples: Examples, labels: int, mixup: bool):
+        super().__init__()
+        self._examples, self._labels, self._mixup = examples, labels, mixup
+        self.on_epoch_end()
+
+    def __len__(self) -> int:
+        return -(-len(self._examples.labels) // VALIDATION_CLIPS)
+
+    def __getitem__(self, index: int) -> tuple:
+        rows = slice(index * VALIDATION_CLIPS, (index + 1) * VALIDATION_CLIPS)
+        features = self._epoch.rows(rows.start, rows.stop)
+        one_hot = _one_hot(self._examples.labels[self._epoch.order[rows]], self._labels)
+        return ((features, np.ones((len(one_hot), 1, 1), np.float32)) if self._mixup else features), one_hot
+
+    def on_epoch_end(self) -> None:
+        """Begins again."""
+        self._epoch = self._examples.features.epoch()
+
+
+def balancing_repeats(labels: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """How often each clip comes in an epoch in which every label is heard equally often: int (clips,), as many in all
+    as there are clips.
+
+    A clip comes 1 / (its label's share x labels) times on average; the fractions are drawn systematically.
+    """
+    present, label, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    wanted = np.cumsum(len(labels) / len(present) / counts[label])
+    wanted[-1] = len(labels)
+    return np.diff(np.floor(wanted + generator.uniform()), prepend=0).astype(int)
+
+
+def _one_hot(labels: np.ndarray, count: int) -> np.ndarray:
+    return np.eye(count, dtype=np.float32)[labels]

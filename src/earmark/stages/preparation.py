@@ -1,0 +1,128 @@
+"""What a training of one candidate needs, from params.yaml, accepted clips and feature shards."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from earmark.audio import front_ends
+from earmark.audio.front_ends import FrontEnd
+from earmark.errors import UserError
+from earmark.learning.candidates import module_of
+from earmark.params import Candidate, Params
+from earmark.stages.paths import ACCEPTED, features_folder
+from earmark.stores import features, provenance, shards
+from earmark.stores.feature_reader import FeatureReader
+
+if TYPE_CHECKING:
+    from earmark.learning.batches import Examples
+    from earmark.learning.fitting import Recipe
+
+PACKAGE = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class Data:
+    """What every training through one front end reads; `clips` are the accepted ones."""
+
+    clips: pd.DataFrame
+    labels: tuple[str, ...]
+    front_end: FrontEnd
+    training: "Examples"
+    validation: "Examples"
+    noise: np.ndarray
+
+
+def read_data(params: Params, candidate: str) -> Data:
+    """Reads what `candidate` is trained on; UserError where features are missing, damaged or of other settings, or
+    where a label or a split has no clips."""
+    from earmark.learning.batches import Examples
+
+    front_end = front_ends.front_end(module_of(candidate).FRONT_END, params)
+    stored = front_end.stored
+    folder = features_folder(params) / stored.name
+    features.require_settings(folder, stored.settings())
+    accepted = shards.read_accepted(ACCEPTED)
+    labels = tuple(sorted(accepted["label"].unique()))
+    _require_clips(accepted, labels)
+    codes = pd.Series(range(len(labels)), index=labels)
+
+    def examples(split: str) -> Examples:
+        clips = accepted[accepted["split"] == split]
+        return Examples(FeatureReader(folder, clips), codes[clips["label"]].to_numpy())
+
+    return Data(accepted, labels, front_end, examples("training"), examples("validation"), features.read_noise(folder))
+
+
+def recipe(data: Data, candidate: str, settings: Candidate, seed: int) -> "Recipe":
+    """How `candidate` is trained on `data`; UserError where its network does not fit the clips."""
+    from earmark.audio.augmentation import Augmentation
+    from earmark.learning.fitting import Recipe
+
+    front_end = data.front_end
+
+    def build():
+        try:
+            shape = front_end.frames, front_end.bins
+            return module_of(candidate).build(shape, len(data.labels), **settings.network)
+        except (TypeError, ValueError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise UserError(
+                f"params.yaml: train.{candidate}.network does not fit clips of {front_end.frames} frames: {reason}"
+            ) from None
+
+    augmentation = Augmentation(settings.augmentation, front_end.stored, data.noise, seed)
+    return Recipe(build, front_end, augmentation, len(data.labels), settings, seed)
+
+
+def remarks(data: Data, settings: Candidate) -> list[str]:
+    """What `settings` ask for and `data` does not have, and what is done instead."""
+    found = []
+    if settings.augmentation.noise_probability and len(data.noise) <= data.front_end.frames:
+        found.append("the data set has no background noise as long as a clip: none is mixed in")
+    if settings.batch_size > len(data.training.labels):
+        found.append(f"batch_size {settings.batch_size}: one batch holds all {len(data.training.labels)} clips")
+    return found
+
+
+def identity(data: Data, settings: Candidate, seed: int) -> str:
+    """SHA-256 over all that decides the weights of a training: data, settings, code and libraries."""
+    import keras
+
+    clips = data.clips[["id", "label", "split", "shard", "member"]]
+    return hashlib.sha256(
+        json.dumps(
+            [
+                hashlib.sha256(clips.to_csv(index=False).encode()).hexdigest(),
+                hashlib.sha256(data.noise.tobytes()).hexdigest(),
+                data.front_end.settings(),
+                settings.model_dump(mode="json"),
+                seed,
+                [provenance.content_sha256(PACKAGE / room, "*.py") for room in ("audio", "learning", "stores")],
+                [version(name) for name in ("keras", "numpy", keras.backend.backend())],
+            ]
+        ).encode()
+    ).hexdigest()
+
+
+def _require_clips(accepted: pd.DataFrame, labels: tuple[str, ...]) -> None:
+    if len(labels) < 2:
+        raise UserError(f"{ACCEPTED} has clips of {len(labels)} label; needed are at least two")
+    for split in ("training", "validation"):
+        clips = accepted[accepted["split"] == split]
+        if clips.empty:
+            speakers = accepted["speaker"].nunique()
+            raise UserError(
+                f"{ACCEPTED} has no {split} clips, of {speakers} speakers in all;"
+                " allowed are more speakers, or split.method random in params.yaml"
+            )
+        if split == "training" and (absent := set(labels) - set(clips["label"])):
+            raise UserError(
+                f"the label {min(absent)!r} has no training clips; allowed are recordings of it by more speakers,"
+                " or dataset.labels without it"
+            )

@@ -1,0 +1,167 @@
+"""The stage train: killed and started again, and what it says of data that it cannot train on."""
+
+import re
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import pytest
+import yaml
+from conftest import BIN, change_params, checkout
+
+from earmark import params
+from earmark.audio import front_ends
+from earmark.stores import features
+from earmark.stores.provenance import content_sha256
+
+EPOCHS = 6
+
+
+@pytest.fixture(scope="module")
+def extracted(tmp_path_factory, run):
+    """A checkout with features of a small embedded data set."""
+    changes = {"dataset": {"speakers": 8}, "train": {"candidates": ["tc_resnet"], "epochs": EPOCHS}}
+    folder = checkout(tmp_path_factory.mktemp("extracted"), changes)
+    for stage in ("ingest", "validate", "extract"):
+        done = run(folder, "earmark", stage)
+        assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture
+def project(extracted, tmp_path):
+    shutil.copytree(extracted, tmp_path / "project")
+    return tmp_path / "project"
+
+
+def change_candidate(folder: Path, **settings) -> None:
+    """Changes settings of tc_resnet in the checkout's params.yaml."""
+    mine = yaml.safe_load((folder / "params.yaml").read_text())["train"]["tc_resnet"]
+    change_params(folder, {"train": {"tc_resnet": mine | settings}})
+
+
+def kill_after_epoch(folder: Path, epoch: int) -> None:
+    """Starts a training and kills it once it has told of this epoch."""
+    process = subprocess.Popen(
+        [BIN / "earmark", "train", "tc_resnet"], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    for line in process.stdout:
+        if f"epoch {epoch}/" in line:
+            break
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+
+
+def runs_of(folder: Path) -> list:
+    client = mlflow.MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    return client.search_runs([each.experiment_id for each in client.search_experiments()])
+
+
+def steps_of(folder: Path, run_id: str) -> list[int]:
+    client = mlflow.MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    return [each.step for each in client.get_metric_history(run_id, "validation_accuracy")]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(extracted, run, tmp_path_factory):
+    """The content of the model that a training makes which nobody kills."""
+    folder = tmp_path_factory.mktemp("undisturbed") / "project"
+    shutil.copytree(extracted, folder)
+    done = run(folder, "earmark", "train", "tc_resnet")
+    assert done.returncode == 0, done.stderr
+    return content_sha256(folder / "models/tc_resnet")
+
+
+def test_a_killed_training_goes_on_after_its_last_epoch_and_ends_with_the_same_bytes(project, run, undisturbed):
+    kill_after_epoch(project, 2)
+    kill_after_epoch(project, 4)
+    assert not (project / "models/tc_resnet").exists()
+    done = run(project, "earmark", "train", "tc_resnet")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"goes on after epoch [45], where it was stopped", done.stdout)
+    assert content_sha256(project / "models/tc_resnet") == undisturbed
+    assert pd.read_csv(project / "reports/training/tc_resnet.csv")["epoch"].tolist() == list(range(1, EPOCHS + 1))
+    (only,) = runs_of(project)
+    assert only.info.status == "FINISHED"
+    assert steps_of(project, only.info.run_id) == list(range(1, EPOCHS + 1))
+    assert not list((project / "checkpoints").glob("*.npz"))
+
+
+def test_the_log_file_has_a_line_an_epoch(project, run):
+    run(project, "earmark", "train", "tc_resnet")
+    lines = (project / "logs/tc_resnet.log").read_text().splitlines()
+    assert len(lines) == EPOCHS
+    form = (
+        r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ epoch (\d)/6: loss [\d.]+, accuracy [\d.]+%, validation [\d.]+%, \d+ clips/s"
+    )
+    assert [re.fullmatch(form, line)[1] for line in lines] == list("123456")
+
+
+@pytest.mark.parametrize("change", ["settings", "damage"])
+def test_a_checkpoint_of_another_training_or_a_damaged_one_is_not_gone_on_from(project, run, change):
+    kill_after_epoch(project, 1)
+    checkpoint = project / "checkpoints/tc_resnet.npz"
+    if change == "settings":
+        change_candidate(project, label_smoothing=0.2)
+    else:
+        checkpoint.write_bytes(checkpoint.read_bytes()[:-200])
+    done = run(project, "earmark", "train", "tc_resnet")
+    assert done.returncode == 0, done.stderr
+    assert "goes on" not in done.stdout
+    assert "epoch 1/6" in done.stdout
+
+
+def accepted(folder: Path, change) -> None:
+    """Changes the accepted clips."""
+    path = folder / "data/accepted.parquet"
+    change(pd.read_parquet(path)).to_parquet(path)
+
+
+def refusal(run, folder: Path) -> str:
+    done = run(folder, "earmark", "train", "tc_resnet")
+    assert done.returncode == 2, done.stderr
+    (line,) = done.stderr.splitlines()
+    return line
+
+
+def test_a_label_without_training_clips_is_named(project, run):
+    def without(clips):
+        return clips[(clips["label"] != "yes") | (clips["split"] != "training")]
+
+    accepted(project, without)
+    assert "the label 'yes' has no training clips" in refusal(run, project)
+
+
+def test_one_speaker_only_is_said_with_the_way_out(project, run):
+    accepted(project, lambda clips: clips[clips["split"] == "training"])
+    assert re.search(r"no validation clips, of \d+ speakers in all; .* split.method random", refusal(run, project))
+
+
+def test_one_label_only_is_refused(project, run):
+    accepted(project, lambda clips: clips[clips["label"] == "yes"])
+    assert "clips of 1 label; needed are at least two" in refusal(run, project)
+
+
+def test_a_loss_that_is_no_number_is_a_sentence(project, run):
+    change_candidate(project, optimizer={"name": "sgd", "learning_rate": 1e30})
+    assert "the loss of epoch 1 is nan; allowed is a number: lower optimizer.learning_rate" in refusal(run, project)
+
+
+def test_a_batch_larger_than_the_data_is_all_of_it_and_said(project, run):
+    change_candidate(project, batch_size=100_000, epochs=1)
+    done = run(project, "earmark", "train", "tc_resnet")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"batch_size 100000: one batch holds all \d+ clips", done.stdout)
+
+
+def test_a_data_set_without_background_noise_is_trained_on_without_and_it_is_said(project, run):
+    front_end = front_ends.front_end("log_mel", params.load(project / "params.yaml"))
+    features.write_noise(project / "data/features/log_mel", [], front_end)
+    change_candidate(project, epochs=1)
+    done = run(project, "earmark", "train", "tc_resnet")
+    assert done.returncode == 0, done.stderr
+    assert "no background noise as long as a clip: none is mixed in" in done.stdout
