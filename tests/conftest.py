@@ -15,6 +15,7 @@ BIN = Path(sys.executable).parent
 EXCERPT = ROOT.parent / "shared/data/speech_commands_v0.01_excerpt.tar.gz"
 """Real recordings, which the project does not ship; a test that wants them is skipped where they are not."""
 # Two epochs of the fast candidate on six speakers: the whole pipeline in seconds.
+EXTRACTED_EPOCHS = 6
 SMALL = {"dataset": {"speakers": 6}, "train": {"candidates": ["tc_resnet"], "epochs": 2}}
 
 
@@ -71,3 +72,21 @@ def run() -> Callable[..., subprocess.CompletedProcess]:
         )
 
     return call
+
+
+@pytest.fixture(scope="session")
+def extracted(tmp_path_factory, run) -> Path:
+    """A checkout with features of a small embedded data set, which no test changes."""
+    changes = {"dataset": {"speakers": 8}, "train": {"candidates": ["tc_resnet"], "epochs": EXTRACTED_EPOCHS}}
+    folder = checkout(tmp_path_factory.mktemp("extracted"), changes)
+    for stage in ("ingest", "validate", "extract"):
+        done = run(folder, "earmark", stage)
+        assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture
+def project(extracted, tmp_path) -> Path:
+    """A copy of `extracted` for one test."""
+    shutil.copytree(extracted, tmp_path / "project")
+    return tmp_path / "project"

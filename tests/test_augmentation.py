@@ -7,6 +7,7 @@ from conftest import ROOT
 from earmark import params
 from earmark.audio import front_ends
 from earmark.audio.augmentation import Augmentation, Mixup
+from earmark.params import training
 
 
 @pytest.fixture(scope="module")
@@ -15,7 +16,7 @@ def augmentation():
 
     def build(noise_frames=500, **settings):
         noise = np.random.default_rng(5).uniform(0, 1, (noise_frames, 40)).astype(np.float16)
-        return Augmentation(params.Augmentation(**settings), front_end, noise, seed=7)
+        return Augmentation(training.Augmentation(**settings), front_end, noise, seed=7)
 
     return build
 

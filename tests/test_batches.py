@@ -5,7 +5,7 @@ import pytest
 from training import in_memory
 
 from earmark.learning.batches import TrainingBatches, ValidationBatches, balancing_repeats
-from earmark.params import Candidate
+from earmark.params.training import Candidate
 
 FEATURES = np.arange(100, dtype=np.float16)[:, None, None]
 LABELS = np.arange(100) % 3

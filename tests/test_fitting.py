@@ -12,7 +12,7 @@ from earmark.audio import front_ends
 from earmark.audio.augmentation import Augmentation
 from earmark.errors import UserError
 from earmark.learning import backend, fitting
-from earmark.params import Candidate
+from earmark.params.training import Candidate
 
 LOADED = params.load(ROOT / "params.yaml")
 FRONT_END = front_ends.front_end("log_mel", LOADED)

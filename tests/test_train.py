@@ -10,31 +10,13 @@ import mlflow
 import pandas as pd
 import pytest
 import yaml
-from conftest import BIN, change_params, checkout
+from conftest import BIN, change_params
+from conftest import EXTRACTED_EPOCHS as EPOCHS
 
 from earmark import params
 from earmark.audio import front_ends
 from earmark.stores import features
 from earmark.stores.provenance import content_sha256
-
-EPOCHS = 6
-
-
-@pytest.fixture(scope="module")
-def extracted(tmp_path_factory, run):
-    """A checkout with features of a small embedded data set."""
-    changes = {"dataset": {"speakers": 8}, "train": {"candidates": ["tc_resnet"], "epochs": EPOCHS}}
-    folder = checkout(tmp_path_factory.mktemp("extracted"), changes)
-    for stage in ("ingest", "validate", "extract"):
-        done = run(folder, "earmark", stage)
-        assert done.returncode == 0, done.stderr
-    return folder
-
-
-@pytest.fixture
-def project(extracted, tmp_path):
-    shutil.copytree(extracted, tmp_path / "project")
-    return tmp_path / "project"
 
 
 def change_candidate(folder: Path, **settings) -> None:

@@ -77,6 +77,16 @@ def register() -> None:
     _stage("register")
 
 
+@main.command()
+@click.argument("candidate")
+def tune(candidate: str) -> None:
+    """Looks for better settings of CANDIDATE: tuning/CANDIDATE.patch."""
+    from earmark import params
+    from earmark.tune import tune
+
+    click.echo(f"tune: {tune(params.load(), candidate)}")
+
+
 @main.command("ls")
 def list_recordings() -> None:
     """Every recording: id, speaker, split, seconds."""

@@ -9,7 +9,7 @@ from keras import ops
 
 from earmark.audio.front_ends import FrontEnd
 from earmark.audio.graph_front_end import of_power, to_power
-from earmark.params import Augmentation as Settings
+from earmark.params.training import Augmentation as Settings
 
 DECIBEL = math.log(10) / 10
 """One decibel of power as a natural logarithm."""

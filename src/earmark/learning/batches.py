@@ -6,7 +6,7 @@ from typing import Protocol
 import keras
 import numpy as np
 
-from earmark.params import Candidate
+from earmark.params.training import Candidate
 
 VALIDATION_CLIPS = 256
 """Clips of one validation batch."""

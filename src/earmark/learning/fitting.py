@@ -15,7 +15,7 @@ from earmark.audio.graph_front_end import of_stored
 from earmark.errors import UserError
 from earmark.learning import backend
 from earmark.learning.batches import Examples, TrainingBatches, ValidationBatches
-from earmark.params import Candidate, Optimizer
+from earmark.params.training import Candidate, Optimizer
 
 LOOK_SECONDS = 0.5
 """Seconds from one look at the loss to the next: each makes the processor wait for the device."""

@@ -17,6 +17,7 @@ FEATURES = Path("data/features")
 MODELS = Path("models")
 CHECKPOINTS = Path("checkpoints")
 LOGS = Path("logs")
+TUNING = Path("tuning")
 VALIDATION = Path("reports/validation")
 VALIDATION_RESULT = VALIDATION / "result.json"
 HISTORIES = Path("reports/training")

@@ -14,7 +14,8 @@ from earmark.audio import front_ends
 from earmark.audio.front_ends import FrontEnd
 from earmark.errors import UserError
 from earmark.learning.candidates import module_of
-from earmark.params import Candidate, Params
+from earmark.params import Params
+from earmark.params.training import Candidate
 from earmark.stages.paths import ACCEPTED, features_folder
 from earmark.stores import features, provenance, shards
 from earmark.stores.feature_reader import FeatureReader

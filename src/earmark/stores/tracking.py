@@ -84,6 +84,23 @@ def live_run(candidate: str, params: Params, clips: pd.DataFrame, run_id: str | 
         yield LiveRun(started.info.run_id, params.dataset.clip_samples)
 
 
+@contextmanager
+def tuning_run(name: str, experiment: str, run_id: str | None) -> Iterator[str]:
+    """A run under which those of trials stand, by its id; `run_id` goes on where the server still has it."""
+    client = connect(experiment)
+    known = run_id if run_id and _has_run(client, run_id) else None
+    with mlflow.start_run(run_id=known, run_name=None if known else name, tags={"tuning": "true"}) as started:
+        yield started.info.run_id
+
+
+@contextmanager
+def trial_run(number: int, candidate: str, params: Params) -> Iterator[LiveRun]:
+    """A run of one trial, under that of its search: parameters first, epochs as they end."""
+    with mlflow.start_run(run_name=f"trial {number}", nested=True, tags={"candidate": candidate}) as started:
+        mlflow.log_params(_flat(params, candidate))
+        yield LiveRun(started.info.run_id, params.dataset.clip_samples)
+
+
 def _has_run(client: MlflowClient, run_id: str) -> bool:
     try:
         return client.get_run(run_id).info.lifecycle_stage == "active"

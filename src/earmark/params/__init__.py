@@ -5,40 +5,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from earmark.errors import UserError
+from earmark.params.fields import Closed, Count, Fraction, NotNegative, Positive, Range
+from earmark.params.training import Candidate, Span, Train, Tune, require_ranges
 
+PATH = Path("params.yaml")
 SPLITS = ("training", "validation", "testing")
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
-Fraction = Annotated[float, Field(ge=0, le=1, strict=True)]
-Count = Annotated[int, Field(ge=1, strict=True)]
 Floor = Annotated[float, Field(ge=1e-10, le=1.0, strict=True)]
 Normalisation = Literal["none", "full_scale"]
 Padding = Literal["silence", "repeat", "reflect"]
-
-
-class Closed(BaseModel):
-    """A section of params.yaml: frozen, and an unknown key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Range(Closed):
-    """A closed interval."""
-
-    min: float
-    max: float
-
-    @model_validator(mode="after")
-    def _ordered(self) -> "Range":
-        if not self.min <= self.max:
-            raise ValueError(f"min {self.min} must not be above max {self.max}")
-        return self
 
 
 class Dataset(Closed):
@@ -165,72 +145,6 @@ class Extract(Closed):
         return self
 
 
-class Optimizer(Closed):
-    """An optimiser of Keras and its learning-rate schedule."""
-
-    name: Literal["adadelta", "adamw", "sgd"]
-    learning_rate: Positive
-    weight_decay: NotNegative = 0.0
-    warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    decay: Literal["none", "cosine"] = "none"
-
-
-class Augmentation(Closed):
-    """What happens to training clips only; zero switches a part off."""
-
-    shift_ms: NotNegative = 0.0
-    speed_percent: Annotated[float, Field(ge=0, le=50, strict=True)] = 0.0
-    gain_db: NotNegative = 0.0
-    noise_probability: Fraction = 0.0
-    noise_snr_db: Range = Range(min=5.0, max=30.0)
-    frequency_mask_bands: Annotated[int, Field(ge=0, strict=True)] = 0
-    time_mask_ms: NotNegative = 0.0
-    mixup_alpha: NotNegative = 0.0
-
-
-class Candidate(Closed):
-    """How one candidate is trained; `network` is passed to its `build`."""
-
-    epochs: Count | None = None
-    batch_size: Count
-    optimizer: Optimizer
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    average_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    early_stopping_epochs: Annotated[int, Field(ge=0, strict=True)] = 0
-    balanced_sampling: bool = False
-    precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
-    augmentation: Augmentation = Augmentation()
-    network: Mapping[str, int | float | tuple[int, ...]] = {}
-
-
-class Train(BaseModel):
-    """Which candidates run; every other key of the section is a candidate's settings."""
-
-    model_config = ConfigDict(frozen=True, extra="allow")
-    __pydantic_extra__: dict[str, Candidate]
-
-    candidates: Annotated[tuple[str, ...], Field(min_length=1)]
-    epochs: Count
-
-    @model_validator(mode="after")
-    def _known(self) -> "Train":
-        known = sorted(self.__pydantic_extra__)
-        for name in self.candidates:
-            if name not in known:
-                raise ValueError(f"candidates names {name!r}, which has no settings; allowed are {', '.join(known)}")
-        if len(set(self.candidates)) != len(self.candidates):
-            raise ValueError("candidates names a candidate twice")
-        return self
-
-    def candidate(self, name: str) -> Candidate:
-        """Settings of the candidate `name`, its `epochs` filled in; UserError where it has none."""
-        if name not in self.__pydantic_extra__:
-            known = ", ".join(sorted(self.__pydantic_extra__))
-            raise UserError(f"params.yaml: train has no candidate {name!r}; allowed are {known}")
-        settings = self.__pydantic_extra__[name]
-        return settings.model_copy(update={"epochs": settings.epochs or self.epochs})
-
-
 class Register(Closed):
     """The registered model."""
 
@@ -247,6 +161,7 @@ class Params(Closed):
     features: Features
     extract: Extract
     train: Train
+    tune: Tune
     register_: Annotated[Register, Field(alias="register")]
 
     @model_validator(mode="after")
@@ -276,6 +191,15 @@ class Params(Closed):
             )
         return self
 
+    @model_validator(mode="after")
+    def _ranges(self) -> "Params":
+        require_ranges(self.train, self.tune)
+        return self
+
+    def with_candidate(self, name: str, settings: Candidate) -> "Params":
+        """The same with other settings of the candidate `name`."""
+        return self.model_copy(update={"train": self.train.with_candidate(name, settings)})
+
     @property
     def window_samples(self) -> int:
         """Samples of one window."""
@@ -295,7 +219,7 @@ def exact_samples(seconds: float, sample_rate_hz: int, key: str) -> int:
     return round(samples)
 
 
-def load(path: Path = Path("params.yaml")) -> Params:
+def load(path: Path = PATH) -> Params:
     """Reads and checks `path`; UserError names the first wrong key, its value and what is allowed."""
     try:
         # As DVC reads and writes it: YAML 1.2, in which the label no is text.
@@ -313,7 +237,7 @@ def load(path: Path = Path("params.yaml")) -> Params:
 def _sentence(error: ValidationError) -> str:
     # A misspelt key is both unknown and missing: the unknown one is what was typed.
     first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
-    key = ".".join(str(part) for part in first["loc"]) or "the file"
+    key = ".".join(str(part) for part in first["loc"] if part not in ("span", "choice")) or "the file"
     message = first["msg"].removeprefix("Value error, ")
     match first["type"]:
         case "extra_forbidden":
@@ -336,5 +260,8 @@ def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
     section: type[BaseModel] = Params
     for part in location[:-1]:
         fields = {field.alias or name: field for name, field in section.model_fields.items()}
-        section = fields[part].annotation if part in fields else Candidate
+        if part in fields and isinstance(fields[part].annotation, type):
+            section = fields[part].annotation
+        else:
+            section = {Train: Candidate, Tune: Span}.get(section, section)
     return [field.alias or name for name, field in section.model_fields.items()]

@@ -1,0 +1,189 @@
+"""The sections train and tune of params.yaml."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
+
+from earmark.errors import UserError
+from earmark.params.fields import Closed, Count, Fraction, NotNegative, Positive, Range
+
+
+class Optimizer(Closed):
+    """An optimiser of Keras and its learning-rate schedule."""
+
+    name: Literal["adadelta", "adamw", "sgd"]
+    learning_rate: Positive
+    weight_decay: NotNegative = 0.0
+    warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    decay: Literal["none", "cosine"] = "none"
+
+
+class Augmentation(Closed):
+    """What happens to training clips only; zero switches a part off."""
+
+    shift_ms: NotNegative = 0.0
+    speed_percent: Annotated[float, Field(ge=0, le=50, strict=True)] = 0.0
+    gain_db: NotNegative = 0.0
+    noise_probability: Fraction = 0.0
+    noise_snr_db: Range = Range(min=5.0, max=30.0)
+    frequency_mask_bands: Annotated[int, Field(ge=0, strict=True)] = 0
+    time_mask_ms: NotNegative = 0.0
+    mixup_alpha: NotNegative = 0.0
+
+
+class Candidate(Closed):
+    """How one candidate is trained; `network` is passed to its `build`."""
+
+    epochs: Count | None = None
+    batch_size: Count
+    optimizer: Optimizer
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    average_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    early_stopping_epochs: Annotated[int, Field(ge=0, strict=True)] = 0
+    balanced_sampling: bool = False
+    precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
+    augmentation: Augmentation = Augmentation()
+    network: Mapping[str, int | float | tuple[int, ...]] = {}
+
+
+class Train(BaseModel):
+    """Which candidates run; every other key of the section is a candidate's settings."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    __pydantic_extra__: dict[str, Candidate]
+
+    candidates: Annotated[tuple[str, ...], Field(min_length=1)]
+    epochs: Count
+
+    @model_validator(mode="after")
+    def _known(self) -> "Train":
+        known = sorted(self.__pydantic_extra__)
+        for name in self.candidates:
+            if name not in known:
+                raise ValueError(f"candidates names {name!r}, which has no settings; allowed are {', '.join(known)}")
+        if len(set(self.candidates)) != len(self.candidates):
+            raise ValueError("candidates names a candidate twice")
+        return self
+
+    def candidate(self, name: str) -> Candidate:
+        """Settings of the candidate `name`, its `epochs` filled in; UserError where it has none."""
+        if name not in self.__pydantic_extra__:
+            known = ", ".join(sorted(self.__pydantic_extra__))
+            raise UserError(f"params.yaml: train has no candidate {name!r}; allowed are {known}")
+        settings = self.__pydantic_extra__[name]
+        return settings.model_copy(update={"epochs": settings.epochs or self.epochs})
+
+    def with_candidate(self, name: str, settings: Candidate) -> "Train":
+        """The same with other settings of the candidate `name`."""
+        return self.model_copy(update={name: settings})
+
+
+class Span(Closed):
+    """Numbers to draw from: whole ones where both ends are; evenly, or evenly in their logarithm."""
+
+    min: int | float
+    max: int | float
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Span":
+        if not self.min < self.max:
+            raise ValueError(f"min {self.min} must be below max {self.max}")
+        if self.log and self.min <= 0:
+            raise ValueError(f"min {self.min} must be above 0 for log")
+        return self
+
+    @property
+    def whole(self) -> bool:
+        """Whether the numbers are whole ones."""
+        return isinstance(self.min, int) and isinstance(self.max, int)
+
+    @property
+    def examples(self) -> tuple[int | float, ...]:
+        """Its ends."""
+        return self.min, self.max
+
+    def holds(self, value: Any) -> bool:
+        """Whether `value` lies within."""
+        return isinstance(value, int | float) and self.min <= value <= self.max
+
+
+class Choice(Closed):
+    """Values to choose from."""
+
+    values: Annotated[tuple[Any, ...], Field(min_length=2)]
+
+    @property
+    def examples(self) -> tuple[Any, ...]:
+        """All of them."""
+        return self.values
+
+    def holds(self, value: Any) -> bool:
+        """Whether `value` is one of them."""
+        return value in self.values
+
+
+def _kind(content: Any) -> str:
+    return "choice" if isinstance(content, Choice) or (isinstance(content, dict) and "values" in content) else "span"
+
+
+Values = Annotated[Annotated[Span, Tag("span")] | Annotated[Choice, Tag("choice")], Discriminator(_kind)]
+
+
+class Tune(Closed):
+    """How long `earmark tune` looks for better settings, and where: for each candidate, its keys with their ranges."""
+
+    minutes: Positive
+    trials: Count
+    ranges: Mapping[str, Mapping[str, Values]]
+
+    def fingerprint(self, candidate: str) -> str:
+        """SHA-256 of the candidate's ranges."""
+        content = {key: each.model_dump(mode="json") for key, each in self.ranges[candidate].items()}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def value_at(settings: Candidate, key: str) -> Any:
+    """The value of a candidate's setting, such as optimizer.learning_rate; KeyError where there is none."""
+    found = settings.model_dump(mode="json")
+    for part in key.split("."):
+        found = found[part]
+    return found
+
+
+def changed(settings: Candidate, values: Mapping[str, Any]) -> Candidate:
+    """`settings` with other values of some keys; ValueError naming the first that is not allowed."""
+    content = settings.model_dump(mode="json")
+    for key, value in values.items():
+        *sections, last = key.split(".")
+        section = content
+        for part in sections:
+            section = section[part]
+        section[last] = value
+    try:
+        return Candidate.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise ValueError(f"{key} cannot be {first['input']!r}: {first['msg'].lower()}") from None
+
+
+def require_ranges(train: Train, tune: Tune) -> None:
+    """ValueError where a range is of no setting, or reaches beyond what the setting allows."""
+    for name, ranges in tune.ranges.items():
+        try:
+            settings = train.candidate(name)
+        except UserError:
+            raise ValueError(f"tune.ranges names {name!r}, which has no settings under train") from None
+        for key, each in ranges.items():
+            try:
+                value_at(settings, key)
+                for value in each.examples:
+                    changed(settings, {key: value})
+            except (KeyError, TypeError):
+                raise ValueError(f"tune.ranges.{name} names {key!r}, which train.{name} does not have") from None
+            except ValueError as error:
+                raise ValueError(f"tune.ranges.{name}: {error}") from None

@@ -1,0 +1,126 @@
+"""The one door to Optuna: a search over ranges that is kept in a file, and goes on from it."""
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from earmark.params.training import Choice, Span
+
+STARTUP_TRIALS = 5
+"""Trials that are never pruned, for others to be compared with."""
+
+
+class OutOfTime(Exception):
+    """The time for a search is over."""
+
+
+class Study:
+    """A search for the values that give the highest figure, in the SQLite file `path`; `name` tells studies apart.
+
+    The trial of `present`, the values that it starts from, comes first. One process at a time.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        name: str,
+        ranges: Mapping[str, Span | Choice],
+        present: Mapping[str, Any],
+        epochs: int,
+        seed: int,
+    ):
+        logging.getLogger("optuna").setLevel(logging.ERROR)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._ranges = ranges
+        self._study = optuna.create_study(
+            storage=f"sqlite:///{path}",
+            study_name=name,
+            direction="maximize",
+            load_if_exists=True,
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS, n_warmup_steps=epochs // 4),
+        )
+        if not self._study.trials:
+            self._study.enqueue_trial(
+                {key: _given(ranges[key], value) for key, value in present.items() if ranges[key].holds(value)}
+            )
+        for dead in self._study.get_trials(states=(TrialState.RUNNING,)):
+            self._again(dead)
+        # Another seed than that of the trials which are there already, or the same would be drawn once more.
+        self._study.sampler = optuna.samplers.TPESampler(seed=seed + len(self._study.trials))
+
+    @property
+    def finished(self) -> list[FrozenTrial]:
+        """Trials that came to an end, pruned ones among them."""
+        return self._study.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED))
+
+    @property
+    def best(self) -> FrozenTrial | None:
+        """The trial with the highest figure, the first of equals."""
+        complete = self._study.get_trials(states=(TrialState.COMPLETE,))
+        return max(complete, key=lambda trial: trial.value, default=None)
+
+    def run(self, objective: Callable[["Trial"], float]) -> None:
+        """One more trial; OutOfTime, raised by `objective`, leaves it to be begun anew."""
+        trial = self._study.ask()
+        try:
+            value = objective(Trial(trial, self._ranges))
+        except optuna.TrialPruned:
+            self._study.tell(trial, state=TrialState.PRUNED)
+        except BaseException:
+            self._again(self._study.trials[trial.number])
+            raise
+        else:
+            self._study.tell(trial, value)
+
+    def values(self, trial: FrozenTrial) -> dict[str, Any]:
+        """The values of a trial, by key."""
+        return {key: _value(self._ranges[key], value) for key, value in trial.params.items()}
+
+    def note(self, key: str, value: str | None = None) -> str | None:
+        """What is remembered under `key`, after `value` is, where one is given."""
+        if value is not None:
+            self._study.set_user_attr(key, value)
+        return self._study.user_attrs.get(key)
+
+    def _again(self, trial: FrozenTrial) -> None:
+        self._study.tell(trial.number, state=TrialState.FAIL)
+        waiting = trial.params or trial.system_attrs.get("fixed_params")
+        if waiting:
+            self._study.enqueue_trial(waiting)
+
+
+class Trial:
+    """One trial of a study: its number, and the values to try."""
+
+    def __init__(self, trial: optuna.Trial, ranges: Mapping[str, Span | Choice]):
+        self._trial, self.number = trial, trial.number
+        self.values = {key: _value(each, self._suggest(key, each)) for key, each in ranges.items()}
+
+    def report(self, figure: float, epoch: int) -> None:
+        """Ends the trial where its figure is below the median of those before it at this epoch."""
+        self._trial.report(figure, epoch)
+        if self._trial.should_prune():
+            raise optuna.TrialPruned
+
+    def _suggest(self, key: str, each: Span | Choice):
+        if isinstance(each, Choice):
+            return self._trial.suggest_categorical(key, [_given(each, value) for value in each.values])
+        suggest = self._trial.suggest_int if each.whole else self._trial.suggest_float
+        return suggest(key, each.min, each.max, log=each.log)
+
+
+def _given(each: Span | Choice, value: Any) -> Any:
+    """What Optuna is given for `value`: it takes no lists among those to choose from."""
+    return json.dumps(value) if isinstance(each, Choice) else value
+
+
+def _value(each: Span | Choice, found: Any) -> Any:
+    """What is tried for what Optuna drew: numbers of three digits, which a person can read."""
+    if isinstance(each, Choice):
+        return json.loads(found)
+    return found if each.whole else min(max(float(f"{found:.3g}"), each.min), each.max)
