@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from training import in_memory
 
-from earmark.learning.batches import TrainingBatches, ValidationBatches, balancing_repeats
+from earmark.learning.batches import TrainingBatches, balancing_repeats, validation_batches
 from earmark.params.training import Candidate
 
 FEATURES = np.arange(100, dtype=np.float16)[:, None, None]
@@ -69,10 +69,15 @@ def test_mixup_mixes_labels_as_it_mixes_clips():
 
 
 @pytest.mark.parametrize("mixup", [False, True])
-def test_validation_has_every_clip_once_and_unmixed(mixup):
-    found = ValidationBatches(in_memory(FEATURES, LABELS), 3, mixup)
-    (inputs, one_hot), *none = [found[at] for at in range(len(found))]
-    features, share = inputs if mixup else (inputs, np.ones(1))
-    assert not none and (share == 1).all()
-    np.testing.assert_array_equal(features, FEATURES)
-    np.testing.assert_array_equal(one_hot.argmax(axis=1), LABELS)
+def test_validation_has_every_clip_once_and_unmixed_in_batches_of_one_size(mixup):
+    found = list(validation_batches(in_memory(FEATURES, LABELS), 3, mixup, 64))
+    heard = [inputs[0] if mixup else inputs for inputs, _ in found]
+    assert [len(each) for each in heard] == [64, 64]
+    assert not mixup or all((inputs[1] == 1).all() for inputs, _ in found)
+    np.testing.assert_array_equal(np.concatenate(heard)[:100], FEATURES)
+    assert not np.concatenate(heard)[100:].any()
+    np.testing.assert_array_equal(np.concatenate([one_hot for _, one_hot in found]).argmax(axis=1), LABELS)
+
+
+def test_a_batch_can_be_divided_among_devices():
+    assert TrainingBatches(in_memory(FEATURES, LABELS), 3, batches()._settings, 1, 0, devices=3).clips == 15

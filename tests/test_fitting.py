@@ -9,7 +9,6 @@ from training import Unwatched, in_memory
 
 from earmark import params
 from earmark.audio import front_ends
-from earmark.audio.augmentation import Augmentation
 from earmark.errors import UserError
 from earmark.learning import backend, fitting
 from earmark.params.training import Candidate
@@ -54,7 +53,7 @@ def recipe(**settings) -> fitting.Recipe:
     chosen = Candidate.model_validate(wanted)
     backend.start(1)
     noise = np.random.default_rng(6).uniform(0, 0.3, (500, 40))
-    return fitting.Recipe(build, FRONT_END, Augmentation(chosen.augmentation, FRONT_END, noise, 7), 3, chosen, 1)
+    return fitting.Recipe(build, FRONT_END, noise, 3, chosen, 1)
 
 
 class Kept(Unwatched):

@@ -38,20 +38,30 @@ def precision(policy: str) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
-def all_devices() -> AbstractContextManager:
-    """A model made in here is trained on all GPUs of this machine, each batch divided among them."""
+def devices() -> list[str]:
+    """Names of what this machine trains on: all of its GPUs, else its processor."""
     import keras
 
-    backend = keras.backend.backend()
-    devices = keras.distribution.list_devices("gpu") if backend == "jax" else []
-    if len(devices) > 1:
-        return keras.distribution.DataParallel(devices=devices).scope()
-    if backend == "tensorflow":
-        import tensorflow as tf
+    if keras.backend.backend() == "jax":
+        return keras.distribution.list_devices()
+    import tensorflow as tf
 
-        if len(tf.config.list_logical_devices("GPU")) > 1:
-            return tf.distribute.MirroredStrategy().scope()
-    return nullcontext()
+    found = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    return [each.name for each in found]
+
+
+def all_devices() -> AbstractContextManager:
+    """A model made in here is trained on all of `devices`, each batch divided among them."""
+    import keras
+
+    found = devices()
+    if len(found) < 2:
+        return nullcontext()
+    if keras.backend.backend() == "jax":
+        return keras.distribution.DataParallel(devices=found).scope()
+    import tensorflow as tf
+
+    return tf.distribute.MirroredStrategy(found).scope()
 
 
 def feed(batches: "PyDataset"):

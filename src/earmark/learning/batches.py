@@ -1,5 +1,6 @@
 """Examples as batches: drawn anew for each epoch from (seed, epoch) in training, always the same in validation."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -7,9 +8,6 @@ import keras
 import numpy as np
 
 from earmark.params.training import Candidate
-
-VALIDATION_CLIPS = 256
-"""Clips of one validation batch."""
 
 
 class Epoch(Protocol):
@@ -40,14 +38,15 @@ class TrainingBatches(keras.utils.PyDataset):
     """Batches of features and one-hot labels, from epoch `epoch` on, all of one size.
 
     Clips that fill no whole batch are left out, others in each epoch; where there are fewer clips than a batch wants,
-    one batch holds all. The features have their share for `Mixup` beside them where that is on, and labels are mixed.
+    one batch holds all. A batch can be divided among `devices`. The features have their share for `Mixup` beside them
+    where that is on, and labels are mixed.
     """
 
-    def __init__(self, examples: Examples, labels: int, settings: Candidate, seed: int, epoch: int):
+    def __init__(self, examples: Examples, labels: int, settings: Candidate, seed: int, epoch: int, devices: int = 1):
         super().__init__()
         self._examples, self._labels, self._settings = examples, labels, settings
         self._seed, self._number = seed, epoch
-        self.clips = min(settings.batch_size, len(examples.labels))
+        self.clips = min(settings.batch_size, len(examples.labels)) // devices * devices
         self._draw()
 
     def __len__(self) -> int:
@@ -75,26 +74,16 @@ class TrainingBatches(keras.utils.PyDataset):
         self._shares = generator.beta(alpha, alpha, len(labels)).astype(np.float32) if alpha else None
 
 
-class ValidationBatches(keras.utils.PyDataset):
-    """Every example once, in batches of features and one-hot labels; with a share of 1 where `mixup` is on."""
-
-    def __init__(self, examples: Examples, labels: int, mixup: bool):
-        super().__init__()
-        self._examples, self._labels, self._mixup = examples, labels, mixup
-        self.on_epoch_end()
-
-    def __len__(self) -> int:
-        return -(-len(self._examples.labels) // VALIDATION_CLIPS)
-
-    def __getitem__(self, index: int) -> tuple:
-        rows = slice(index * VALIDATION_CLIPS, (index + 1) * VALIDATION_CLIPS)
-        features = self._epoch.rows(rows.start, rows.stop)
-        one_hot = _one_hot(self._examples.labels[self._epoch.order[rows]], self._labels)
-        return ((features, np.ones((len(one_hot), 1, 1), np.float32)) if self._mixup else features), one_hot
-
-    def on_epoch_end(self) -> None:
-        """Begins again."""
-        self._epoch = self._examples.features.epoch()
+def validation_batches(examples: Examples, labels: int, mixup: bool, clips: int) -> Iterator[tuple]:
+    """Every example once: batches of `clips` features, the last one filled up with silence, and the one-hot labels of
+    those that are examples; with a share of 1 where `mixup` is on."""
+    epoch = examples.features.epoch()
+    for start in range(0, len(examples.labels), clips):
+        features = epoch.rows(start, start + clips)
+        one_hot = _one_hot(examples.labels[epoch.order[start : start + clips]], labels)
+        filled = np.zeros((clips, *features.shape[1:]), features.dtype)
+        filled[: len(features)] = features
+        yield ((filled, np.ones((clips, 1, 1), np.float32)) if mixup else filled), one_hot
 
 
 def balancing_repeats(labels: np.ndarray, generator: np.random.Generator) -> np.ndarray:

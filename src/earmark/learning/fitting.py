@@ -14,9 +14,11 @@ from earmark.audio.front_ends import FrontEnd
 from earmark.audio.graph_front_end import of_stored
 from earmark.errors import UserError
 from earmark.learning import backend
-from earmark.learning.batches import Examples, TrainingBatches, ValidationBatches
+from earmark.learning.batches import Examples, TrainingBatches, validation_batches
 from earmark.params.training import Candidate, Optimizer
 
+VALIDATION_CLIPS = 256
+"""Clips of one validation batch on each device."""
 LOOK_SECONDS = 0.5
 """Seconds from one look at the loss to the next: each makes the processor wait for the device."""
 
@@ -24,11 +26,11 @@ LOOK_SECONDS = 0.5
 @dataclass(frozen=True)
 class Recipe:
     """What is trained and how: `build` gives the untrained network from features of `front_end` to probabilities of
-    `labels` labels, and `augmentation` is of the features that shards hold for it."""
+    `labels` labels; `noise` is background noise, (frames, bins), as shards hold it for that front end."""
 
     build: Callable[[], keras.Model]
     front_end: FrontEnd
-    augmentation: Augmentation
+    noise: np.ndarray
     labels: int
     settings: Candidate
     seed: int
@@ -70,7 +72,8 @@ def fit(recipe: Recipe, training: Examples, validation: Examples, watch: Watch, 
     """Trains from the beginning, or on from `state`, to the end; UserError where the loss stops being a number."""
     settings = recipe.settings
     done = len(state.rows) if state else 0
-    batches = TrainingBatches(training, recipe.labels, settings, recipe.seed, done)
+    devices = len(backend.devices())
+    batches = TrainingBatches(training, recipe.labels, settings, recipe.seed, done, devices)
     if state and is_over(state, settings):
         return state
     with backend.all_devices(), backend.precision(settings.precision):
@@ -85,9 +88,13 @@ def fit(recipe: Recipe, training: Examples, validation: Examples, watch: Watch, 
         model.optimizer.build(model.trainable_variables)
         if state:
             _assign(_variables(model), state.variables)
-        mixup = bool(settings.augmentation.mixup_alpha)
         epochs = _Epochs(
-            network, ValidationBatches(validation, recipe.labels, mixup), batches.clips, settings, watch, state
+            network,
+            lambda: _validated(model, recipe, validation, VALIDATION_CLIPS * devices),
+            batches.clips,
+            settings,
+            watch,
+            state,
         )
         feed = backend.feed(batches)
         model.fit(feed, epochs=settings.epochs, initial_epoch=done, shuffle=False, verbose=0, callbacks=[epochs])
@@ -120,11 +127,25 @@ def _model(network: keras.Model, recipe: Recipe) -> keras.Model:
     """`network` behind what training puts in front of it: from what shards hold, and shares for mixup."""
     stored = recipe.front_end.stored
     inputs = features = keras.Input((stored.frames, stored.bins), dtype="float16")
-    features = recipe.augmentation(features)
-    if recipe.settings.augmentation.mixup_alpha:
+    settings = recipe.settings.augmentation
+    features = Augmentation(settings, stored, recipe.noise, recipe.seed)(features)
+    if settings.mixup_alpha:
         share = keras.Input((1, 1))
         inputs, features = [inputs, share], Mixup(dtype="float32")(features, share)
     return keras.Model(inputs, network(of_stored(features, recipe.front_end)))
+
+
+def _validated(model: keras.Model, recipe: Recipe, validation: Examples, clips: int) -> tuple[float, float]:
+    """Mean loss and accuracy."""
+    smoothing = recipe.settings.label_smoothing
+    losses, hits = [], []
+    mixup = bool(recipe.settings.augmentation.mixup_alpha)
+    for inputs, one_hot in validation_batches(validation, recipe.labels, mixup, clips):
+        probabilities = np.asarray(model.predict_on_batch(inputs), np.float64)[: len(one_hot)]
+        wanted = one_hot * (1 - smoothing) + smoothing / recipe.labels
+        losses.append(-(wanted * np.log(np.maximum(probabilities, keras.config.epsilon()))).sum(axis=1))
+        hits.append(probabilities.argmax(axis=1) == one_hot.argmax(axis=1))
+    return float(np.concatenate(losses).mean()), float(np.concatenate(hits).mean())
 
 
 def _variables(model: keras.Model) -> list:
@@ -145,10 +166,10 @@ class _Epochs(keras.callbacks.Callback):
 
     async_safe = True  # on_train_batch_end may come from another thread, so that the device need not wait for it
 
-    def __init__(self, network, validation, clips: int, settings: Candidate, watch: Watch, state: State | None):
+    def __init__(self, network, validate, clips: int, settings: Candidate, watch: Watch, state: State | None):
         super().__init__()
         self.state = state
-        self._network, self._validation, self._clips = network, validation, clips
+        self._network, self._validate, self._clips = network, validate, clips
         self._settings, self._watch = settings, watch
         self._looked, self._loss = 0.0, float("nan")
 
@@ -171,15 +192,15 @@ class _Epochs(keras.callbacks.Callback):
         rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         variables = _values(_variables(self.model))
         self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
-        validated = self.model.evaluate(self._validation, verbose=0, return_dict=True)
+        validation_loss, validation_accuracy = self._validate()
         averaged = self._network.get_weights()
         _assign(_variables(self.model), variables)
         row = {
             "epoch": epoch + 1,
             "loss": float(logs["loss"]),
             "accuracy": float(logs["accuracy"]),
-            "validation_loss": float(validated["loss"]),
-            "validation_accuracy": float(validated["accuracy"]),
+            "validation_loss": validation_loss,
+            "validation_accuracy": validation_accuracy,
             "learning_rate": rate,
             "seconds": time.perf_counter() - self._began,
         }

@@ -62,7 +62,6 @@ def read_data(params: Params, candidate: str) -> Data:
 
 def recipe(data: Data, candidate: str, settings: Candidate, seed: int) -> "Recipe":
     """How `candidate` is trained on `data`; UserError where its network does not fit the clips."""
-    from earmark.audio.augmentation import Augmentation
     from earmark.learning.fitting import Recipe
 
     front_end = data.front_end
@@ -77,8 +76,7 @@ def recipe(data: Data, candidate: str, settings: Candidate, seed: int) -> "Recip
                 f"params.yaml: train.{candidate}.network does not fit clips of {front_end.frames} frames: {reason}"
             ) from None
 
-    augmentation = Augmentation(settings.augmentation, front_end.stored, data.noise, seed)
-    return Recipe(build, front_end, augmentation, len(data.labels), settings, seed)
+    return Recipe(build, front_end, data.noise, len(data.labels), settings, seed)
 
 
 def remarks(data: Data, settings: Candidate) -> list[str]:

@@ -1,0 +1,93 @@
+"""Run as a script, under either backend of Keras: predicts with a candidate of given weights and trains it for two
+steps, and for one more with every augmentation, and writes what came out.
+
+    python backend_child.py <candidate> <result.npz>
+"""
+
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+from training import Unwatched, in_memory
+
+from earmark import params
+from earmark.audio import front_ends
+from earmark.learning import backend
+
+ROOT = Path(__file__).parents[1]
+CLIPS, LABELS = 8, 3
+EVERYTHING = {
+    "shift_ms": 100.0,
+    "speed_percent": 10.0,
+    "gain_db": 6.0,
+    "noise_probability": 0.5,
+    "frequency_mask_bands": 6,
+    "time_mask_ms": 150.0,
+    "mixup_alpha": 0.2,
+}
+
+
+def given(shape: tuple[int, ...], initial: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Weights that are the same everywhere: kernels drawn here, all else as Keras begins with it."""
+    return initial if len(shape) < 2 else rng.normal(0, 1 / np.sqrt(np.prod(shape[:-1])), shape).astype(np.float32)
+
+
+def two_devices() -> None:
+    """Has TensorFlow see its one processor as two devices; JAX is told so by XLA_FLAGS."""
+    import keras
+
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        halves = [tf.config.LogicalDeviceConfiguration()] * 2
+        tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], halves)
+
+
+def main(candidate: str, result: str) -> None:
+    if os.environ.get("TWO_DEVICES"):
+        two_devices()
+    backend.start(1)
+    from keras import layers
+
+    from earmark.learning import fitting
+    from earmark.learning.candidates import front_end_of, module_of
+    from earmark.params.training import Augmentation as Settings
+    from earmark.params.training import Candidate
+
+    loaded = params.load(ROOT / "params.yaml")
+    front_end = front_ends.front_end(front_end_of(candidate), loaded)
+    rng = np.random.default_rng(3)
+    features = rng.uniform(0, 1, (CLIPS, front_end.frames, front_end.bins)).astype(np.float16)
+    examples = in_memory(features, np.arange(CLIPS) % LABELS)
+    odd = in_memory(features[:-1], np.arange(CLIPS - 1) % LABELS)  # not to be divided among two devices
+
+    def build():
+        shape = front_end.frames, front_end.bins
+        network = module_of(candidate).build(shape, LABELS, **loaded.train.candidate(candidate).network)
+        weights = np.random.default_rng(4)
+        network.set_weights([given(each.shape, each, weights) for each in network.get_weights()])
+        for layer in network.layers:  # each backend draws what is dropped in its own way
+            if isinstance(layer, layers.Dropout | layers.SpatialDropout2D):
+                layer.rate = 0.0
+        return network
+
+    def trained(augmentation: Settings) -> list[np.ndarray]:
+        settings = Candidate(
+            epochs=2, batch_size=CLIPS, optimizer={"name": "sgd", "learning_rate": 0.01}, augmentation=augmentation
+        )
+        noise = rng.uniform(0, 1, (200, front_end.bins))
+        recipe = fitting.Recipe(build, front_end, noise, LABELS, settings, 1)
+        return fitting.fit(recipe, examples, odd, Unwatched()).weights
+
+    network = build()
+    predicted = network.predict_on_batch(features.astype(np.float32))
+    finite = all(np.isfinite(each).all() for each in trained(Settings(**EVERYTHING)))
+    network.set_weights(trained(Settings()))
+    weights = np.concatenate([each.ravel() for each in network.get_weights()])
+    then = network.predict_on_batch(features.astype(np.float32))
+    count = len(backend.devices())
+    np.savez(result, predicted=predicted, trained=weights, then=then, finite=finite, devices=count)
+
+
+main(*sys.argv[1:])

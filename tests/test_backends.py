@@ -1,0 +1,42 @@
+"""Candidates, augmentation and training are Keras' own operations: JAX finds what TensorFlow finds."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT
+
+CHILD = Path(__file__).with_name("backend_child.py")
+CANDIDATES = sorted(path.stem for path in (ROOT / "src/earmark/learning/candidates").glob("[!_]*.py"))
+
+
+def found(backend: str, candidate: str, folder: Path, **more: str) -> dict[str, np.ndarray]:
+    environment = os.environ | {"KERAS_BACKEND": backend, "JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "3"} | more
+    result = folder / f"{backend}.npz"
+    command = [sys.executable, CHILD, candidate, result]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return dict(np.load(result))
+
+
+@pytest.mark.parametrize("candidate", CANDIDATES)
+def test_jax_predicts_and_trains_as_tensorflow_does(candidate, tmp_path):
+    ours, theirs = (found(backend, candidate, tmp_path) for backend in ("tensorflow", "jax"))
+    np.testing.assert_allclose(theirs["predicted"], ours["predicted"], atol=1e-4)
+    np.testing.assert_allclose(theirs["trained"], ours["trained"], atol=5e-3)
+    np.testing.assert_allclose(theirs["then"], ours["then"], atol=5e-3)
+    assert np.abs(ours["then"] - ours["predicted"]).max() > 1e-2  # the steps did something
+    assert ours["finite"] and theirs["finite"]
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+def test_two_devices_train_as_one_does(backend, tmp_path):
+    one = found(backend, "tc_resnet", tmp_path)
+    two = found(
+        backend, "tc_resnet", tmp_path, TWO_DEVICES="true", XLA_FLAGS="--xla_force_host_platform_device_count=2"
+    )
+    assert two["devices"] == 2 and one["devices"] == 1
+    np.testing.assert_allclose(two["trained"], one["trained"], atol=5e-2)  # statistics of half a batch each
