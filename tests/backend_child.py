@@ -30,7 +30,10 @@ EVERYTHING = {
 
 def given(shape: tuple[int, ...], initial: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Weights that are the same everywhere: kernels drawn here, all else as Keras begins with it."""
-    return initial if len(shape) < 2 else rng.normal(0, 1 / np.sqrt(np.prod(shape[:-1])), shape).astype(np.float32)
+    if len(shape) < 2:
+        return initial
+    inputs = shape[:-2] if shape[-1] == 1 else shape[:-1]  # depthwise kernels have one output for each channel
+    return rng.normal(0, 1 / np.sqrt(np.prod(inputs)), shape).astype(np.float32)
 
 
 def two_devices() -> None:

@@ -25,10 +25,10 @@ def found(backend: str, candidate: str, folder: Path, **more: str) -> dict[str, 
 @pytest.mark.parametrize("candidate", CANDIDATES)
 def test_jax_predicts_and_trains_as_tensorflow_does(candidate, tmp_path):
     ours, theirs = (found(backend, candidate, tmp_path) for backend in ("tensorflow", "jax"))
-    np.testing.assert_allclose(theirs["predicted"], ours["predicted"], atol=1e-4)
-    np.testing.assert_allclose(theirs["trained"], ours["trained"], atol=5e-3)
-    np.testing.assert_allclose(theirs["then"], ours["then"], atol=5e-3)
-    assert np.abs(ours["then"] - ours["predicted"]).max() > 1e-2  # the steps did something
+    np.testing.assert_allclose(theirs["predicted"], ours["predicted"], atol=1e-5)
+    np.testing.assert_allclose(theirs["trained"], ours["trained"], atol=1e-4)
+    np.testing.assert_allclose(theirs["then"], ours["then"], atol=1e-5)
+    assert np.abs(ours["then"] - ours["predicted"]).max() > 1e-4  # the steps did something
     assert ours["finite"] and theirs["finite"]
 
 
