@@ -1,0 +1,200 @@
+"""`make bench-train`: candidates against the tutorial's network, on real recordings.
+
+Run as `python -m tests.benchmarks.train [archive]`. Each training is `earmark train` in a project that stays in
+reports/bench-train, where finished trainings are kept, and unfinished ones go on from their checkpoints, as long as
+code, settings and recordings are the same. It ends with 0 where everything could be measured: a goal that is missed
+shows in the table.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+import yaml
+
+from earmark.stores.provenance import content_sha256
+from tests.benchmarks import figures
+from tests.benchmarks.figures import Figure
+from tests.benchmarks.processes import CommandFailed
+from tests.conftest import BIN, EXCERPT, ROOT, change_params, checkout
+
+WORDS = ["bed", "cat", "down", "go", "happy", "left", "no", "right", "stop", "up", "yes"]
+SEEDS = (1, 2, 3)
+SMALL = {"channels": [16, 24, 32, 48], "blocks_per_stage": 1, "kernel_size": 9, "dropout": 0.1}
+RANDOM = {"method": "random", "fractions": {"training": 0.7, "validation": 0.1, "testing": 0.2}}
+SPEAKER = {"method": "speaker"}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A candidate as it is measured: its name in the table, the settings that differ from params.yaml, its seeds."""
+
+    name: str
+    candidate: str
+    changes: dict = field(default_factory=dict)
+    seeds: tuple[int, ...] = SEEDS
+
+
+SEED_CNN = Entry("seed_cnn", "seed_cnn", {"epochs": 10}, (1,))
+BEST = Entry("tc_resnet", "tc_resnet", {"epochs": 60})
+FAST = (BEST, Entry("tc_resnet, small", "tc_resnet", {"epochs": 80, "network": SMALL}))
+SLOW = Entry("bc_resnet", "bc_resnet", {"epochs": 30}, (1,))
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One training: its epochs and its scores on the test split."""
+
+    history: pd.DataFrame
+    scores: dict
+
+    @property
+    def seconds(self) -> float:
+        """Of all epochs, validation included."""
+        return float(self.history["seconds"].sum())
+
+    def seconds_to(self, validation_accuracy: float) -> float:
+        """Seconds until an epoch has this validation accuracy; infinite where none has."""
+        reached = self.history["validation_accuracy"] >= validation_accuracy
+        return float(self.history["seconds"].cumsum()[reached].min()) if reached.any() else float("inf")
+
+
+class Bench:
+    """Projects, one for each split, and the trainings in them that are done."""
+
+    def __init__(self, folder: Path, archive: Path):
+        self.folder, self.archive = folder, archive
+        source = content_sha256(ROOT / "src/earmark", "*.py")
+        self.key = hashlib.sha256(f"{source} {archive} {archive.stat().st_size}".encode()).hexdigest()[:16]
+
+    def project(self, name: str, split: dict) -> Path:
+        """A copy of this tree, with features of every candidate."""
+        project = self.folder / f"{name}-{self.key}"
+        if (project / "ready").exists():
+            return project
+        shutil.rmtree(project, ignore_errors=True)
+        project.mkdir(parents=True)
+        candidates = sorted({each.candidate for each in (SEED_CNN, *FAST, SLOW)})
+        changes = {"dataset": {"source": str(self.archive), "labels": WORDS}, "split": split}
+        checkout(project, changes | {"train": {"candidates": candidates}})
+        for stage in ("ingest", "validate", "extract"):
+            self.call(project, BIN / "earmark", stage)
+        (project / "ready").touch()
+        return project
+
+    def trained(self, entry: Entry, seed: int, project: Path) -> Trained:
+        """The training of `entry` with `seed`, from the project's results or now."""
+        settings = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["train"][entry.candidate]
+        settings |= entry.changes
+        key = hashlib.sha256(json.dumps([settings, seed], sort_keys=True).encode()).hexdigest()[:16]
+        result = project / "results" / f"{entry.candidate}-{key}"
+        if not (result / "scores.json").exists():
+            print(f"{project.name.split('-')[0]} split: {entry.name}, seed {seed}", flush=True)
+            change_params(project, {"seed": seed, "train": {entry.candidate: settings}})
+            self.call(project, BIN / "earmark", "train", entry.candidate, shown=True)
+            model = f"models/{entry.candidate}"
+            said = self.call(project, sys.executable, "-m", "tests.benchmarks.scoring", model, "testing")
+            result.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(project / f"reports/training/{entry.candidate}.csv", result / "history.csv")
+            (result / "scores.json").write_text(said.splitlines()[-1])
+        return Trained(pd.read_csv(result / "history.csv"), json.loads((result / "scores.json").read_text()))
+
+    def call(self, project: Path, *command: str | Path, shown: bool = False) -> str:
+        """What a command in the project says."""
+        quiet = dict.fromkeys(("DO_NOT_TRACK", "MLFLOW_DISABLE_TELEMETRY", "DVC_NO_ANALYTICS"), "true")
+        environment = os.environ | quiet | {"PYTHONPATH": str(project / "src"), "TF_CPP_MIN_LOG_LEVEL": "3"}
+        done = subprocess.Popen(
+            command, cwd=project, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        said, errors = done.communicate()
+        if done.returncode:
+            raise CommandFailed(f"{' '.join(map(str, command))} ended with {done.returncode}:\n{errors[-2000:]}")
+        if shown:
+            print(f"  {said.splitlines()[-1]}", flush=True)
+        return said
+
+
+def median_of(trainings: list[Trained]) -> Trained:
+    """The training whose accuracy is the median."""
+    return sorted(trainings, key=lambda each: each.scores["accuracy"])[len(trainings) // 2]
+
+
+def main() -> None:
+    """Measures, prints and writes all figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("archive", nargs="?", type=Path, default=EXCERPT)
+    archive = parser.parse_args().archive.absolute()
+    if not archive.is_file():
+        parser.error(f"{archive} is no file: an archive of Speech Commands is needed")
+    bench = Bench(ROOT / "reports/bench-train", archive)
+    project = bench.project("speaker", SPEAKER)
+    fast = {each.name: [bench.trained(each, seed, project) for seed in each.seeds] for each in FAST}
+    slow = bench.trained(SLOW, 1, project)
+    seed_cnn = bench.trained(SEED_CNN, 1, project)
+    shuffled = bench.project("random", RANDOM)
+    known = {each.name: [bench.trained(each, seed, shuffled) for seed in each.seeds] for each in FAST}
+    trainings = {SEED_CNN.name: [seed_cnn], **fast, SLOW.name: [slow]}
+    found = frontier(trainings) + goals(trainings) + splits(fast, known)
+    figures.show("training", found)
+    figures.write("train", found, ROOT / "reports")
+
+
+def frontier(trainings: dict[str, list[Trained]]) -> list[Figure]:
+    """One line a candidate: accuracy with its interval, size, latency, time."""
+    return [_line(name, trained) for name, trained in trainings.items()]
+
+
+def _line(name: str, trained: list[Trained]) -> Figure:
+    median = median_of(trained)
+    scores, (low, high) = median.scores, median.scores["accuracy_ci95"]
+    spread = f"{100 * low:.1f} to {100 * high:.1f} %, median of {len(trained)} seeds"
+    size = f"{scores['parameters']:,} parameters, {scores['saved_bytes'] / 1e6:.2f} MB, {scores['latency_ms']:.1f} ms"
+    accuracy = 100 * scores["accuracy"]
+    minutes = statistics.median(each.seconds for each in trained) / 60
+    return Figure(f"{name}: test accuracy", accuracy, "%", f"{spread}; {size}, {minutes:.1f} min", accuracy, ">= 90")
+
+
+def goals(trainings: dict[str, list[Trained]]) -> list[Figure]:
+    """The best candidate, and the smallest good one, against seed_cnn."""
+    (seed_cnn,), best = trainings[SEED_CNN.name], median_of(trainings[BEST.name])
+    theirs, ours = seed_cnn.scores, best.scores
+    errors, their_errors = 1 - ours["accuracy"], 1 - theirs["accuracy"]
+    target = float(seed_cnn.history["validation_accuracy"].iloc[-1])
+    seconds, their_seconds = best.seconds_to(target), seed_cnn.seconds_to(target)
+    lost = 100 * (ours["accuracy"] - ours["noisy_accuracy"])
+    good = [each.scores["parameters"] for each in map(median_of, trainings.values()) if each.scores["accuracy"] > 0.9]
+    smallest = min(good, default=theirs["parameters"])
+    to = f"to {100 * target:.1f} % on validation"
+    parameters = ours["parameters"]
+    return [
+        Figure("errors of the best", 100 * errors, "%", f"seed_cnn: {100 * their_errors:.1f} %",
+               errors / their_errors, "<= 0.5"),
+        Figure("accuracy of the best", 100 * ours["accuracy"], "%", "95 %", 100 * ours["accuracy"], ">= 95"),
+        Figure("parameters of the best", parameters, "", f"seed_cnn: {theirs['parameters']:,}",
+               parameters / theirs["parameters"], "<= 0.1428"),
+        Figure(f"time {to}", seconds, "s", f"seed_cnn: {their_seconds:.0f} s", seconds / their_seconds, "<= 0.02"),
+        Figure("accuracy lost at 10 dB of background noise", lost, "points", "clean", lost, "<= 3"),
+        Figure("parameters of the smallest above 90 %", smallest, "", "70,000", smallest, "< 70000"),
+    ]  # fmt: skip
+
+
+def splits(speaker: dict[str, list[Trained]], shuffled: dict[str, list[Trained]]) -> list[Figure]:
+    """Accuracy on clips drawn at random, whose speakers training has heard."""
+    found = []
+    for name, trained in shuffled.items():
+        ours, theirs = (100 * median_of(each).scores["accuracy"] for each in (trained, speaker[name]))
+        against = f"speakers not heard: {theirs:.1f} %"
+        found.append(Figure(f"{name}: test accuracy, random split", ours, "%", against, ours - theirs, ">= 0"))
+    return found
+
+
+if __name__ == "__main__":
+    main()
