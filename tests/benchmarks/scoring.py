@@ -35,12 +35,12 @@ def background(sample_rate_hz: int) -> np.ndarray:
     return np.concatenate([decode.mono(content, sample_rate_hz) for content in shards.read_recordings(RAW, noise)])
 
 
-def with_noise(clean: np.ndarray, noise: np.ndarray, snr_db: float, seed: int) -> np.ndarray:
-    """Each clip with a drawn piece of `noise`, its mean power `snr_db` below the clip's."""
+def with_noise(clean: np.ndarray, noise: np.ndarray, snr_db: float | np.ndarray, seed: int) -> np.ndarray:
+    """Each clip with a drawn piece of `noise`, its mean power `snr_db`, of all or of each, below the clip's."""
     starts = np.random.default_rng(seed).integers(len(noise) - clean.shape[1], size=len(clean))
     pieces = noise[starts[:, None] + np.arange(clean.shape[1])]
     ratio = (clean**2).mean(axis=1) / np.maximum((pieces**2).mean(axis=1), 1e-12)
-    return clean + pieces * np.sqrt(ratio * 10 ** (-snr_db / 10))[:, None]
+    return clean + pieces * np.sqrt(ratio * 10 ** (-snr_db / 10)).astype(np.float32)[:, None]
 
 
 def main(folder: Path, split: str) -> None:

@@ -46,6 +46,8 @@ class Entry:
 SEED_CNN = Entry("seed_cnn", "seed_cnn", {"epochs": 10}, (1,))
 BEST = Entry("tc_resnet", "tc_resnet", {"epochs": 60})
 FAST = (BEST, Entry("tc_resnet, small", "tc_resnet", {"epochs": 80, "network": SMALL}))
+HALF = Entry("tc_resnet, mixed_bfloat16", "tc_resnet", BEST.changes | {"precision": "mixed_bfloat16"}, (1,))
+NOISE_EPOCHS = 40
 SLOW = Entry("bc_resnet", "bc_resnet", {"epochs": 30}, (1,))
 
 
@@ -92,8 +94,7 @@ class Bench:
 
     def trained(self, entry: Entry, seed: int, project: Path) -> Trained:
         """The training of `entry` with `seed`, from the project's results or now."""
-        settings = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["train"][entry.candidate]
-        settings |= entry.changes
+        settings = _settings(entry)
         key = hashlib.sha256(json.dumps([settings, seed], sort_keys=True).encode()).hexdigest()[:16]
         result = project / "results" / f"{entry.candidate}-{key}"
         if not (result / "scores.json").exists():
@@ -106,6 +107,16 @@ class Bench:
             shutil.copy2(project / f"reports/training/{entry.candidate}.csv", result / "history.csv")
             (result / "scores.json").write_text(said.splitlines()[-1])
         return Trained(pd.read_csv(result / "history.csv"), json.loads((result / "scores.json").read_text()))
+
+    def kept(self, project: Path, module: str, *arguments: str) -> dict:
+        """What `python -m tests.benchmarks.<module>`, run in the project with the settings of BEST, prints as JSON."""
+        result = project / "results" / f"{'-'.join((module, *arguments))}.json"
+        if not result.exists():
+            print(f"{module} {' '.join(arguments)}", flush=True)
+            change_params(project, {"seed": 1, "train": {BEST.candidate: _settings(BEST)}})
+            said = self.call(project, sys.executable, "-m", f"tests.benchmarks.{module}", *arguments)
+            result.write_text(said.splitlines()[-1])
+        return json.loads(result.read_text())
 
     def call(self, project: Path, *command: str | Path, shown: bool = False) -> str:
         """What a command in the project says."""
@@ -120,6 +131,11 @@ class Bench:
         if shown:
             print(f"  {said.splitlines()[-1]}", flush=True)
         return said
+
+
+def _settings(entry: Entry) -> dict:
+    shipped = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["train"]
+    return shipped[entry.candidate] | entry.changes
 
 
 def median_of(trainings: list[Trained]) -> Trained:
@@ -141,8 +157,16 @@ def main() -> None:
     seed_cnn = bench.trained(SEED_CNN, 1, project)
     shuffled = bench.project("random", RANDOM)
     known = {each.name: [bench.trained(each, seed, shuffled) for seed in each.seeds] for each in FAST}
+    half = bench.trained(HALF, 1, project)
+    steps = bench.kept(project, "steps", BEST.candidate)
+    noise = bench.kept(project, "waveform_noise", BEST.candidate, str(NOISE_EPOCHS))
     trainings = {SEED_CNN.name: [seed_cnn], **fast, SLOW.name: [slow]}
-    found = frontier(trainings) + goals(trainings) + splits(fast, known)
+    found = frontier(trainings) + goals(trainings) + [speed(steps)] + splits(fast, known)
+    found += [
+        alike("mixed_bfloat16", half.scores, "float32", fast[BEST.name][0].scores),
+        alike("noise as power", noise["power"]["clean"], "in waveforms", noise["waveform"]["clean"]),
+        alike("noise as power, at 10 dB", noise["power"]["noisy"], "in waveforms", noise["waveform"]["noisy"]),
+    ]
     figures.show("training", found)
     figures.write("train", found, ROOT / "reports")
 
@@ -184,6 +208,20 @@ def goals(trainings: dict[str, list[Trained]]) -> list[Figure]:
         Figure("accuracy lost at 10 dB of background noise", lost, "points", "clean", lost, "<= 3"),
         Figure("parameters of the smallest above 90 %", smallest, "", "70,000", smallest, "< 70000"),
     ]  # fmt: skip
+
+
+def speed(steps: dict) -> Figure:
+    """The whole training loop, with augmentation, batches and metrics, against the bare step."""
+    against = f"bare step: {steps['bare']:,.0f} clips/s"
+    return Figure("training loop of the best", steps["loop"], "clips/s", against, steps["ratio"], ">= 0.9")
+
+
+def alike(name: str, ours: dict, other: str, theirs: dict) -> Figure:
+    """Accuracy of two ways of training: ours is no worse than the lower end of the other's interval."""
+    low, high = theirs["accuracy_ci95"]
+    against = f"{other}: {100 * theirs['accuracy']:.1f} %, {100 * low:.1f} to {100 * high:.1f} %"
+    accuracy = 100 * ours["accuracy"]
+    return Figure(f"{name}: test accuracy", accuracy, "%", against, accuracy, f">= {100 * low:.1f}")
 
 
 def splits(speaker: dict[str, list[Trained]], shuffled: dict[str, list[Trained]]) -> list[Figure]:

@@ -1,0 +1,85 @@
+"""How fast a candidate is trained, against its bare compiled step on one batch held in memory; printed as JSON.
+
+Run as `python -m tests.benchmarks.steps <candidate>` in a project with features. Epochs and bare steps take turns, and
+each pair gives one ratio; the first epoch, which compiles, counts for nothing.
+"""
+
+import json
+import statistics
+import sys
+import time
+
+import numpy as np
+
+from earmark import params
+from earmark.learning import backend
+from earmark.stages import preparation
+
+EPOCHS = 12
+
+
+def main(candidate: str) -> None:
+    """Prints the medians of both rates, in clips per second, and of their ratio."""
+    loaded = params.load()
+    backend.start(loaded.seed)
+    from earmark.learning import fitting
+
+    settings = loaded.train.candidate(candidate).model_copy(update={"epochs": EPOCHS, "early_stopping_epochs": 0})
+    data = preparation.read_data(loaded, candidate)
+    recipe = preparation.recipe(data, candidate, settings, loaded.seed)
+    step = bare_step(recipe, data)
+
+    class Turns:
+        """Notes when the batches of an epoch ended, and runs as many bare steps after it."""
+
+        def __init__(self):
+            self.ended: list[float] = []
+            self.rates: list[tuple[float, float]] = []
+
+        def batch(self, clips: int, loss: float) -> None:
+            self.ended.append(time.perf_counter())
+
+        def epoch(self, state: fitting.State) -> None:
+            count = len(self.ended) - 1
+            loop = count * settings.batch_size / (self.ended[-1] - self.ended[0])
+            began = time.perf_counter()
+            for _ in range(count):
+                result = step()
+            np.asarray(result)
+            self.rates.append((loop, count * settings.batch_size / (time.perf_counter() - began)))
+            self.ended = []
+
+    turns = Turns()
+    fitting.fit(recipe, data.training, data.validation, turns)
+    loop, bare = (statistics.median(each) for each in zip(*turns.rates[1:], strict=True))
+    print(json.dumps({"loop": loop, "bare": bare, "ratio": statistics.median(a / b for a, b in turns.rates[1:])}))
+
+
+def bare_step(recipe, data):
+    """The step alone: network, loss, gradient and optimiser on constants, compiled by TensorFlow; run twice."""
+    import keras
+    import tensorflow as tf
+
+    from earmark.learning import fitting
+
+    settings, clips = recipe.settings, recipe.settings.batch_size
+    network = recipe.build()
+    optimizer = fitting.optimizer(settings.optimizer, 1000, settings.average_momentum)
+    optimizer.build(network.trainable_variables)
+    loss = keras.losses.CategoricalCrossentropy(label_smoothing=settings.label_smoothing)
+    features = tf.constant(data.training.features.epoch().rows(0, clips).astype(np.float32))
+    one_hot = tf.one_hot(np.arange(clips) % recipe.labels, recipe.labels)
+
+    @tf.function
+    def step():
+        with tf.GradientTape() as tape:
+            value = loss(one_hot, network(features, training=True))
+        optimizer.apply(tape.gradient(value, network.trainable_variables), network.trainable_variables)
+        return value
+
+    step(), step()
+    return step
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

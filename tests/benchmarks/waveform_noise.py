@@ -1,0 +1,93 @@
+"""Background noise mixed in as power, against noise mixed into waveforms: the same training both ways, as JSON.
+
+Run as `python -m tests.benchmarks.waveform_noise <candidate> <epochs>` in a project with features. Mixed into
+waveforms, every clip of every epoch goes through the front end anew.
+"""
+
+import json
+import sys
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+
+from earmark import params
+from earmark.audio import numpy_front_end
+from earmark.learning import backend
+from earmark.learning.batches import Examples
+from earmark.params.training import Augmentation, changed
+from earmark.scoring import metrics
+from earmark.stages import preparation
+from tests.benchmarks.scoring import SNR_DB, background, waveforms, with_noise
+
+BLOCK_CLIPS = 64
+
+
+class Noisy:
+    """Clips whose features are those of their waveforms with noise in them, drawn for each epoch."""
+
+    def __init__(self, clean: np.ndarray, noise: np.ndarray, settings: Augmentation, front_end):
+        self._clean, self._noise, self._settings, self._front_end = clean, noise, settings, front_end
+
+    def epoch(self, generator: np.random.Generator, repeats: None = None):
+        """All clips once, in a drawn order."""
+        order = generator.permutation(len(self._clean))
+        chosen = generator.uniform(size=len(order)) < self._settings.noise_probability
+        span = self._settings.noise_snr_db
+        snr_db = np.where(chosen, generator.uniform(span.min, span.max, len(order)), np.inf)
+        mixed = with_noise(self._clean[order], self._noise, snr_db, int(generator.integers(2**31)))
+        features = _features(mixed, self._front_end)
+        return SimpleNamespace(order=order, rows=lambda start, stop: features[start:stop])
+
+
+def _features(heard: np.ndarray, front_end) -> np.ndarray:
+    blocks = (heard[at : at + BLOCK_CLIPS] for at in range(0, len(heard), BLOCK_CLIPS))
+    return np.concatenate(
+        [numpy_front_end.to_float16(numpy_front_end.features(each, (front_end,))[0]) for each in blocks]
+    )
+
+
+def main(candidate: str, epochs: int) -> None:
+    """Prints both ways' summaries of the test split, clean and noisy."""
+    loaded = params.load()
+    backend.start(loaded.seed)
+    from earmark.learning import fitting
+
+    settings = loaded.train.candidate(candidate).model_copy(update={"epochs": epochs})
+    data = preparation.read_data(loaded, candidate)
+    front_end = data.front_end.stored
+    noise = background(front_end.sample_rate_hz)
+    clips = data.clips[data.clips["split"] == "training"].reset_index(drop=True)
+    noisy = Noisy(waveforms(clips, front_end), noise, settings.augmentation, front_end)
+    without = changed(settings, {"augmentation.noise_probability": 0.0})
+    tested = data.clips[data.clips["split"] == "testing"].reset_index(drop=True)
+    clean = waveforms(tested, front_end)
+    heard = {
+        "clean": _features(clean, front_end),
+        "noisy": _features(with_noise(clean, noise, SNR_DB, seed=1), front_end),
+    }
+    labels = np.array(data.labels, dtype=object)
+
+    def scores(settings, training: Examples) -> dict:
+        backend.start(loaded.seed)
+        recipe = preparation.recipe(data, candidate, settings, loaded.seed)
+        network = recipe.build()
+        network.set_weights(fitting.fit(recipe, training, data.validation, _Nobody()).weights)
+        said = {name: labels[network.predict(each, verbose=0).argmax(axis=1)] for name, each in heard.items()}
+        frame = tested[["label", "speaker"]]
+        return {name: metrics.summary(frame.assign(predicted=each), 1) for name, each in said.items()}
+
+    waveform = scores(without, replace(data.training, features=noisy))
+    print(json.dumps({"power": scores(settings, data.training), "waveform": waveform}))
+
+
+class _Nobody:
+    def batch(self, clips: int, loss: float) -> None:
+        pass
+
+    def epoch(self, state) -> None:
+        pass
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))
