@@ -1,5 +1,5 @@
-"""Run as a script, under either backend of Keras: predicts with a candidate of given weights and trains it for two
-steps, and for one more with every augmentation, and writes what came out.
+"""Run as a script, under either backend of Keras: predicts with a candidate of given weights, trains it for two
+epochs of two batches, and as long with every augmentation, and writes what came out.
 
     python backend_child.py <candidate> <result.npz>
 """
@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from training import Unwatched, in_memory
+from training import EVERYTHING, Unwatched, in_memory
 
 from earmark import params
 from earmark.audio import front_ends
@@ -17,15 +17,6 @@ from earmark.learning import backend
 
 ROOT = Path(__file__).parents[1]
 CLIPS, LABELS = 8, 3
-EVERYTHING = {
-    "shift_ms": 100.0,
-    "speed_percent": 10.0,
-    "gain_db": 6.0,
-    "noise_probability": 0.5,
-    "frequency_mask_bands": 6,
-    "time_mask_ms": 150.0,
-    "mixup_alpha": 0.2,
-}
 
 
 def given(shape: tuple[int, ...], initial: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -77,7 +68,7 @@ def main(candidate: str, result: str) -> None:
 
     def trained(augmentation: Settings) -> list[np.ndarray]:
         settings = Candidate(
-            epochs=2, batch_size=CLIPS, optimizer={"name": "sgd", "learning_rate": 0.01}, augmentation=augmentation
+            epochs=2, batch_size=CLIPS // 2, optimizer={"name": "sgd", "learning_rate": 0.01}, augmentation=augmentation
         )
         noise = rng.uniform(0, 1, (200, front_end.bins))
         recipe = fitting.Recipe(build, front_end, noise, LABELS, settings, 1)

@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 EXCERPT = ROOT.parent / "shared/data/speech_commands_v0.01_excerpt.tar.gz"
 """Real recordings, which the project does not ship; a test that wants them is skipped where they are not."""
-# Two epochs of the fast candidate on six speakers: the whole pipeline in seconds.
 EXTRACTED_EPOCHS = 6
+# Two epochs of the fast candidate on six speakers: the whole pipeline in seconds.
 SMALL = {"dataset": {"speakers": 6}, "train": {"candidates": ["tc_resnet"], "epochs": 2}}
 
 

@@ -11,9 +11,11 @@ FEATURES = np.arange(100, dtype=np.float16)[:, None, None]
 LABELS = np.arange(100) % 3
 
 
-def batches(batch_size=16, epoch=0, seed=1, labels=LABELS, **settings):
+def batches(batch_size=16, epoch=0, seed=1, labels=LABELS, devices=1, **settings):
     wanted = Candidate(batch_size=batch_size, optimizer={"name": "sgd", "learning_rate": 0.1}, **settings)
-    return TrainingBatches(in_memory(FEATURES, labels), 3, wanted, seed, epoch)
+    found = TrainingBatches(in_memory(FEATURES, labels), 3, wanted, seed, devices)
+    found.begin(epoch)
+    return found
 
 
 def clips(found) -> np.ndarray:
@@ -31,15 +33,15 @@ def test_an_epoch_has_whole_batches_of_distinct_clips_with_their_labels():
 def test_every_epoch_has_another_order_and_leaves_others_out():
     found = batches()
     first = clips(found)
-    found.on_epoch_end()
+    found.begin(1)
     assert not np.array_equal(first, clips(found))
     assert set(first) != set(clips(found))
 
 
 def test_an_epoch_is_the_same_whether_those_before_it_came_or_not():
     through = batches()
-    for _ in range(3):
-        through.on_epoch_end()
+    for epoch in (1, 2, 3):
+        through.begin(epoch)
     np.testing.assert_array_equal(clips(through), clips(batches(epoch=3)))
     assert not np.array_equal(clips(batches(epoch=3)), clips(batches(epoch=3, seed=2)))
 
@@ -80,4 +82,13 @@ def test_validation_has_every_clip_once_and_unmixed_in_batches_of_one_size(mixup
 
 
 def test_a_batch_can_be_divided_among_devices():
-    assert TrainingBatches(in_memory(FEATURES, LABELS), 3, batches()._settings, 1, 0, devices=3).clips == 15
+    assert (batches(devices=3).clips, len(batches(devices=3))) == (15, 6)
+
+
+def test_a_batch_keeps_to_the_epoch_that_it_was_asked_of():
+    found = batches()
+    first = found.batch_of_epoch
+    before = first(0)[0]
+    found.begin(1)
+    np.testing.assert_array_equal(first(0)[0], before)
+    assert not np.array_equal(found[0][0], before)

@@ -7,15 +7,13 @@ import sys
 import numpy as np
 import pytest
 from conftest import ROOT
-from training import Unwatched, in_memory
+from training import CANDIDATES, Unwatched, in_memory
 
 from earmark import params
 from earmark.audio import front_ends, numpy_front_end
 from earmark.errors import UserError
 from earmark.learning import export, fitting
 from earmark.learning.candidates import front_end_of, module_of
-
-CANDIDATES = sorted(path.stem for path in (ROOT / "src/earmark/learning/candidates").glob("[!_]*.py"))
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from conftest import ROOT
-from training import Unwatched, in_memory
+from training import EVERYTHING, Unwatched, in_memory
 
 from earmark import params
 from earmark.audio import front_ends
@@ -20,15 +20,6 @@ LABELS = np.arange(72) % 3
 FEATURES = RNG.uniform(0, 0.5, (72, 98, 40)).astype(np.float16)
 FEATURES[np.arange(72), :, LABELS * 10] += 0.4
 EXAMPLES = in_memory(FEATURES, LABELS)
-EVERYTHING = {
-    "shift_ms": 100.0,
-    "speed_percent": 10.0,
-    "gain_db": 6.0,
-    "noise_probability": 0.5,
-    "frequency_mask_bands": 6,
-    "time_mask_ms": 150.0,
-    "mixup_alpha": 0.2,
-}
 
 
 def build():

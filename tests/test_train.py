@@ -77,10 +77,9 @@ def test_the_log_file_has_a_line_an_epoch(project, run):
     run(project, "earmark", "train", "tc_resnet")
     lines = (project / "logs/tc_resnet.log").read_text().splitlines()
     assert len(lines) == EPOCHS
-    form = (
-        r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ epoch (\d)/6: loss [\d.]+, accuracy [\d.]+%, validation [\d.]+%, \d+ clips/s"
-    )
-    assert [re.fullmatch(form, line)[1] for line in lines] == list("123456")
+    time, percent = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", r"[\d.]+%"
+    form = rf"{time} epoch (\d)/{EPOCHS}: loss [\d.]+, accuracy {percent}, validation {percent}, \d+ clips/s"
+    assert [re.fullmatch(form, line)[1] for line in lines] == [str(epoch + 1) for epoch in range(EPOCHS)]
 
 
 @pytest.mark.parametrize("change", ["settings", "damage"])
@@ -94,7 +93,10 @@ def test_a_checkpoint_of_another_training_or_a_damaged_one_is_not_gone_on_from(p
     done = run(project, "earmark", "train", "tc_resnet")
     assert done.returncode == 0, done.stderr
     assert "goes on" not in done.stdout
-    assert "epoch 1/6" in done.stdout
+    assert f"epoch 1/{EPOCHS}" in done.stdout
+    (ended,) = [each for each in runs_of(project) if each.info.status == "FINISHED"]
+    assert steps_of(project, ended.info.run_id) == list(range(1, EPOCHS + 1))
+    assert ended.data.params["train.label_smoothing"] == ("0.2" if change == "settings" else "0.05")
 
 
 def accepted(folder: Path, change) -> None:
@@ -131,6 +133,21 @@ def test_one_label_only_is_refused(project, run):
 def test_a_loss_that_is_no_number_is_a_sentence(project, run):
     change_candidate(project, optimizer={"name": "sgd", "learning_rate": 1e30})
     assert "the loss of epoch 1 is nan; allowed is a number: lower optimizer.learning_rate" in refusal(run, project)
+
+
+def test_another_experiment_has_a_run_of_its_own(project, run):
+    kill_after_epoch(project, 1)
+    change_params(project, {"register": {"name": "another"}})
+    done = run(project, "earmark", "train", "tc_resnet")
+    assert done.returncode == 0, done.stderr
+    assert "goes on after epoch 1" in done.stdout
+    (ended,) = [each for each in runs_of(project) if each.info.status == "FINISHED"]
+    assert steps_of(project, ended.info.run_id) == list(range(1, EPOCHS + 1))
+
+
+def test_weights_that_are_no_numbers_are_not_kept(project, run):
+    change_candidate(project, optimizer={"name": "sgd", "learning_rate": 1e30}, batch_size=100_000, epochs=1)
+    assert "the validation loss of epoch 1 is nan; allowed is a number" in refusal(run, project)
 
 
 def test_a_batch_larger_than_the_data_is_all_of_it_and_said(project, run):

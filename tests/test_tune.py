@@ -88,9 +88,25 @@ def test_the_time_is_kept_and_the_trial_that_it_ended_is_begun_anew(searched, ru
     done = run(searched, "earmark", "tune", "tc_resnet")
     assert done.returncode == 0, done.stderr
     assert "no trial of tc_resnet came to its end" in done.stdout
-    change_params(searched, {"tune": {"minutes": 60.0}})
+    (parent,) = parents(searched)
     again = run(searched, "earmark", "tune", "tc_resnet")
-    assert "learning_rate 0.004, augmentation.frequency_mask_bands 6" in again.stdout
+    assert "learning_rate 0.004, augmentation.frequency_mask_bands 6" in again.stdout  # from its checkpoint, to its end
+    (child,) = children(searched, parent)
+    assert child.info.status == "FINISHED"
+
+
+def test_values_that_cannot_be_trained_end_their_trial_and_not_the_search(searched, run):
+    ranges = {"optimizer.learning_rate": {"values": [0.004, 1e30]}}
+    change_params(searched, {"tune": {"trials": 2, "ranges": {"tc_resnet": ranges}}})
+    for seed in range(2, 9):
+        change_params(searched, {"seed": seed})
+        done = run(searched, "earmark", "tune", "tc_resnet")
+        assert done.returncode == 0, done.stderr
+        assert tried(done.stdout) == [0, 1]
+        if "allowed is a number" in done.stdout:
+            break
+    assert re.search(r"^trial 1: the .*loss of epoch \d is nan; allowed is a number", done.stdout, re.MULTILINE)
+    assert "best of 2 trials, 0, reached" in done.stdout
 
 
 def test_a_candidate_without_ranges_is_refused(searched, run):

@@ -1,10 +1,23 @@
 """What tests of training stand on: clips in memory, a network of a few weights, and nobody who watches."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 
+from earmark.learning import candidates
 from earmark.learning.batches import Examples
+
+CANDIDATES = sorted(path.stem for path in Path(candidates.__file__).parent.glob("[!_]*.py"))
+EVERYTHING = {
+    "shift_ms": 100.0,
+    "speed_percent": 10.0,
+    "gain_db": 6.0,
+    "noise_probability": 0.5,
+    "frequency_mask_bands": 6,
+    "time_mask_ms": 150.0,
+    "mixup_alpha": 0.2,
+}
 
 
 class _InMemory:

@@ -15,6 +15,8 @@ from earmark.params import PATH, Params
 from earmark.params.training import Candidate, changed, value_at
 from earmark.stages import preparation
 from earmark.stages.paths import TUNING
+from earmark.stores import checkpoints
+from earmark.stores.checkpoints import Checkpoint
 from earmark.stores.files import sole_writer, write_text
 
 if TYPE_CHECKING:
@@ -31,11 +33,14 @@ def tune(params: Params, candidate: str) -> str:
     if not ranges:
         known = ", ".join(sorted(params.tune.ranges)) or "none"
         raise UserError(f"params.yaml: tune.ranges has none of {candidate!r}; it has those of {known}")
+    text = PATH.read_bytes().decode()
+    if "\r" in text or not text.endswith("\n"):
+        raise UserError(f"{PATH} cannot be patched: allowed are lines that end in a line feed, the last one too")
     with sole_writer(TUNING / candidate):
-        return _tune(params, candidate, settings, ranges)
+        return _tune(params, candidate, settings, ranges, text)
 
 
-def _tune(params: Params, candidate: str, settings: Candidate, ranges: Mapping[str, Any]) -> str:
+def _tune(params: Params, candidate: str, settings: Candidate, ranges: Mapping[str, Any], text: str) -> str:
     from earmark.learning import backend
 
     ends = time.monotonic() + 60 * params.tune.minutes
@@ -48,22 +53,25 @@ def _tune(params: Params, candidate: str, settings: Candidate, ranges: Mapping[s
     identity = preparation.identity(data, settings, params.seed)
     name = f"{candidate} {identity[:16]} {params.tune.fingerprint(candidate)[:16]}"
     study = Study(TUNING / f"{candidate}.db", name, ranges, present, settings.epochs, params.seed)
-    with tracking.tuning_run(f"tune {candidate}", params.register_.name, study.note("run_id")) as run_id:
-        study.note("run_id", run_id)
+    with tracking.tuning_run(f"tune {candidate}", params.register_.name, study.run_id) as run_id:
+        study.run_id = run_id
         search = _Search(params, candidate, settings, data, ends)
         with suppress(OutOfTime):
-            while len(study.finished) < params.tune.trials:
-                study.run(search.trial)
-                search.say(study)
-    return _result(study, candidate, present)
+            while len(study.finished) < params.tune.trials and time.monotonic() < ends:
+                ended = study.run(search.trial)
+                last = study.finished[-1]
+                values = ", ".join(f"{key} {value}" for key, value in study.values(last).items())
+                print(f"trial {last.number}: {ended}, {values}", flush=True)
+    return _result(study, candidate, present, text)
 
 
 class _Search:
-    """Trains with the values of one trial after the other."""
+    """Trains with the values of one trial after the other; the last one goes on from its checkpoint."""
 
     def __init__(self, params: Params, candidate: str, settings: Candidate, data: preparation.Data, ends: float):
         self._params, self._candidate, self._settings = params, candidate, settings
         self._data, self._ends = data, ends
+        self._path = TUNING / f"{candidate}.npz"
 
     def trial(self, trial: "Trial") -> float:
         """The validation accuracy that the values of `trial` reach."""
@@ -71,45 +79,69 @@ class _Search:
 
         from earmark.learning import fitting
         from earmark.stores import tracking
+        from earmark.stores.studies import Pruned
 
         keras.utils.clear_session()
         keras.utils.set_random_seed(self._params.seed)
         settings = changed(self._settings, trial.values)
         recipe = preparation.recipe(self._data, self._candidate, settings, self._params.seed)
+        identity = preparation.identity(self._data, settings, self._params.seed)
+        found = checkpoints.read(self._path)
+        found = found if found and found.identity == identity else None
+        state = fitting.State(found.rows, found.lists["weights"], found.lists["variables"]) if found else None
         theirs = self._params.with_candidate(self._candidate, settings)
-        with tracking.trial_run(trial.number, self._candidate, theirs) as run:
-            watch = _Watch(trial, run, self._ends)
-            return _accuracy(fitting.fit(recipe, self._data.training, self._data.validation, watch), settings)
-
-    def say(self, study: "Study") -> None:
-        """Prints how the last trial ended."""
-        last = study.finished[-1]
-        figure = f"{last.value:.2%}" if last.value is not None and last.state.name == "COMPLETE" else "pruned"
-        values = ", ".join(f"{key} {_short(value)}" for key, value in study.values(last).items())
-        print(f"trial {last.number}: {figure}, {values}", flush=True)
+        pruned = None
+        with tracking.trial_run(trial.number, self._candidate, theirs, found and found.run_id) as run:
+            watch = _Watch(trial, run, self._ends, self._path, identity, settings, state)
+            try:
+                state = fitting.fit(recipe, self._data.training, self._data.validation, watch, state)
+            except Pruned as error:  # to MLflow, that is no failure
+                pruned = error
+                run.tag("pruned", "true")
+        self._path.unlink(missing_ok=True)
+        if pruned:
+            raise pruned
+        return (state.best if settings.early_stopping_epochs else state.rows[-1])["validation_accuracy"]
 
 
 class _Watch:
-    def __init__(self, trial: "Trial", run: "LiveRun", ends: float):
+    """Keeps each epoch, and ends a trial that is not worth its time, or for which there is none left."""
+
+    def __init__(
+        self,
+        trial: "Trial",
+        run: "LiveRun",
+        ends: float,
+        path: Path,
+        identity: str,
+        settings: Candidate,
+        state: "State | None",
+    ):
         self._trial, self._run, self._ends = trial, run, ends
+        self._path, self._identity, self._settings = path, identity, settings
+        for row in state.rows if state else ():
+            trial.report(row["validation_accuracy"], row["epoch"])
 
     def batch(self, clips: int, loss: float) -> None:
-        pass
+        """Nothing."""
 
     def epoch(self, state: "State") -> None:
+        """Writes the checkpoint before anybody is told of the epoch."""
+        from earmark.learning.fitting import is_over
         from earmark.stores.studies import OutOfTime
 
+        lists = {"weights": state.weights, "variables": state.variables}
+        checkpoints.write(self._path, Checkpoint(self._identity, self._run.run_id, state.rows, lists))
         self._run.epochs(state.rows)
         self._trial.report(state.rows[-1]["validation_accuracy"], len(state.rows))
+        if is_over(state, self._settings):
+            return
+        self._trial.require_promising()
         if time.monotonic() > self._ends:
             raise OutOfTime
 
 
-def _accuracy(state: "State", settings: Candidate) -> float:
-    return (state.best if settings.early_stopping_epochs else state.rows[-1])["validation_accuracy"]
-
-
-def _result(study: "Study", candidate: str, present: dict[str, Any]) -> str:
+def _result(study: "Study", candidate: str, present: dict[str, Any], text: str) -> str:
     best = study.best
     if best is None:
         return f"no trial of {candidate} came to its end in tune.minutes; run it again and it goes on"
@@ -119,16 +151,15 @@ def _result(study: "Study", candidate: str, present: dict[str, Any]) -> str:
     if values == present:
         patch.unlink(missing_ok=True)
         return f"{reached}: these are the settings in params.yaml"
-    write_text(patch, _patch(PATH, candidate, values))
+    write_text(patch, patch_of(text, candidate, values))
     return f"{reached}; 'git apply {patch}' puts its settings into params.yaml"
 
 
-def _patch(path: Path, candidate: str, values: Mapping[str, Any]) -> str:
-    """A unified diff that sets `values` and leaves every other line of params.yaml as it is."""
+def patch_of(text: str, candidate: str, values: Mapping[str, Any]) -> str:
+    """A unified diff of params.yaml, whose content is `text`, that sets `values` of the candidate."""
     yaml = YAML()
     yaml.preserve_quotes, yaml.width = True, 4096
-    before = path.read_text(encoding="utf-8")
-    content = yaml.load(before)
+    content = yaml.load(text)
     for key, value in values.items():
         *sections, last = key.split(".")
         section = content["train"][candidate]
@@ -137,9 +168,5 @@ def _patch(path: Path, candidate: str, values: Mapping[str, Any]) -> str:
         section[last] = value
     after = io.StringIO()
     yaml.dump(content, after)
-    lines = before.splitlines(keepends=True), after.getvalue().splitlines(keepends=True)
-    return "".join(difflib.unified_diff(*lines, f"a/{path}", f"b/{path}"))
-
-
-def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    lines = text.splitlines(keepends=True), after.getvalue().splitlines(keepends=True)
+    return "".join(difflib.unified_diff(*lines, f"a/{PATH}", f"b/{PATH}"))

@@ -19,6 +19,7 @@ from earmark.params.training import Augmentation, changed
 from earmark.scoring import metrics
 from earmark.stages import preparation
 from tests.benchmarks.scoring import SNR_DB, background, waveforms, with_noise
+from tests.training import Unwatched
 
 BLOCK_CLIPS = 64
 
@@ -72,21 +73,13 @@ def main(candidate: str, epochs: int) -> None:
         backend.start(loaded.seed)
         recipe = preparation.recipe(data, candidate, settings, loaded.seed)
         network = recipe.build()
-        network.set_weights(fitting.fit(recipe, training, data.validation, _Nobody()).weights)
+        network.set_weights(fitting.fit(recipe, training, data.validation, Unwatched()).weights)
         said = {name: labels[network.predict(each, verbose=0).argmax(axis=1)] for name, each in heard.items()}
         frame = tested[["label", "speaker"]]
         return {name: metrics.summary(frame.assign(predicted=each), 1) for name, each in said.items()}
 
     waveform = scores(without, replace(data.training, features=noisy))
     print(json.dumps({"power": scores(settings, data.training), "waveform": waveform}))
-
-
-class _Nobody:
-    def batch(self, clips: int, loss: float) -> None:
-        pass
-
-    def epoch(self, state) -> None:
-        pass
 
 
 if __name__ == "__main__":

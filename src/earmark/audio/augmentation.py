@@ -108,5 +108,5 @@ class Mixup(keras.layers.Layer):
     opposite in the batch, the last of the first one; unchanged unless `training` (Zhang et al. 2018)."""
 
     def call(self, features, share, training=False):
-        """Mixes clips as `Batches` mixes their labels."""
+        """Mixes clips as `TrainingBatches` mixes their labels."""
         return share * features + (1.0 - share) * ops.flip(features, axis=0) if training else features

@@ -48,7 +48,7 @@ def to_power(features, settings: FrontEnd):
 
 
 def _linear(values, weights, name: str):
-    layer = keras.layers.Dense(weights.shape[1], use_bias=False, trainable=False, name=name)
+    layer = keras.layers.Dense(weights.shape[1], use_bias=False, trainable=False, name=name, dtype="float32")
     layer.build((None, len(weights)))
     layer.set_weights([weights])
     return layer(values)

@@ -1,6 +1,5 @@
 """Starts Keras and its backend: seeded, deterministic, and without their start-up remarks on the terminal."""
 
-import itertools
 import os
 import sys
 import tempfile
@@ -9,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from keras.utils import PyDataset
+    from earmark.learning.batches import TrainingBatches
 
 
 def start(seed: int = 0) -> None:
@@ -64,7 +63,7 @@ def all_devices() -> AbstractContextManager:
     return tf.distribute.MirroredStrategy(found).scope()
 
 
-def feed(batches: "PyDataset"):
+def feed(batches: "TrainingBatches"):
     """`batches`, all of one size, as Keras' `fit` takes them fastest.
 
     Under TensorFlow, Keras would leave the batch size open, with which half of the step's shapes are computed anew in
@@ -76,13 +75,9 @@ def feed(batches: "PyDataset"):
         return batches
     import tensorflow as tf
 
-    passes = itertools.count()
-
     def epoch():
-        # At its start, since nobody asks for more after the last batch.
-        if next(passes):
-            batches.on_epoch_end()
-        yield from (batches[at] for at in range(len(batches)))
+        batch_of_epoch = batches.batch_of_epoch  # a pass that Keras gave up keeps to its own epoch
+        yield from (batch_of_epoch(at) for at in range(len(batches)))
 
     signature = keras.tree.map_structure(lambda each: tf.TensorSpec(each.shape, each.dtype), batches[0])
     options = tf.data.Options()

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import keras
@@ -35,43 +36,42 @@ class Examples:
 
 
 class TrainingBatches(keras.utils.PyDataset):
-    """Batches of features and one-hot labels, from epoch `epoch` on, all of one size.
+    """Batches of features and one-hot labels, all of one size, of the epoch that was begun last.
 
     Clips that fill no whole batch are left out, others in each epoch; where there are fewer clips than a batch wants,
-    one batch holds all. A batch can be divided among `devices`. The features have their share for `Mixup` beside them
-    where that is on, and labels are mixed.
+    one batch holds all. A batch can be divided among `devices`; it has no `clips` where that leaves none. The features
+    have their share for `Mixup` beside them where that is on, and labels are mixed.
     """
 
-    def __init__(self, examples: Examples, labels: int, settings: Candidate, seed: int, epoch: int, devices: int = 1):
+    def __init__(self, examples: Examples, labels: int, settings: Candidate, seed: int, devices: int = 1):
         super().__init__()
-        self._examples, self._labels, self._settings = examples, labels, settings
-        self._seed, self._number = seed, epoch
+        self._examples, self._labels, self._settings, self._seed = examples, labels, settings, seed
         self.clips = min(settings.batch_size, len(examples.labels)) // devices * devices
-        self._draw()
+        self.begin(0)
 
     def __len__(self) -> int:
         return len(self._examples.labels) // self.clips
 
     def __getitem__(self, index: int) -> tuple:
-        rows = slice(index * self.clips, (index + 1) * self.clips)
-        features = self._epoch.rows(rows.start, rows.stop)
-        one_hot = _one_hot(self._examples.labels[self._epoch.order[rows]], self._labels)
-        if not self._settings.augmentation.mixup_alpha:
-            return features, one_hot
-        share = self._shares[rows, None]
-        return (features, share[:, None]), share * one_hot + (1 - share) * one_hot[::-1]
+        return self.batch_of_epoch(index)
 
-    def on_epoch_end(self) -> None:
-        """Draws the next epoch."""
-        self._number += 1
-        self._draw()
-
-    def _draw(self) -> None:
-        generator = np.random.default_rng([self._seed, self._number])
+    def begin(self, epoch: int) -> None:
+        """Draws an epoch, which depends on the seed and its number only."""
+        generator = np.random.default_rng([self._seed, epoch])
         labels, alpha = self._examples.labels, self._settings.augmentation.mixup_alpha
         repeats = balancing_repeats(labels, generator) if self._settings.balanced_sampling else None
-        self._epoch = self._examples.features.epoch(generator, repeats)
-        self._shares = generator.beta(alpha, alpha, len(labels)).astype(np.float32) if alpha else None
+        drawn = self._examples.features.epoch(generator, repeats)
+        shares = generator.beta(alpha, alpha, len(labels)).astype(np.float32) if alpha else None
+        self.batch_of_epoch = partial(self._batch, drawn, shares)
+
+    def _batch(self, drawn: Epoch, shares: np.ndarray | None, index: int) -> tuple:
+        rows = slice(index * self.clips, (index + 1) * self.clips)
+        features = drawn.rows(rows.start, rows.stop)
+        one_hot = _one_hot(self._examples.labels[drawn.order[rows]], self._labels)
+        if shares is None:
+            return features, one_hot
+        share = shares[rows, None]
+        return (features, share[:, None]), share * one_hot + (1 - share) * one_hot[::-1]
 
 
 def validation_batches(examples: Examples, labels: int, mixup: bool, clips: int) -> Iterator[tuple]:

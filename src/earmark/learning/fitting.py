@@ -18,9 +18,7 @@ from earmark.learning.batches import Examples, TrainingBatches, validation_batch
 from earmark.params.training import Candidate, Optimizer
 
 VALIDATION_CLIPS = 256
-"""Clips of one validation batch on each device."""
-LOOK_SECONDS = 0.5
-"""Seconds from one look at the loss to the next: each makes the processor wait for the device."""
+"""Clips of one validation batch, for each device that it may be divided among."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,7 @@ class Watch(Protocol):
     """Is told how a training goes on."""
 
     def batch(self, clips: int, loss: float) -> None:
-        """So many more clips were trained on; `loss` is the epoch's as it was last looked at, NaN before."""
+        """So many more clips were trained on; `loss` is the epoch's until now."""
 
     def epoch(self, state: State) -> None:
         """An epoch has ended."""
@@ -73,9 +71,14 @@ def fit(recipe: Recipe, training: Examples, validation: Examples, watch: Watch, 
     settings = recipe.settings
     done = len(state.rows) if state else 0
     devices = len(backend.devices())
-    batches = TrainingBatches(training, recipe.labels, settings, recipe.seed, done, devices)
     if state and is_over(state, settings):
         return state
+    batches = TrainingBatches(training, recipe.labels, settings, recipe.seed, devices)
+    if not batches.clips:
+        raise UserError(
+            f"a batch of {min(settings.batch_size, len(training.labels))} clips cannot be divided among {devices}"
+            f" devices; allowed are at least {devices} clips, and a batch_size of as many"
+        )
     with backend.all_devices(), backend.precision(settings.precision):
         network = recipe.build()
         model = _model(network, recipe)
@@ -91,7 +94,7 @@ def fit(recipe: Recipe, training: Examples, validation: Examples, watch: Watch, 
         epochs = _Epochs(
             network,
             lambda: _validated(model, recipe, validation, VALIDATION_CLIPS * devices),
-            batches.clips,
+            batches,
             settings,
             watch,
             state,
@@ -148,6 +151,11 @@ def _validated(model: keras.Model, recipe: Recipe, validation: Examples, clips: 
     return float(np.concatenate(losses).mean()), float(np.concatenate(hits).mean())
 
 
+def _require_number(value: float, what: str) -> None:
+    if not np.isfinite(value):
+        raise UserError(f"{what} is {value}; allowed is a number: lower optimizer.learning_rate")
+
+
 def _variables(model: keras.Model) -> list:
     return [*model.variables, *model.optimizer.variables]
 
@@ -164,35 +172,30 @@ def _assign(variables: list, values: list[np.ndarray]) -> None:
 class _Epochs(keras.callbacks.Callback):
     """Ends each epoch: averages the weights, validates, keeps the best, hands on the state, and stops early."""
 
-    async_safe = True  # on_train_batch_end may come from another thread, so that the device need not wait for it
-
-    def __init__(self, network, validate, clips: int, settings: Candidate, watch: Watch, state: State | None):
+    def __init__(
+        self, network, validate, batches: TrainingBatches, settings: Candidate, watch: Watch, state: State | None
+    ):
         super().__init__()
         self.state = state
-        self._network, self._validate, self._clips = network, validate, clips
+        self._network, self._validate, self._batches = network, validate, batches
         self._settings, self._watch = settings, watch
-        self._looked, self._loss = 0.0, float("nan")
 
     def on_epoch_begin(self, epoch, logs=None):
         self._began = time.perf_counter()
+        self._batches.begin(epoch)
 
     def on_train_batch_end(self, batch, logs=None):
-        """Looks at the loss now and then."""
-        now = time.perf_counter()
-        if now - self._looked > LOOK_SECONDS:
-            self._looked, self._loss = now, float(logs["loss"])
-        self._watch.batch(self._clips, self._loss)
+        """Tells of the batch."""
+        self._watch.batch(self._batches.clips, logs["loss"])
 
     def on_epoch_end(self, epoch, logs=None):
         """Leaves the model as the next epoch needs it: what is validated and kept are the averages."""
-        if not np.isfinite(logs["loss"]):
-            raise UserError(
-                f"the loss of epoch {epoch + 1} is {logs['loss']}; allowed is a number: lower optimizer.learning_rate"
-            )
+        _require_number(logs["loss"], f"the loss of epoch {epoch + 1}")
         rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         variables = _values(_variables(self.model))
         self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
         validation_loss, validation_accuracy = self._validate()
+        _require_number(validation_loss, f"the validation loss of epoch {epoch + 1}")
         averaged = self._network.get_weights()
         _assign(_variables(self.model), variables)
         row = {

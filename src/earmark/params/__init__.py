@@ -11,7 +11,7 @@ from ruamel.yaml.error import YAMLError
 
 from earmark.errors import UserError
 from earmark.params.fields import Closed, Count, Fraction, NotNegative, Positive, Range
-from earmark.params.training import Candidate, Span, Train, Tune, require_ranges
+from earmark.params.training import Candidate, Choice, Span, Train, Tune, require_ranges
 
 PATH = Path("params.yaml")
 SPLITS = ("training", "validation", "testing")
@@ -263,5 +263,5 @@ def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
         if part in fields and isinstance(fields[part].annotation, type):
             section = fields[part].annotation
         else:
-            section = {Train: Candidate, Tune: Span}.get(section, section)
+            section = {Train: Candidate, Tune: Choice if "choice" in location else Span}.get(section, section)
     return [field.alias or name for name, field in section.model_fields.items()]

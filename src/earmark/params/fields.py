@@ -19,8 +19,8 @@ class Closed(BaseModel):
 class Range(Closed):
     """A closed interval."""
 
-    min: float
-    max: float
+    min: Annotated[float, Field(allow_inf_nan=False, strict=True)]
+    max: Annotated[float, Field(allow_inf_nan=False, strict=True)]
 
     @model_validator(mode="after")
     def _ordered(self) -> "Range":

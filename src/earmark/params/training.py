@@ -17,8 +17,14 @@ class Optimizer(Closed):
     name: Literal["adadelta", "adamw", "sgd"]
     learning_rate: Positive
     weight_decay: NotNegative = 0.0
-    warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    warmup_fraction: Annotated[float, Field(ge=0, lt=1, strict=True)] = 0.0
     decay: Literal["none", "cosine"] = "none"
+
+    @model_validator(mode="after")
+    def _schedule(self) -> "Optimizer":
+        if self.warmup_fraction and self.decay == "none":
+            raise ValueError(f"warmup_fraction {self.warmup_fraction} needs decay cosine")
+        return self
 
 
 class Augmentation(Closed):
@@ -26,7 +32,7 @@ class Augmentation(Closed):
 
     shift_ms: NotNegative = 0.0
     speed_percent: Annotated[float, Field(ge=0, le=50, strict=True)] = 0.0
-    gain_db: NotNegative = 0.0
+    gain_db: Annotated[float, Field(ge=0, le=60, strict=True)] = 0.0
     noise_probability: Fraction = 0.0
     noise_snr_db: Range = Range(min=5.0, max=30.0)
     frequency_mask_bands: Annotated[int, Field(ge=0, strict=True)] = 0
@@ -40,10 +46,10 @@ class Candidate(Closed):
     epochs: Count | None = None
     batch_size: Count
     optimizer: Optimizer
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    average_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    label_smoothing: Annotated[float, Field(ge=0, lt=1, strict=True)] = 0.0
+    average_momentum: Annotated[float, Field(ge=0, lt=1, strict=True)] = 0.0
     early_stopping_epochs: Annotated[int, Field(ge=0, strict=True)] = 0
-    balanced_sampling: bool = False
+    balanced_sampling: Annotated[bool, Field(strict=True)] = False
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
     augmentation: Augmentation = Augmentation()
     network: Mapping[str, int | float | tuple[int, ...]] = {}
@@ -81,12 +87,15 @@ class Train(BaseModel):
         return self.model_copy(update={name: settings})
 
 
+Number = Annotated[int, Field(strict=True)] | Annotated[float, Field(allow_inf_nan=False, strict=True)]
+
+
 class Span(Closed):
     """Numbers to draw from: whole ones where both ends are; evenly, or evenly in their logarithm."""
 
-    min: int | float
-    max: int | float
-    log: bool = False
+    min: Number
+    max: Number
+    log: Annotated[bool, Field(strict=True)] = False
 
     @model_validator(mode="after")
     def _ordered(self) -> "Span":
@@ -182,6 +191,8 @@ def require_ranges(train: Train, tune: Tune) -> None:
             try:
                 value_at(settings, key)
                 for value in each.examples:
+                    if value is None:
+                        raise ValueError(f"{key} cannot be empty")
                     changed(settings, {key: value})
             except (KeyError, TypeError):
                 raise ValueError(f"tune.ranges.{name} names {key!r}, which train.{name} does not have") from None

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from earmark.learning.fitting import Recipe
 
 PACKAGE = Path(__file__).parents[1]
+CODE = ("stages/preparation.py", "stores/feature_reader.py", "stores/features.py")
+"""What a training stands on beside the rooms audio and learning."""
 
 
 @dataclass(frozen=True)
@@ -90,8 +92,10 @@ def remarks(data: Data, settings: Candidate) -> list[str]:
 
 
 def identity(data: Data, settings: Candidate, seed: int) -> str:
-    """SHA-256 over all that decides the weights of a training: data, settings, code and libraries."""
+    """SHA-256 over all that decides the weights of a training: data, settings, code, libraries, devices."""
     import keras
+
+    from earmark.learning import backend
 
     clips = data.clips[["id", "label", "split", "shard", "member"]]
     return hashlib.sha256(
@@ -102,7 +106,9 @@ def identity(data: Data, settings: Candidate, seed: int) -> str:
                 data.front_end.settings(),
                 settings.model_dump(mode="json"),
                 seed,
-                [provenance.content_sha256(PACKAGE / room, "*.py") for room in ("audio", "learning", "stores")],
+                [provenance.content_sha256(PACKAGE / room, "*.py") for room in ("audio", "learning")],
+                [(PACKAGE / path).read_text(encoding="utf-8") for path in CODE],
+                len(backend.devices()),
                 [version(name) for name in ("keras", "numpy", keras.backend.backend())],
             ]
         ).encode()

@@ -46,7 +46,8 @@ def _train(params: Params, candidate: str) -> str:
     identity = preparation.identity(data, settings, params.seed)
     path = CHECKPOINTS / f"{candidate}.npz"
     found = checkpoints.read(path)
-    state = _state(found) if found and found.identity == identity else None
+    found = found if found and found.identity == identity else None
+    state = _state(found) if found else None
     with _log(candidate, state) as say, tracking.live_run(candidate, params, data.clips, found and found.run_id) as run:
         for remark in preparation.remarks(data, settings):
             say(remark)
@@ -121,9 +122,9 @@ class _Watch:
         self._run.epochs(state.rows)
         row = state.rows[-1]
         self._validated = row["validation_accuracy"]
-        self._advance(self._clips - self._seen)  # clips that filled no batch
-        self._seen = 0
+        trained, self._seen = self._seen, 0
+        self._advance(self._clips - trained)  # clips that filled no batch
         self._say(
             f"epoch {row['epoch']}/{self._epochs}: loss {row['loss']:.3f}, accuracy {row['accuracy']:.2%},"
-            f" validation {row['validation_accuracy']:.2%}, {self._clips / row['seconds']:.0f} clips/s"
+            f" validation {row['validation_accuracy']:.2%}, {trained / row['seconds']:.0f} clips/s"
         )

@@ -38,6 +38,6 @@ def read(path: Path) -> Checkpoint | None:
         with np.load(path, allow_pickle=False) as file:
             head = json.loads(str(file[_HEAD]))
             lists = {name: [file[f"{name}.{at}"] for at in range(size)] for name, size in head["sizes"].items()}
+        return Checkpoint(head["identity"], head["run_id"], tuple(head["rows"]), lists)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
-    return Checkpoint(head["identity"], head["run_id"], tuple(head["rows"]), lists)

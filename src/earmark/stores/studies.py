@@ -9,10 +9,15 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from earmark.errors import UserError
 from earmark.params.training import Choice, Span
 
 STARTUP_TRIALS = 5
 """Trials that are never pruned, for others to be compared with."""
+_GIVEN = "fixed_params"
+_REFUSED = "refused"
+
+Pruned = optuna.TrialPruned
 
 
 class OutOfTime(Exception):
@@ -55,8 +60,9 @@ class Study:
 
     @property
     def finished(self) -> list[FrozenTrial]:
-        """Trials that came to an end, pruned ones among them."""
-        return self._study.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED))
+        """Trials that came to an end, pruned and refused ones among them."""
+        ended = self._study.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL))
+        return [each for each in ended if each.state != TrialState.FAIL or _REFUSED in each.user_attrs]
 
     @property
     def best(self) -> FrozenTrial | None:
@@ -64,34 +70,44 @@ class Study:
         complete = self._study.get_trials(states=(TrialState.COMPLETE,))
         return max(complete, key=lambda trial: trial.value, default=None)
 
-    def run(self, objective: Callable[["Trial"], float]) -> None:
-        """One more trial; OutOfTime, raised by `objective`, leaves it to be begun anew."""
+    @property
+    def run_id(self) -> str | None:
+        """MLflow's run of the search."""
+        return self._study.user_attrs.get("run_id")
+
+    @run_id.setter
+    def run_id(self, value: str) -> None:
+        self._study.set_user_attr("run_id", value)
+
+    def run(self, objective: Callable[["Trial"], float]) -> str:
+        """One more trial; returns in a word or two how it ended.
+
+        What `objective` refuses, by UserError or ValueError, is never tried again; any other exception, such as
+        OutOfTime, leaves the trial to be begun anew.
+        """
         trial = self._study.ask()
         try:
             value = objective(Trial(trial, self._ranges))
-        except optuna.TrialPruned:
+        except Pruned:
             self._study.tell(trial, state=TrialState.PRUNED)
+            return "pruned"
+        except (UserError, ValueError) as error:
+            trial.set_user_attr(_REFUSED, str(error))
+            self._study.tell(trial, state=TrialState.FAIL)
+            return str(error)
         except BaseException:
             self._again(self._study.trials[trial.number])
             raise
-        else:
-            self._study.tell(trial, value)
+        self._study.tell(trial, value)
+        return f"{value:.2%}"
 
     def values(self, trial: FrozenTrial) -> dict[str, Any]:
         """The values of a trial, by key."""
-        return {key: _value(self._ranges[key], value) for key, value in trial.params.items()}
-
-    def note(self, key: str, value: str | None = None) -> str | None:
-        """What is remembered under `key`, after `value` is, where one is given."""
-        if value is not None:
-            self._study.set_user_attr(key, value)
-        return self._study.user_attrs.get(key)
+        return {key: _value(each, trial.params[key], _is_given(trial, key)) for key, each in self._ranges.items()}
 
     def _again(self, trial: FrozenTrial) -> None:
         self._study.tell(trial.number, state=TrialState.FAIL)
-        waiting = trial.params or trial.system_attrs.get("fixed_params")
-        if waiting:
-            self._study.enqueue_trial(waiting)
+        self._study.enqueue_trial(trial.system_attrs.get(_GIVEN, {}) | trial.params)
 
 
 class Trial:
@@ -99,13 +115,18 @@ class Trial:
 
     def __init__(self, trial: optuna.Trial, ranges: Mapping[str, Span | Choice]):
         self._trial, self.number = trial, trial.number
-        self.values = {key: _value(each, self._suggest(key, each)) for key, each in ranges.items()}
+        self.values = {
+            key: _value(each, self._suggest(key, each), _is_given(trial, key)) for key, each in ranges.items()
+        }
 
     def report(self, figure: float, epoch: int) -> None:
-        """Ends the trial where its figure is below the median of those before it at this epoch."""
+        """Keeps the figure of an epoch."""
         self._trial.report(figure, epoch)
+
+    def require_promising(self) -> None:
+        """Raises Pruned where the last figure is below the median of other trials at the same epoch."""
         if self._trial.should_prune():
-            raise optuna.TrialPruned
+            raise Pruned
 
     def _suggest(self, key: str, each: Span | Choice):
         if isinstance(each, Choice):
@@ -114,13 +135,17 @@ class Trial:
         return suggest(key, each.min, each.max, log=each.log)
 
 
+def _is_given(trial: FrozenTrial | optuna.Trial, key: str) -> bool:
+    return key in trial.system_attrs.get(_GIVEN, {})
+
+
 def _given(each: Span | Choice, value: Any) -> Any:
     """What Optuna is given for `value`: it takes no lists among those to choose from."""
     return json.dumps(value) if isinstance(each, Choice) else value
 
 
-def _value(each: Span | Choice, found: Any) -> Any:
-    """What is tried for what Optuna drew: numbers of three digits, which a person can read."""
+def _value(each: Span | Choice, found: Any, given: bool) -> Any:
+    """What is tried for what Optuna drew: numbers of three digits, which a person can read, unless it was `given`."""
     if isinstance(each, Choice):
         return json.loads(found)
-    return found if each.whole else min(max(float(f"{found:.3g}"), each.min), each.max)
+    return found if each.whole or given else min(max(float(f"{found:.3g}"), each.min), each.max)

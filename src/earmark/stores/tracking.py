@@ -57,6 +57,10 @@ class LiveRun:
                 mlflow.log_metrics({key: value for key, value in row.items() if key != "epoch"}, step=epoch)
                 self._known.add(epoch)
 
+    def tag(self, key: str, value: str) -> None:
+        """Tags the run."""
+        mlflow.set_tag(key, value)
+
     def finish(self, model: Path) -> None:
         """The training's model, which is what the run is found by afterwards."""
         mlflow.log_artifact(str(Path("reports/training") / f"{model.name}.csv"))
@@ -70,7 +74,7 @@ def live_run(candidate: str, params: Params, clips: pd.DataFrame, run_id: str | 
     """A run of the training of `candidate` on `clips`: parameters, data set and provenance first, epochs as they end;
     the run `run_id` goes on where the server still has it."""
     client = connect(params.register_.name)
-    if run_id and _has_run(client, run_id):
+    if run_id and _has_run(client, params.register_.name, run_id):
         with mlflow.start_run(run_id=run_id):
             yield LiveRun(run_id, params.dataset.clip_samples)
         return
@@ -88,24 +92,31 @@ def live_run(candidate: str, params: Params, clips: pd.DataFrame, run_id: str | 
 def tuning_run(name: str, experiment: str, run_id: str | None) -> Iterator[str]:
     """A run under which those of trials stand, by its id; `run_id` goes on where the server still has it."""
     client = connect(experiment)
-    known = run_id if run_id and _has_run(client, run_id) else None
+    known = run_id if run_id and _has_run(client, experiment, run_id) else None
     with mlflow.start_run(run_id=known, run_name=None if known else name, tags={"tuning": "true"}) as started:
         yield started.info.run_id
 
 
 @contextmanager
-def trial_run(number: int, candidate: str, params: Params) -> Iterator[LiveRun]:
-    """A run of one trial, under that of its search: parameters first, epochs as they end."""
+def trial_run(number: int, candidate: str, params: Params, run_id: str | None) -> Iterator[LiveRun]:
+    """A run of one trial, under that of its search: parameters first, epochs as they end; the run `run_id` goes on
+    where the server still has it."""
+    if run_id and _has_run(MlflowClient(), params.register_.name, run_id):
+        with mlflow.start_run(run_id=run_id, nested=True):
+            yield LiveRun(run_id, params.dataset.clip_samples)
+        return
     with mlflow.start_run(run_name=f"trial {number}", nested=True, tags={"candidate": candidate}) as started:
         mlflow.log_params(_flat(params, candidate))
         yield LiveRun(started.info.run_id, params.dataset.clip_samples)
 
 
-def _has_run(client: MlflowClient, run_id: str) -> bool:
+def _has_run(client: MlflowClient, experiment: str, run_id: str) -> bool:
     try:
-        return client.get_run(run_id).info.lifecycle_stage == "active"
+        info = client.get_run(run_id).info
     except MlflowException:
         return False
+    mine = client.get_experiment_by_name(experiment).experiment_id
+    return info.lifecycle_stage == "active" and info.experiment_id == mine
 
 
 def run_of(candidate: str, model: Path, params: Params, clips: pd.DataFrame, history: pd.DataFrame) -> str:
@@ -263,7 +274,7 @@ def _hash_tags() -> dict[str, str]:
 
 
 def _flat(params: Params, candidate: str) -> dict[str, object]:
-    content = params.model_dump(mode="json", by_alias=True, exclude={"train", "register_"})
+    content = params.model_dump(mode="json", by_alias=True, exclude={"train", "tune", "register_"})
     content["train"] = params.train.candidate(candidate).model_dump(mode="json")
     frame = pd.json_normalize(content)
     return {key: str(value)[:6000] for key, value in frame.iloc[0].items()}

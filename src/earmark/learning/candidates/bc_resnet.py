@@ -37,7 +37,7 @@ def build(input_shape: tuple[int, int], labels: int, *, scale: float, dropout: f
     x = layers.DepthwiseConv2D(5, use_bias=False)(x)
     x = layers.Conv2D(round(32 * scale), 1, use_bias=False)(x)
     x = layers.GlobalAveragePooling2D()(_normalised(x, "relu"))
-    return Model(features, layers.Dense(labels, activation="softmax")(x), name="bc_resnet")
+    return Model(features, layers.Dense(labels, activation="softmax", dtype="float32")(x), name="bc_resnet")
 
 
 def _block(x, width: int, stride: int, dilation: int, dropout: float):

@@ -23,7 +23,7 @@ def build(input_shape: tuple[int, int], labels: int):
             layers.Flatten(),
             layers.Dense(128, activation="relu"),
             layers.Dropout(0.5),
-            layers.Dense(labels, activation="softmax"),
+            layers.Dense(labels, activation="softmax", dtype="float32"),
         ],
         name="seed_cnn",
     )

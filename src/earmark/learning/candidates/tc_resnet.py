@@ -31,7 +31,7 @@ def build(
             x = _residual(x, width, kernel_size, stride=2 if block == 0 else 1)
     x = layers.GlobalAveragePooling1D()(x)
     x = layers.Dropout(dropout)(x)
-    return Model(features, layers.Dense(labels, activation="softmax")(x), name="tc_resnet")
+    return Model(features, layers.Dense(labels, activation="softmax", dtype="float32")(x), name="tc_resnet")
 
 
 def _residual(x, width: int, kernel_size: int, stride: int):
