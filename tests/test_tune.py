@@ -83,12 +83,13 @@ def test_the_first_trial_is_of_the_settings_in_params_yaml(searched, run):
     assert "these are the settings in params.yaml" in done.stdout
 
 
-def test_the_time_is_kept_and_the_trial_that_it_ended_is_begun_anew(searched, run):
+def test_the_time_is_kept_and_the_trial_that_it_ended_goes_on(searched, run):
     change_params(searched, {"tune": {"minutes": 0.001, "trials": 1}})
     done = run(searched, "earmark", "tune", "tc_resnet")
     assert done.returncode == 0, done.stderr
     assert "no trial of tc_resnet came to its end" in done.stdout
     (parent,) = parents(searched)
+    change_params(searched, {"tune": {"minutes": 60.0}})
     again = run(searched, "earmark", "tune", "tc_resnet")
     assert "learning_rate 0.004, augmentation.frequency_mask_bands 6" in again.stdout  # from its checkpoint, to its end
     (child,) = children(searched, parent)

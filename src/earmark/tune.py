@@ -43,7 +43,6 @@ def tune(params: Params, candidate: str) -> str:
 def _tune(params: Params, candidate: str, settings: Candidate, ranges: Mapping[str, Any], text: str) -> str:
     from earmark.learning import backend
 
-    ends = time.monotonic() + 60 * params.tune.minutes
     backend.start(params.seed)
     from earmark.stores import tracking
     from earmark.stores.studies import OutOfTime, Study
@@ -55,6 +54,7 @@ def _tune(params: Params, candidate: str, settings: Candidate, ranges: Mapping[s
     study = Study(TUNING / f"{candidate}.db", name, ranges, present, settings.epochs, params.seed)
     with tracking.tuning_run(f"tune {candidate}", params.register_.name, study.run_id) as run_id:
         study.run_id = run_id
+        ends = time.monotonic() + 60 * params.tune.minutes
         search = _Search(params, candidate, settings, data, ends)
         with suppress(OutOfTime):
             while len(study.finished) < params.tune.trials and time.monotonic() < ends:

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +87,7 @@ class Study:
         """
         trial = self._study.ask()
         try:
-            value = objective(Trial(trial, self._ranges))
+            value = objective(Trial(trial, self._ranges, _given_keys(self._study.trials[trial.number])))
         except Pruned:
             self._study.tell(trial, state=TrialState.PRUNED)
             return "pruned"
@@ -103,7 +103,8 @@ class Study:
 
     def values(self, trial: FrozenTrial) -> dict[str, Any]:
         """The values of a trial, by key."""
-        return {key: _value(each, trial.params[key], _is_given(trial, key)) for key, each in self._ranges.items()}
+        given = _given_keys(trial)
+        return {key: _value(each, trial.params[key], key in given) for key, each in self._ranges.items()}
 
     def _again(self, trial: FrozenTrial) -> None:
         self._study.tell(trial.number, state=TrialState.FAIL)
@@ -111,13 +112,11 @@ class Study:
 
 
 class Trial:
-    """One trial of a study: its number, and the values to try."""
+    """One trial of a study: its number, and the values to try, of which those of `given` are not drawn."""
 
-    def __init__(self, trial: optuna.Trial, ranges: Mapping[str, Span | Choice]):
+    def __init__(self, trial: optuna.Trial, ranges: Mapping[str, Span | Choice], given: Collection[str]):
         self._trial, self.number = trial, trial.number
-        self.values = {
-            key: _value(each, self._suggest(key, each), _is_given(trial, key)) for key, each in ranges.items()
-        }
+        self.values = {key: _value(each, self._suggest(key, each), key in given) for key, each in ranges.items()}
 
     def report(self, figure: float, epoch: int) -> None:
         """Keeps the figure of an epoch."""
@@ -135,8 +134,8 @@ class Trial:
         return suggest(key, each.min, each.max, log=each.log)
 
 
-def _is_given(trial: FrozenTrial | optuna.Trial, key: str) -> bool:
-    return key in trial.system_attrs.get(_GIVEN, {})
+def _given_keys(trial: FrozenTrial) -> Collection[str]:
+    return trial.system_attrs.get(_GIVEN, {}).keys()
 
 
 def _given(each: Span | Choice, value: Any) -> Any:
