@@ -1,6 +1,8 @@
 """Scores a saved model on real recordings, clean and with background noise, and prints what it finds as JSON.
 
-Run as `python -m tests.benchmarks.scoring <model folder> <split>` in a project whose clips were accepted.
+Run as `python -m tests.benchmarks.scoring <model folder> <split>` in a project whose clips were accepted, and once
+before any training as `python -m tests.benchmarks.scoring hold-out-noise`, which leaves training the first part of the
+background noise; models are scored with the last.
 """
 
 import json
@@ -13,13 +15,16 @@ import numpy as np
 import pandas as pd
 
 from earmark.audio import decode
+from earmark.audio.front_ends import FrontEnd
 from earmark.learning import export
 from earmark.scoring import metrics
-from earmark.stages.paths import ACCEPTED, RAW
-from earmark.stores import shards
+from earmark.stages.paths import ACCEPTED, FEATURES, RAW
+from earmark.stores import features, shards
 
 SNR_DB = 10.0
 LATENCY_CALLS = 200
+TRAINING_SHARE, SCORING_SHARE = 0.6, 0.3
+"""Of the background noise, from its beginning and from its end."""
 
 
 def waveforms(clips: pd.DataFrame, front_end) -> np.ndarray:
@@ -33,6 +38,14 @@ def background(sample_rate_hz: int) -> np.ndarray:
     members = shards.read_members(RAW)
     noise = members[~members["retired"] & (members["split"] == shards.NOISE)]
     return np.concatenate([decode.mono(content, sample_rate_hz) for content in shards.read_recordings(RAW, noise)])
+
+
+def hold_out_noise() -> None:
+    """Cuts the noise in feature shards down to its training share."""
+    for folder in FEATURES.iterdir():
+        noise = features.read_noise(folder)
+        front_end = FrontEnd(**json.loads((folder / features.SETTINGS).read_text(encoding="utf-8")))
+        features.write_noise(folder, [noise[: int(TRAINING_SHARE * len(noise))]], front_end)
 
 
 def with_noise(clean: np.ndarray, noise: np.ndarray, snr_db: float | np.ndarray, seed: int) -> np.ndarray:
@@ -49,7 +62,8 @@ def main(folder: Path, split: str) -> None:
     clips = shards.read_accepted(ACCEPTED)
     clips = clips[clips["split"] == split].reset_index(drop=True)
     clean = waveforms(clips, classifier.front_end)
-    noisy = with_noise(clean, background(classifier.front_end.sample_rate_hz), SNR_DB, seed=1)
+    noise = background(classifier.front_end.sample_rate_hz)
+    noisy = with_noise(clean, noise[-int(SCORING_SHARE * len(noise)) :], SNR_DB, seed=1)
     labels = np.array(classifier.labels, dtype=object)
 
     def said(heard: np.ndarray) -> np.ndarray:
@@ -74,4 +88,4 @@ def main(folder: Path, split: str) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    hold_out_noise() if sys.argv[1] == "hold-out-noise" else main(Path(sys.argv[1]), sys.argv[2])

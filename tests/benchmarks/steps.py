@@ -30,24 +30,23 @@ def main(candidate: str) -> None:
     step = bare_step(recipe, data)
 
     class Turns:
-        """Notes when the batches of an epoch ended, and runs as many bare steps after it."""
+        """Times the batches of an epoch, its drawing included, and runs as many bare steps after it."""
 
         def __init__(self):
-            self.ended: list[float] = []
+            self.began, self.ended, self.count = time.perf_counter(), 0.0, 0
             self.rates: list[tuple[float, float]] = []
 
         def batch(self, clips: int, loss: float) -> None:
-            self.ended.append(time.perf_counter())
+            self.ended, self.count = time.perf_counter(), self.count + 1
 
         def epoch(self, state: fitting.State) -> None:
-            count = len(self.ended) - 1
-            loop = count * settings.batch_size / (self.ended[-1] - self.ended[0])
+            loop = self.count * settings.batch_size / (self.ended - self.began)
             began = time.perf_counter()
-            for _ in range(count):
+            for _ in range(self.count):
                 result = step()
             np.asarray(result)
-            self.rates.append((loop, count * settings.batch_size / (time.perf_counter() - began)))
-            self.ended = []
+            self.rates.append((loop, self.count * settings.batch_size / (time.perf_counter() - began)))
+            self.began, self.count = time.perf_counter(), 0
 
     turns = Turns()
     fitting.fit(recipe, data.training, data.validation, turns)

@@ -20,6 +20,7 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
+from earmark.stores.files import write_text
 from earmark.stores.provenance import content_sha256
 from tests.benchmarks import figures
 from tests.benchmarks.figures import Figure
@@ -74,8 +75,10 @@ class Bench:
 
     def __init__(self, folder: Path, archive: Path):
         self.folder, self.archive = folder, archive
-        source = content_sha256(ROOT / "src/earmark", "*.py")
-        self.key = hashlib.sha256(f"{source} {archive} {archive.stat().st_size}".encode()).hexdigest()[:16]
+        code = [content_sha256(ROOT / folder, "*.py") for folder in ("src/earmark", "tests/benchmarks")]
+        shipped = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+        others = {key: value for key, value in shipped.items() if key not in ("train", "tune")}
+        self.key = _digest([code, others, str(archive), archive.stat().st_size])
 
     def project(self, name: str, split: dict) -> Path:
         """A copy of this tree, with features of every candidate."""
@@ -89,14 +92,14 @@ class Bench:
         checkout(project, changes | {"train": {"candidates": candidates}})
         for stage in ("ingest", "validate", "extract"):
             self.call(project, BIN / "earmark", stage)
+        self.call(project, sys.executable, "-m", "tests.benchmarks.scoring", "hold-out-noise")
         (project / "ready").touch()
         return project
 
     def trained(self, entry: Entry, seed: int, project: Path) -> Trained:
         """The training of `entry` with `seed`, from the project's results or now."""
         settings = _settings(entry)
-        key = hashlib.sha256(json.dumps([settings, seed], sort_keys=True).encode()).hexdigest()[:16]
-        result = project / "results" / f"{entry.candidate}-{key}"
+        result = project / "results" / f"{entry.candidate}-{_digest([settings, seed])}"
         if not (result / "scores.json").exists():
             print(f"{project.name.split('-')[0]} split: {entry.name}, seed {seed}", flush=True)
             change_params(project, {"seed": seed, "train": {entry.candidate: settings}})
@@ -105,17 +108,17 @@ class Bench:
             said = self.call(project, sys.executable, "-m", "tests.benchmarks.scoring", model, "testing")
             result.mkdir(parents=True, exist_ok=True)
             shutil.copy2(project / f"reports/training/{entry.candidate}.csv", result / "history.csv")
-            (result / "scores.json").write_text(said.splitlines()[-1])
+            write_text(result / "scores.json", said.splitlines()[-1])
         return Trained(pd.read_csv(result / "history.csv"), json.loads((result / "scores.json").read_text()))
 
     def kept(self, project: Path, module: str, *arguments: str) -> dict:
         """What `python -m tests.benchmarks.<module>`, run in the project with the settings of BEST, prints as JSON."""
-        result = project / "results" / f"{'-'.join((module, *arguments))}.json"
+        result = project / "results" / f"{module}-{_digest([arguments, _settings(BEST)])}.json"
         if not result.exists():
             print(f"{module} {' '.join(arguments)}", flush=True)
             change_params(project, {"seed": 1, "train": {BEST.candidate: _settings(BEST)}})
             said = self.call(project, sys.executable, "-m", f"tests.benchmarks.{module}", *arguments)
-            result.write_text(said.splitlines()[-1])
+            write_text(result, said.splitlines()[-1])
         return json.loads(result.read_text())
 
     def call(self, project: Path, *command: str | Path, shown: bool = False) -> str:
@@ -131,6 +134,10 @@ class Bench:
         if shown:
             print(f"  {said.splitlines()[-1]}", flush=True)
         return said
+
+
+def _digest(content: object) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _settings(entry: Entry) -> dict:

@@ -1,7 +1,8 @@
 """Background noise mixed in as power, against noise mixed into waveforms: the same training both ways, as JSON.
 
 Run as `python -m tests.benchmarks.waveform_noise <candidate> <epochs>` in a project with features. Mixed into
-waveforms, every clip of every epoch goes through the front end anew.
+waveforms, every clip of every epoch goes through the front end anew. The ratio of signal to noise is of the power of mel
+bands one way, and of the waveform the other.
 """
 
 import json
@@ -18,7 +19,7 @@ from earmark.learning.batches import Examples
 from earmark.params.training import Augmentation, changed
 from earmark.scoring import metrics
 from earmark.stages import preparation
-from tests.benchmarks.scoring import SNR_DB, background, waveforms, with_noise
+from tests.benchmarks.scoring import SCORING_SHARE, SNR_DB, TRAINING_SHARE, background, waveforms, with_noise
 from tests.training import Unwatched
 
 BLOCK_CLIPS = 64
@@ -58,14 +59,15 @@ def main(candidate: str, epochs: int) -> None:
     data = preparation.read_data(loaded, candidate)
     front_end = data.front_end.stored
     noise = background(front_end.sample_rate_hz)
+    heard_noise, other_noise = (noise[: int(TRAINING_SHARE * len(noise))], noise[-int(SCORING_SHARE * len(noise)) :])
     clips = data.clips[data.clips["split"] == "training"].reset_index(drop=True)
-    noisy = Noisy(waveforms(clips, front_end), noise, settings.augmentation, front_end)
+    noisy = Noisy(waveforms(clips, front_end), heard_noise, settings.augmentation, front_end)
     without = changed(settings, {"augmentation.noise_probability": 0.0})
     tested = data.clips[data.clips["split"] == "testing"].reset_index(drop=True)
     clean = waveforms(tested, front_end)
     heard = {
         "clean": _features(clean, front_end),
-        "noisy": _features(with_noise(clean, noise, SNR_DB, seed=1), front_end),
+        "noisy": _features(with_noise(clean, other_noise, SNR_DB, seed=1), front_end),
     }
     labels = np.array(data.labels, dtype=object)
 
