@@ -1,8 +1,8 @@
 """Background noise mixed in as power, against noise mixed into waveforms: the same training both ways, as JSON.
 
 Run as `python -m tests.benchmarks.waveform_noise <candidate> <epochs>` in a project with features. Mixed into
-waveforms, every clip of every epoch goes through the front end anew. The ratio of signal to noise is of the power of mel
-bands one way, and of the waveform the other.
+waveforms, every clip of every epoch goes through the front end anew. The ratio of signal to noise is of the power of
+mel bands one way, and of the waveform the other.
 """
 
 import json
