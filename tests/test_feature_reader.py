@@ -45,9 +45,9 @@ def clips() -> pd.DataFrame:
     return pd.DataFrame({"shard": shard, "member": value % SHARD_CLIPS, "value": value.astype(np.float16)})
 
 
-def values(reader: FeatureReader, generator=None, batch: int = 64) -> tuple[np.ndarray, np.ndarray]:
+def values(reader: FeatureReader, generator=None, batch: int = 64, repeats=None) -> tuple[np.ndarray, np.ndarray]:
     """The order of an epoch, and the first value of each clip's features as it comes in batches."""
-    epoch = reader.epoch(generator)
+    epoch = reader.epoch(generator, repeats)
     batches = [epoch.rows(start, start + batch) for start in range(0, len(epoch.order), batch)]
     assert all((rows == rows[:, :1, :1]).all() for rows in batches)
     return epoch.order, np.concatenate([rows[:, 0, 0] for rows in batches])
@@ -64,6 +64,15 @@ def test_streamed_and_held_are_the_same_clips_in_the_same_order(folder, clips, s
         np.testing.assert_array_equal(found, other)
         np.testing.assert_array_equal(found, clips["value"].to_numpy()[order])
         np.testing.assert_array_equal(np.sort(order), np.arange(len(clips)))
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_a_clip_comes_as_often_as_is_asked(folder, clips, held):
+    repeats = np.random.default_rng(2).integers(0, 4, len(clips))
+    order, found = values(FeatureReader(folder, clips, held=held), np.random.default_rng(1), repeats=repeats)
+    np.testing.assert_array_equal(np.bincount(order, minlength=len(clips)), repeats)
+    np.testing.assert_array_equal(found, clips["value"].to_numpy()[order])
+    assert (np.diff(order) == 0).mean() < 0.01  # copies of a clip do not follow each other
 
 
 def test_each_epoch_has_an_order_of_its_own_and_a_seed_gives_it_again(folder, clips):
