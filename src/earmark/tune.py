@@ -16,7 +16,6 @@ from earmark.params.training import Candidate, changed, value_at
 from earmark.stages import preparation
 from earmark.stages.paths import TUNING
 from earmark.stores import checkpoints
-from earmark.stores.checkpoints import Checkpoint
 from earmark.stores.files import sole_writer, write_text
 
 if TYPE_CHECKING:
@@ -86,9 +85,8 @@ class _Search:
         settings = changed(self._settings, trial.values)
         recipe = preparation.recipe(self._data, self._candidate, settings, self._params.seed)
         identity = preparation.identity(self._data, settings, self._params.seed)
-        found = checkpoints.read(self._path)
-        found = found if found and found.identity == identity else None
-        state = fitting.State(found.rows, found.lists["weights"], found.lists["variables"]) if found else None
+        found = checkpoints.read(self._path, identity)
+        state = preparation.state_in(found)
         theirs = self._params.with_candidate(self._candidate, settings)
         pruned = None
         with tracking.trial_run(trial.number, self._candidate, theirs, found and found.run_id) as run:
@@ -130,8 +128,7 @@ class _Watch:
         from earmark.learning.fitting import is_over
         from earmark.stores.studies import OutOfTime
 
-        lists = {"weights": state.weights, "variables": state.variables}
-        checkpoints.write(self._path, Checkpoint(self._identity, self._run.run_id, state.rows, lists))
+        checkpoints.write(self._path, preparation.checkpoint_of(state, self._identity, self._run.run_id))
         self._run.epochs(state.rows)
         self._trial.report(state.rows[-1]["validation_accuracy"], len(state.rows))
         if is_over(state, self._settings):

@@ -86,7 +86,6 @@ def fit(recipe: Recipe, training: Examples, validation: Examples, watch: Watch, 
             optimizer=optimizer(settings.optimizer, settings.epochs * len(batches), settings.average_momentum),
             loss=keras.losses.CategoricalCrossentropy(label_smoothing=settings.label_smoothing),
             metrics=["accuracy"],
-            jit_compile="auto",
         )
         model.optimizer.build(model.trainable_variables)
         if state:

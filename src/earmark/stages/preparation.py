@@ -18,11 +18,12 @@ from earmark.params import Params
 from earmark.params.training import Candidate
 from earmark.stages.paths import ACCEPTED, features_folder
 from earmark.stores import features, provenance, shards
+from earmark.stores.checkpoints import Checkpoint
 from earmark.stores.feature_reader import FeatureReader
 
 if TYPE_CHECKING:
     from earmark.learning.batches import Examples
-    from earmark.learning.fitting import Recipe
+    from earmark.learning.fitting import Recipe, State
 
 PACKAGE = Path(__file__).parents[1]
 CODE = ("stages/preparation.py", "stores/feature_reader.py", "stores/features.py")
@@ -113,6 +114,18 @@ def identity(data: Data, settings: Candidate, seed: int) -> str:
             ]
         ).encode()
     ).hexdigest()
+
+
+def state_in(found: Checkpoint | None) -> "State | None":
+    """Where the training of a checkpoint stands."""
+    from earmark.learning.fitting import State
+
+    return State(found.rows, found.lists["weights"], found.lists["variables"]) if found else None
+
+
+def checkpoint_of(state: "State", identity: str, run_id: str) -> Checkpoint:
+    """What the training needs to go on from `state`."""
+    return Checkpoint(identity, run_id, state.rows, {"weights": state.weights, "variables": state.variables})
 
 
 def _require_clips(accepted: pd.DataFrame, labels: tuple[str, ...]) -> None:

@@ -13,7 +13,6 @@ from earmark.progress import Advance, progress
 from earmark.stages import preparation
 from earmark.stages.paths import CHECKPOINTS, HISTORIES, LOGS, MODELS
 from earmark.stores import checkpoints
-from earmark.stores.checkpoints import Checkpoint
 from earmark.stores.files import sole_writer, whole_file, whole_folder
 
 if TYPE_CHECKING:
@@ -45,9 +44,8 @@ def _train(params: Params, candidate: str) -> str:
     untrained = recipe.build()
     identity = preparation.identity(data, settings, params.seed)
     path = CHECKPOINTS / f"{candidate}.npz"
-    found = checkpoints.read(path)
-    found = found if found and found.identity == identity else None
-    state = _state(found) if found else None
+    found = checkpoints.read(path, identity)
+    state = preparation.state_in(found)
     with _log(candidate, state) as say, tracking.live_run(candidate, params, data.clips, found and found.run_id) as run:
         for remark in preparation.remarks(data, settings):
             say(remark)
@@ -72,12 +70,6 @@ def _sentence(candidate: str, state: "State", stops_early: bool) -> str:
         f"{candidate} reached {kept['validation_accuracy']:.2%} on validation in epoch {kept['epoch']}"
         f" of {len(state.rows)}, {seconds:.0f} s"
     )
-
-
-def _state(found: Checkpoint) -> "State":
-    from earmark.learning.fitting import State
-
-    return State(found.rows, found.lists["weights"], found.lists["variables"])
 
 
 def _progress(candidate: str, clips: int, epochs: int, state: "State | None"):
@@ -117,8 +109,7 @@ class _Watch:
 
     def epoch(self, state: "State") -> None:
         """The checkpoint comes before what is told of it: nothing is told twice where a kill falls between."""
-        lists = {"weights": state.weights, "variables": state.variables}
-        checkpoints.write(self._path, Checkpoint(self._identity, self._run.run_id, state.rows, lists))
+        checkpoints.write(self._path, preparation.checkpoint_of(state, self._identity, self._run.run_id))
         self._run.epochs(state.rows)
         row = state.rows[-1]
         self._validated = row["validation_accuracy"]

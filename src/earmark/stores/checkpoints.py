@@ -32,12 +32,13 @@ def write(path: Path, checkpoint: Checkpoint) -> None:
         np.savez(temporary, **{_HEAD: np.array(json.dumps(head | {"sizes": sizes}))}, **arrays)
 
 
-def read(path: Path) -> Checkpoint | None:
-    """What `write` wrote; None where there is nothing or it is damaged."""
+def read(path: Path, identity: str) -> Checkpoint | None:
+    """What `write` wrote; None where there is nothing, it is damaged, or of another identity."""
     try:
         with np.load(path, allow_pickle=False) as file:
             head = json.loads(str(file[_HEAD]))
             lists = {name: [file[f"{name}.{at}"] for at in range(size)] for name, size in head["sizes"].items()}
-        return Checkpoint(head["identity"], head["run_id"], tuple(head["rows"]), lists)
+        found = Checkpoint(head["identity"], head["run_id"], tuple(head["rows"]), lists)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
+    return found if found.identity == identity else None
