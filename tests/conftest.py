@@ -25,6 +25,12 @@ def _nothing_phones_home():
         os.environ[name] = "true"
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _commands_are_as_silent_as_they_are_alone():
+    # JAX, imported by one test, would set a level at which the commands that later tests start show remarks.
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+
+
 def checkout(folder: Path, changes: dict) -> Path:
     """A git repository in `folder` with this tree's files, committed, and params.yaml changed by `changes`."""
     listed = subprocess.run(
