@@ -15,7 +15,7 @@ WRONG = [
     ("train.epochs", "ten", ["train.epochs", "'ten'", "integer"]),
     ("train.epochs", 0, ["train.epochs", "0", "greater than or equal to 1"]),
     ("train.candidates", [], ["train.candidates", "at least 1"]),
-    ("train.candidates", ["no_such"], ["'no_such'", "seed_cnn, tc_resnet"]),
+    ("train.candidates", ["no_such"], ["'no_such'", "seed_cnn"]),
     ("train.epcohs", 3, ["train.epcohs", "3", "mapping"]),
     ("train.tc_resnet.optimizer.name", "adam", ["train.tc_resnet.optimizer.name", "'adam'", "'adamw'"]),
     ("train.tc_resnet.augmentation.noise_snr_db", {"min": 30, "max": 5}, ["noise_snr_db", "30", "5"]),

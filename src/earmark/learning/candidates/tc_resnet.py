@@ -18,8 +18,7 @@ def build(
     """Features (frames, bands) to probabilities of `labels`.
 
     `channels`: of the first convolution, then of each stage; a stage is `blocks_per_stage` residual blocks, the
-    first of
-    which halves time.
+    first of which halves time.
     """
     from keras import Input, Model, layers
 
@@ -28,13 +27,14 @@ def build(
     x = layers.Conv1D(channels[0], 3, padding="same", use_bias=False)(x)
     for width in channels[1:]:
         for block in range(blocks_per_stage):
-            x = _residual(x, width, kernel_size, stride=2 if block == 0 else 1)
+            x = residual(x, width, kernel_size, stride=2 if block == 0 else 1)
     x = layers.GlobalAveragePooling1D()(x)
     x = layers.Dropout(dropout)(x)
     return Model(features, layers.Dense(labels, activation="softmax", dtype="float32")(x), name="tc_resnet")
 
 
-def _residual(x, width: int, kernel_size: int, stride: int):
+def residual(x, width: int, kernel_size: int, stride: int):
+    """Two temporal convolutions and a shortcut, (clips, frames, channels) to (clips, frames / stride, width)."""
     from keras import layers
 
     y = layers.Conv1D(width, kernel_size, strides=stride, padding="same", use_bias=False)(x)
