@@ -1,5 +1,5 @@
 """Run as a script, under either backend of Keras: predicts with a candidate of given weights, trains it for two
-epochs of two batches, and as long with every augmentation, and writes what came out.
+epochs of two batches, as long with mixup, and as long with every augmentation, and writes what came out.
 
     python backend_child.py <candidate> <result.npz>
 """
@@ -74,6 +74,7 @@ def main(candidate: str, result: str) -> None:
         recipe = fitting.Recipe(build, front_end, noise, LABELS, settings, 1)
         return fitting.fit(recipe, examples, odd, Unwatched()).weights
 
+    mixed = np.concatenate([each.ravel() for each in trained(Settings(mixup_alpha=0.4))])
     network = build()
     predicted = network.predict_on_batch(features.astype(np.float32))
     finite = all(np.isfinite(each).all() for each in trained(Settings(**EVERYTHING)))
@@ -81,7 +82,7 @@ def main(candidate: str, result: str) -> None:
     weights = np.concatenate([each.ravel() for each in network.get_weights()])
     then = network.predict_on_batch(features.astype(np.float32))
     count = len(backend.devices())
-    np.savez(result, predicted=predicted, trained=weights, then=then, finite=finite, devices=count)
+    np.savez(result, predicted=predicted, trained=weights, mixed=mixed, then=then, finite=finite, devices=count)
 
 
 main(*sys.argv[1:])

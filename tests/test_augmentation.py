@@ -98,9 +98,11 @@ def test_silence_stays_finite(augmentation):
     assert np.isfinite(np.asarray(layer(np.zeros((8, 98, 40), np.float32), training=True))).all()
 
 
-def test_mixup_mixes_each_clip_with_its_opposite_in_the_batch():
-    share = np.array([0.9, 0.5, 0.2, 1.0], np.float32)[:, None, None]
-    mixed = np.asarray(Mixup()(FEATURES[:4], share, training=True))
-    np.testing.assert_allclose(mixed[0], 0.9 * FEATURES[0] + 0.1 * FEATURES[3], atol=1e-6)
-    np.testing.assert_allclose(mixed[2], 0.2 * FEATURES[2] + 0.8 * FEATURES[1], atol=1e-6)
-    np.testing.assert_array_equal(Mixup()(FEATURES[:4], share, training=False), FEATURES[:4])
+def test_mixup_mixes_each_clip_with_its_neighbour_in_the_batch():
+    share = np.array([0.9, 0.5, 0.2, 1.0, 0.3], np.float32)[:, None, None]
+    mixed = np.asarray(Mixup()(FEATURES[:5], share, training=True))
+    np.testing.assert_allclose(mixed[0], 0.9 * FEATURES[0] + 0.1 * FEATURES[1], atol=1e-6)
+    np.testing.assert_allclose(mixed[1], 0.5 * FEATURES[1] + 0.5 * FEATURES[0], atol=1e-6)
+    np.testing.assert_allclose(mixed[2], 0.2 * FEATURES[2] + 0.8 * FEATURES[3], atol=1e-6)
+    np.testing.assert_allclose(mixed[4], FEATURES[4], atol=1e-6)
+    np.testing.assert_array_equal(Mixup()(FEATURES[:5], share, training=False), FEATURES[:5])

@@ -1,6 +1,7 @@
 """Fitting a network: what its settings do, each alone, and that the same arguments give the same weights."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from earmark import params
 from earmark.audio import front_ends
 from earmark.errors import UserError
 from earmark.learning import backend, fitting
+from earmark.learning.batches import Examples
 from earmark.params.training import Candidate
 
 LOADED = params.load(ROOT / "params.yaml")
@@ -163,3 +165,25 @@ def test_mixed_precision_learns_too_and_its_weights_are_float32(precision):
 def test_a_loss_that_is_no_number_ends_the_training_in_a_sentence():
     with pytest.raises(UserError, match=r"the loss of epoch 1 is (nan|inf); allowed is a number: lower"):
         fit(optimizer={"name": "sgd", "learning_rate": 1e38})
+
+
+def test_weight_decay_pulls_weights_towards_zero():
+    with_decay, without = (
+        fit(optimizer={"name": "sgd", "learning_rate": 0.01, "weight_decay": decay}).weights[-2] for decay in (1.0, 0.0)
+    )
+    assert np.abs(with_decay).mean() < 0.9 * np.abs(without).mean()
+
+
+def test_features_that_cannot_be_read_end_the_training_with_their_own_error():
+    class Gone:
+        def epoch(self, generator=None, repeats=None):
+            drawn = EXAMPLES.features.epoch(generator, repeats)
+            return SimpleNamespace(order=drawn.order, rows=lambda start, stop: self.rows(drawn, start, stop))
+
+        def rows(self, drawn, start, stop):
+            if start:
+                raise UserError("the bucket is gone")
+            return drawn.rows(start, stop)
+
+    with pytest.raises(UserError, match="the bucket is gone"):
+        fitting.fit(recipe(), Examples(Gone(), LABELS), EXAMPLES, Unwatched())

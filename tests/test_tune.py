@@ -6,10 +6,15 @@ import subprocess
 
 import mlflow
 import pytest
-from conftest import BIN, change_params
+from conftest import BIN, ROOT, change_params
 
 from earmark import params
-from earmark.params.training import value_at
+from earmark.errors import UserError
+from earmark.params.training import Choice, Span, value_at
+from earmark.stores.studies import STARTUP_TRIALS, Study
+from earmark.tune import patch_of
+
+EPOCHS = 8
 
 RANGES = {
     "optimizer.learning_rate": {"min": 0.0005, "max": 0.05, "log": True},
@@ -114,3 +119,132 @@ def test_a_candidate_without_ranges_is_refused(searched, run):
     done = run(searched, "earmark", "tune", "seed_cnn")
     assert done.returncode == 2
     assert "tune.ranges has none of 'seed_cnn'; it has those of tc_resnet" in done.stderr
+
+
+RATE = "optimizer.learning_rate"
+
+
+def study(folder, ranges=None, present=None, seed=1) -> Study:
+    """A search that nothing is trained for."""
+    ranges = ranges or {RATE: Span(min=0.001, max=0.1)}
+    return Study(folder / "study.db", "study", ranges, present or {RATE: 0.01}, EPOCHS, seed)
+
+
+def test_a_trial_below_the_median_of_the_others_is_ended(tmp_path):
+    levels = [0.9] * STARTUP_TRIALS + [0.1, 0.95]
+    heard = []
+
+    def objective(trial):
+        level = levels[trial.number]
+        for epoch in range(1, EPOCHS + 1):
+            heard.append((trial.number, epoch))
+            trial.report(level * epoch / EPOCHS, epoch)
+            trial.require_promising()
+        return level
+
+    ended = [study(tmp_path).run(objective) for _ in levels]
+    assert ended == ["90.00%"] * STARTUP_TRIALS + ["pruned", "95.00%"]
+    last = max(epoch for number, epoch in heard if number == STARTUP_TRIALS)
+    assert 1 < last < EPOCHS
+    assert len(study(tmp_path).finished) == len(levels)
+    assert study(tmp_path).best.number == len(levels) - 1
+
+
+def test_a_trial_that_was_broken_off_is_begun_again_with_the_values_that_it_had(tmp_path):
+    heard = []
+
+    def objective(trial):
+        heard.append(trial.values)
+        if len(heard) == 2:
+            raise KeyboardInterrupt
+        return 0.5
+
+    assert study(tmp_path).run(objective) == "50.00%"
+    with pytest.raises(KeyboardInterrupt):
+        study(tmp_path).run(objective)
+    study(tmp_path).run(objective)
+    assert heard[0] == {RATE: 0.01}
+    assert heard[1] == heard[2] != heard[0]
+    assert len(study(tmp_path).finished) == 2
+
+
+def test_what_hinders_any_trial_ends_the_search_and_is_no_trial(tmp_path):
+    def full_disk(trial):
+        raise UserError("no space left")
+
+    with pytest.raises(UserError, match="no space left"):
+        study(tmp_path).run(full_disk)
+    assert study(tmp_path).finished == []
+    assert study(tmp_path).run(lambda trial: trial.values[RATE]) == "1.00%"
+
+
+def test_a_present_value_that_is_written_otherwise_is_the_first_to_be_tried(tmp_path):
+    ranges = {"label_smoothing": Choice(values=(0, 0.05)), "augmentation.frequency_mask_bands": Span(min=0, max=10)}
+    search = study(tmp_path, ranges, {"label_smoothing": 0.0, "augmentation.frequency_mask_bands": 6}, seed=2**32 - 1)
+    heard = []
+    search.run(lambda trial: heard.append(trial.values) or 0.5)
+    search.run(lambda trial: 0.4)
+    assert heard == [{"label_smoothing": 0, "augmentation.frequency_mask_bands": 6}]
+    assert not Span(min=0, max=10).holds(0.3)
+
+
+def test_a_file_that_is_no_search_is_named(tmp_path):
+    (tmp_path / "study.db").write_bytes(b"no database" * 1000)
+    with pytest.raises(UserError, match=r"study\.db is no file that a search was kept in; remove it"):
+        study(tmp_path)
+
+
+BLOCKS = """train:
+  candidates:
+    - gru
+  gru:
+    batch_size: 64   # a comment
+    network:
+      channels:
+        - 32
+        - 48
+
+      units: 3  # another
+"""
+
+
+def applied(text: str, patch: str, folder) -> str:
+    (folder / "params.yaml").write_text(text, encoding="utf-8")
+    subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
+    subprocess.run(["git", "apply", "-"], cwd=folder, input=patch, text=True, check=True)
+    return (folder / "params.yaml").read_text(encoding="utf-8")
+
+
+def test_the_patch_changes_the_lines_of_its_values_only(tmp_path):
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    values = {"label_smoothing": 0.1, "network.dropout": 0.25, "augmentation.noise_probability": 0.123}
+    after = applied(text, patch_of(text, "tc_resnet", values), tmp_path)
+    changed = [(old, new) for old, new in zip(text.splitlines(), after.splitlines(), strict=True) if old != new]
+    assert [new.strip().split(": ")[0] for _, new in changed] == ["label_smoothing", "noise_probability", "network"]
+    settings = params.load(tmp_path / "params.yaml").train.candidate("tc_resnet")
+    assert {key: value_at(settings, key) for key in values} == values
+
+
+def test_the_patch_keeps_indentation_and_comments_and_adds_what_is_not_there(tmp_path):
+    values = {"network.channels": [16, 24], "network.units": 5, "network.cells": 2, "augmentation.gain_db": 6.0}
+    assert applied(BLOCKS, patch_of(BLOCKS, "gru", values), tmp_path) == (
+        """train:
+  candidates:
+    - gru
+  gru:
+    augmentation: {"gain_db": 6.0}
+    batch_size: 64   # a comment
+    network:
+      cells: 2
+      channels:
+        [16, 24]
+
+      units: 5  # another
+"""
+    )
+
+
+def test_a_file_in_which_candidates_share_a_value_is_not_patched():
+    text = "train:\n  a: {rate: &rate 1}\n  b: {rate: *rate}\n"
+    with pytest.raises(UserError, match=r"has YAML aliases and cannot be patched; .* by hand: \{'rate': 2\}"):
+        patch_of(text, "b", {"rate": 2})

@@ -1,4 +1,4 @@
-"""The one exception that means: the user can mend this."""
+"""The exceptions that mean: the user can mend this."""
 
 
 class UserError(Exception):
@@ -6,3 +6,7 @@ class UserError(Exception):
 
     The command line prints the sentence without a traceback and exits with code 2.
     """
+
+
+class Untrainable(UserError):
+    """Settings with which nothing can be trained, however often it is tried."""

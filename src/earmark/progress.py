@@ -53,7 +53,8 @@ def _bar(name: str, total: int, unit: str, done: int) -> Iterator[Advance]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=Console(stderr=True, markup=False, highlight=False)) as bar:
+    console = Console(stderr=True, markup=False, highlight=False)
+    with Progress(*columns, console=console, redirect_stdout=sys.stdout.isatty()) as bar:
         task = bar.add_task(name, total=total, completed=done, note="")
 
         def advance(count: int, note: str = "") -> None:

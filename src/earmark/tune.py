@@ -1,14 +1,17 @@
 """`earmark tune`: looks for better settings of one candidate, on the validation split."""
 
 import difflib
-import io
+import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.nodes import CollectionNode, MappingNode
+from ruamel.yaml.tokens import AliasToken
 
 from earmark.errors import UserError
 from earmark.params import PATH, Params
@@ -61,7 +64,7 @@ def _tune(params: Params, candidate: str, settings: Candidate, ranges: Mapping[s
                 last = study.finished[-1]
                 values = ", ".join(f"{key} {value}" for key, value in study.values(last).items())
                 print(f"trial {last.number}: {ended}, {values}", flush=True)
-    return _result(study, candidate, present, text)
+    return _result(study, candidate, present, text, params.tune.trials)
 
 
 class _Search:
@@ -81,7 +84,6 @@ class _Search:
         from earmark.stores.studies import Pruned
 
         keras.utils.clear_session()
-        keras.utils.set_random_seed(self._params.seed)
         settings = changed(self._settings, trial.values)
         recipe = preparation.recipe(self._data, self._candidate, settings, self._params.seed)
         identity = preparation.identity(self._data, settings, self._params.seed)
@@ -99,7 +101,7 @@ class _Search:
         self._path.unlink(missing_ok=True)
         if pruned:
             raise pruned
-        return (state.best if settings.early_stopping_epochs else state.rows[-1])["validation_accuracy"]
+        return state.kept(settings)["validation_accuracy"]
 
 
 class _Watch:
@@ -138,8 +140,10 @@ class _Watch:
             raise OutOfTime
 
 
-def _result(study: "Study", candidate: str, present: dict[str, Any], text: str) -> str:
+def _result(study: "Study", candidate: str, present: dict[str, Any], text: str, trials: int) -> str:
     best = study.best
+    if best is None and len(study.finished) >= trials:
+        return f"none of {trials} trials of {candidate} could be trained; allowed are other tune.ranges"
     if best is None:
         return f"no trial of {candidate} came to its end in tune.minutes; run it again and it goes on"
     values = study.values(best)
@@ -153,17 +157,38 @@ def _result(study: "Study", candidate: str, present: dict[str, Any], text: str) 
 
 
 def patch_of(text: str, candidate: str, values: Mapping[str, Any]) -> str:
-    """A unified diff of params.yaml, whose content is `text`, that sets `values` of the candidate."""
-    yaml = YAML()
-    yaml.preserve_quotes, yaml.width = True, 4096
-    content = yaml.load(text)
+    """A unified diff of params.yaml, whose content is `text`, that sets `values` of the candidate and touches no other
+    line; UserError where one line may be of several candidates."""
+    if any(isinstance(token, AliasToken) for token in YAML().scan(text)):
+        raise UserError(f"{PATH} has YAML aliases and cannot be patched; what was found is to be set by hand: {values}")
+    after = text
     for key, value in values.items():
-        *sections, last = key.split(".")
-        section = content["train"][candidate]
-        for each in sections:
-            section = section.setdefault(each, {})
-        section[last] = value
-    after = io.StringIO()
-    yaml.dump(content, after)
-    lines = text.splitlines(keepends=True), after.getvalue().splitlines(keepends=True)
+        after = _set(after, ("train", candidate, *key.split(".")), value)
+    lines = (each.splitlines(keepends=True) for each in (text, after))
     return "".join(difflib.unified_diff(*lines, f"a/{PATH}", f"b/{PATH}"))
+
+
+def _set(text: str, path: Sequence[str], value: Any) -> str:
+    """`text`, YAML, with `value` at `path`, in the place of the one that is there."""
+    node = YAML().compose(text)
+    for at, name in enumerate(path):
+        below = next((each for key, each in node.value if key.value == name), None)
+        if below is None:
+            return _inserted(text, node, path[at:], value)
+        node = below
+    begin = node.start_mark.index
+    while isinstance(node, CollectionNode) and not node.flow_style:  # ends where the next one begins
+        node = node.value[-1][1] if isinstance(node, MappingNode) else node.value[-1]
+    return text[:begin] + json.dumps(value) + text[node.end_mark.index :]
+
+
+def _inserted(text: str, mapping: MappingNode, path: Sequence[str], value: Any) -> str:
+    """`text` with `value` at `path` below `mapping`, before what else is in it."""
+    name, *below = path
+    entry = f"{name}: {json.dumps(reduce(lambda inner, key: {key: inner}, reversed(below), value))}"
+    if mapping.flow_style:
+        begin, after = mapping.start_mark.index + 1, ", " if mapping.value else ""
+    else:
+        first = mapping.value[0][0].start_mark
+        begin, after = first.index, "\n" + " " * first.column
+    return text[:begin] + entry + after + text[begin:]

@@ -1,6 +1,7 @@
 """What benchmarks find: a table for people, and reports/bench-<name>.json for programs."""
 
 import json
+import math
 import operator
 import sys
 from collections.abc import Sequence
@@ -46,16 +47,20 @@ class Figure:
         return bool(_COMPARISONS[comparison](self.ratio, float(limit)))
 
     def row(self) -> dict:
-        """`name`, `value`, `unit`, `against`, `ratio`, `goal` and `holds`, for JSON."""
+        """`name`, `value`, `unit`, `against`, `ratio`, `goal` and `holds`, for JSON, which has no infinite numbers."""
         return {
             "name": self.name,
-            "value": round(self.value, 4),
+            "value": _rounded(self.value),
             "unit": self.unit,
             "against": self.against,
-            "ratio": round(self.ratio, 4),
+            "ratio": _rounded(self.ratio),
             "goal": self.goal,
             "holds": self.holds,
         }
+
+
+def _rounded(number: float) -> float | None:
+    return round(number, 4) if math.isfinite(number) else None
 
 
 def show(title: str, figures: Sequence[Figure]) -> None:

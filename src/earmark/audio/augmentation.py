@@ -105,8 +105,12 @@ class Augmentation(keras.layers.Layer):
 
 class Mixup(keras.layers.Layer):
     """Features (clips, frames, bins) and shares (clips, 1, 1) in [0, 1] to `share` of each clip and the rest of its
-    opposite in the batch, the last of the first one; unchanged unless `training` (Zhang et al. 2018)."""
+    partner; unchanged unless `training` (Zhang et al. 2018)."""
 
     def call(self, features, share, training=False):
         """Mixes clips as `TrainingBatches` mixes their labels."""
-        return share * features + (1.0 - share) * ops.flip(features, axis=0) if training else features
+        if not training:
+            return features
+        clips = ops.shape(features)[0]
+        partners = ops.minimum(ops.bitwise_xor(ops.arange(clips, dtype="int32"), 1), clips - 1)
+        return share * features + (1.0 - share) * ops.take(features, partners, axis=0)

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
     from earmark.learning.batches import TrainingBatches
 
@@ -61,6 +63,28 @@ def all_devices() -> AbstractContextManager:
     import tensorflow as tf
 
     return tf.distribute.MirroredStrategy(found).scope()
+
+
+def divided(inputs):
+    """`inputs` of a model, of which each of `all_devices` gets its share; called where the model was made."""
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        return inputs  # Keras does so itself
+    import tensorflow as tf
+
+    strategy = tf.distribute.get_strategy()
+    count = strategy.num_replicas_in_sync
+    if count < 2:
+        return inputs
+
+    def shares(whole):
+        parts = np.split(whole, count)
+        return strategy.experimental_distribute_values_from_function(
+            lambda context: tf.constant(parts[context.replica_id_in_sync_group])
+        )
+
+    return keras.tree.map_structure(shares, inputs)
 
 
 def feed(batches: "TrainingBatches"):

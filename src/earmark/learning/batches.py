@@ -40,13 +40,18 @@ class TrainingBatches(keras.utils.PyDataset):
 
     Clips that fill no whole batch are left out, others in each epoch; where there are fewer clips than a batch wants,
     one batch holds all. A batch can be divided among `devices`; it has no `clips` where that leaves none. The features
-    have their share for `Mixup` beside them where that is on, and labels are mixed.
+    have their share for `Mixup` beside them where that is on, and labels are mixed: two neighbours in a batch are each
+    other's partners, so that partners come to one device; the last of an odd number is its own. Where features could
+    not be read, `failure` is why: Keras' backends wrap what is raised beyond recognition.
     """
 
     def __init__(self, examples: Examples, labels: int, settings: Candidate, seed: int, devices: int = 1):
         super().__init__()
         self._examples, self._labels, self._settings, self._seed = examples, labels, settings, seed
-        self.clips = min(settings.batch_size, len(examples.labels)) // devices * devices
+        self.failure: BaseException | None = None
+        paired = settings.augmentation.mixup_alpha > 0 and devices > 1
+        self.least_clips = 2 * devices if paired else devices
+        self.clips = min(settings.batch_size, len(examples.labels)) // self.least_clips * self.least_clips
         self.begin(0)
 
     def __len__(self) -> int:
@@ -66,12 +71,17 @@ class TrainingBatches(keras.utils.PyDataset):
 
     def _batch(self, drawn: Epoch, shares: np.ndarray | None, index: int) -> tuple:
         rows = slice(index * self.clips, (index + 1) * self.clips)
-        features = drawn.rows(rows.start, rows.stop)
+        try:
+            features = drawn.rows(rows.start, rows.stop)
+        except Exception as error:
+            self.failure = error
+            raise
         one_hot = _one_hot(self._examples.labels[drawn.order[rows]], self._labels)
         if shares is None:
             return features, one_hot
         share = shares[rows, None]
-        return (features, share[:, None]), share * one_hot + (1 - share) * one_hot[::-1]
+        partners = np.minimum(np.arange(self.clips) ^ 1, self.clips - 1)
+        return (features, share[:, None]), share * one_hot + (1 - share) * one_hot[partners]
 
 
 def validation_batches(examples: Examples, labels: int, mixup: bool, clips: int) -> Iterator[tuple]:

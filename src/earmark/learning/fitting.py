@@ -1,6 +1,7 @@
 """Fits one network to features. Keras speaks for the backend; the same arguments give the same weights, also where a
 training goes on from a state that it was in."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import numpy as np
 from earmark.audio.augmentation import Augmentation, Mixup
 from earmark.audio.front_ends import FrontEnd
 from earmark.audio.graph_front_end import of_stored
-from earmark.errors import UserError
+from earmark.errors import Untrainable
 from earmark.learning import backend
 from earmark.learning.batches import Examples, TrainingBatches, validation_batches
 from earmark.params.training import Candidate, Optimizer
@@ -55,6 +56,10 @@ class State:
         """The row with the lowest validation loss, the first of equals."""
         return min(self.rows, key=lambda row: row["validation_loss"])
 
+    def kept(self, settings: Candidate) -> dict:
+        """The row that `weights` are of."""
+        return self.best if settings.early_stopping_epochs else self.rows[-1]
+
 
 class Watch(Protocol):
     """Is told how a training goes on."""
@@ -67,7 +72,9 @@ class Watch(Protocol):
 
 
 def fit(recipe: Recipe, training: Examples, validation: Examples, watch: Watch, state: State | None = None) -> State:
-    """Trains from the beginning, or on from `state`, to the end; UserError where the loss stops being a number."""
+    """Trains from the beginning, or on from `state`, to the end; Untrainable where the loss stops being a number, or
+    a batch cannot be divided among the devices."""
+    keras.utils.set_random_seed(recipe.seed)
     settings = recipe.settings
     done = len(state.rows) if state else 0
     devices = len(backend.devices())
@@ -75,9 +82,9 @@ def fit(recipe: Recipe, training: Examples, validation: Examples, watch: Watch, 
         return state
     batches = TrainingBatches(training, recipe.labels, settings, recipe.seed, devices)
     if not batches.clips:
-        raise UserError(
+        raise Untrainable(
             f"a batch of {min(settings.batch_size, len(training.labels))} clips cannot be divided among {devices}"
-            f" devices; allowed are at least {devices} clips, and a batch_size of as many"
+            f" devices; allowed are at least {batches.least_clips} clips, and a batch_size of as many"
         )
     with backend.all_devices(), backend.precision(settings.precision):
         network = recipe.build()
@@ -99,7 +106,12 @@ def fit(recipe: Recipe, training: Examples, validation: Examples, watch: Watch, 
             state,
         )
         feed = backend.feed(batches)
-        model.fit(feed, epochs=settings.epochs, initial_epoch=done, shuffle=False, verbose=0, callbacks=[epochs])
+        try:
+            model.fit(feed, epochs=settings.epochs, initial_epoch=done, shuffle=False, verbose=0, callbacks=[epochs])
+        except Exception:
+            if batches.failure:
+                raise batches.failure from None
+            raise
     return epochs.state
 
 
@@ -143,7 +155,7 @@ def _validated(model: keras.Model, recipe: Recipe, validation: Examples, clips: 
     losses, hits = [], []
     mixup = bool(recipe.settings.augmentation.mixup_alpha)
     for inputs, one_hot in validation_batches(validation, recipe.labels, mixup, clips):
-        probabilities = np.asarray(model.predict_on_batch(inputs), np.float64)[: len(one_hot)]
+        probabilities = np.asarray(model.predict_on_batch(backend.divided(inputs)), np.float64)[: len(one_hot)]
         wanted = one_hot * (1 - smoothing) + smoothing / recipe.labels
         losses.append(-(wanted * np.log(np.maximum(probabilities, keras.config.epsilon()))).sum(axis=1))
         hits.append(probabilities.argmax(axis=1) == one_hot.argmax(axis=1))
@@ -151,8 +163,8 @@ def _validated(model: keras.Model, recipe: Recipe, validation: Examples, clips: 
 
 
 def _require_number(value: float, what: str) -> None:
-    if not np.isfinite(value):
-        raise UserError(f"{what} is {value}; allowed is a number: lower optimizer.learning_rate")
+    if not math.isfinite(value):
+        raise Untrainable(f"{what} is {value}; allowed is a number: lower optimizer.learning_rate")
 
 
 def _variables(model: keras.Model) -> list:

@@ -27,16 +27,26 @@ class Optimizer(Closed):
         return self
 
 
+Moment = Annotated[float, Field(ge=0, le=60_000, strict=True)]
+
+
+class Decibels(Range):
+    """A closed interval of ratios that float32 can tell apart."""
+
+    min: Annotated[float, Field(ge=-100, le=100, strict=True)]
+    max: Annotated[float, Field(ge=-100, le=100, strict=True)]
+
+
 class Augmentation(Closed):
     """What happens to training clips only; zero switches a part off."""
 
-    shift_ms: NotNegative = 0.0
+    shift_ms: Moment = 0.0
     speed_percent: Annotated[float, Field(ge=0, le=50, strict=True)] = 0.0
     gain_db: Annotated[float, Field(ge=0, le=60, strict=True)] = 0.0
     noise_probability: Fraction = 0.0
-    noise_snr_db: Range = Range(min=5.0, max=30.0)
+    noise_snr_db: Decibels = Decibels(min=5.0, max=30.0)
     frequency_mask_bands: Annotated[int, Field(ge=0, strict=True)] = 0
-    time_mask_ms: NotNegative = 0.0
+    time_mask_ms: Moment = 0.0
     mixup_alpha: NotNegative = 0.0
 
 
@@ -116,8 +126,8 @@ class Span(Closed):
         return self.min, self.max
 
     def holds(self, value: Any) -> bool:
-        """Whether `value` lies within."""
-        return isinstance(value, int | float) and self.min <= value <= self.max
+        """Whether `value` lies within, and is a whole number where those are."""
+        return isinstance(value, int if self.whole else int | float) and self.min <= value <= self.max
 
 
 class Choice(Closed):

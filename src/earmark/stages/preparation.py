@@ -12,7 +12,7 @@ import pandas as pd
 
 from earmark.audio import front_ends
 from earmark.audio.front_ends import FrontEnd
-from earmark.errors import UserError
+from earmark.errors import Untrainable, UserError
 from earmark.learning.candidates import module_of
 from earmark.params import Params
 from earmark.params.training import Candidate
@@ -64,7 +64,7 @@ def read_data(params: Params, candidate: str) -> Data:
 
 
 def recipe(data: Data, candidate: str, settings: Candidate, seed: int) -> "Recipe":
-    """How `candidate` is trained on `data`; UserError where its network does not fit the clips."""
+    """How `candidate` is trained on `data`; Untrainable where its network does not fit the clips."""
     from earmark.learning.fitting import Recipe
 
     front_end = data.front_end
@@ -75,7 +75,7 @@ def recipe(data: Data, candidate: str, settings: Candidate, seed: int) -> "Recip
             return module_of(candidate).build(shape, len(data.labels), **settings.network)
         except (TypeError, ValueError) as error:
             reason = " ".join(str(error).split())[:300]
-            raise UserError(
+            raise Untrainable(
                 f"params.yaml: train.{candidate}.network does not fit clips of {front_end.frames} frames: {reason}"
             ) from None
 
@@ -109,7 +109,7 @@ def identity(data: Data, settings: Candidate, seed: int) -> str:
                 seed,
                 [provenance.content_sha256(PACKAGE / room, "*.py") for room in ("audio", "learning")],
                 [(PACKAGE / path).read_text(encoding="utf-8") for path in CODE],
-                len(backend.devices()),
+                [keras.backend.backend(), *backend.devices()],
                 [version(name) for name in ("keras", "numpy", keras.backend.backend())],
             ]
         ).encode()

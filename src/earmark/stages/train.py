@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from earmark.params import Params
+from earmark.params.training import Candidate
 from earmark.progress import Advance, progress
 from earmark.stages import preparation
 from earmark.stages.paths import CHECKPOINTS, HISTORIES, LOGS, MODELS
@@ -27,18 +28,18 @@ def train(params: Params, candidate: str) -> str:
 
     A training that was killed goes on after its last whole epoch, and ends with the weights that it would have had.
     """
+    settings = params.train.candidate(candidate)
     with sole_writer(CHECKPOINTS / candidate):
-        return _train(params, candidate)
+        return _train(params, candidate, settings)
 
 
-def _train(params: Params, candidate: str) -> str:
+def _train(params: Params, candidate: str, settings: Candidate) -> str:
     from earmark.learning import backend
 
     backend.start(params.seed)
     from earmark.learning import export, fitting
     from earmark.stores import tracking
 
-    settings = params.train.candidate(candidate)
     data = preparation.read_data(params, candidate)
     recipe = preparation.recipe(data, candidate, settings, params.seed)
     untrained = recipe.build()
@@ -60,11 +61,10 @@ def _train(params: Params, candidate: str) -> str:
             pd.DataFrame(state.rows).to_csv(history, index=False)
         run.finish(MODELS / candidate)
     path.unlink(missing_ok=True)
-    return _sentence(candidate, state, stops_early=bool(settings.early_stopping_epochs))
+    return _sentence(candidate, state, state.kept(settings))
 
 
-def _sentence(candidate: str, state: "State", stops_early: bool) -> str:
-    kept = state.best if stops_early else state.rows[-1]
+def _sentence(candidate: str, state: "State", kept: dict) -> str:
     seconds = sum(row["seconds"] for row in state.rows)
     return (
         f"{candidate} reached {kept['validation_accuracy']:.2%} on validation in epoch {kept['epoch']}"

@@ -8,8 +8,9 @@ from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
-from earmark.errors import UserError
+from earmark.errors import Untrainable, UserError
 from earmark.params.training import Choice, Span
 
 STARTUP_TRIALS = 5
@@ -42,13 +43,13 @@ class Study:
         logging.getLogger("optuna").setLevel(logging.ERROR)
         path.parent.mkdir(parents=True, exist_ok=True)
         self._ranges = ranges
-        self._study = optuna.create_study(
-            storage=f"sqlite:///{path}",
-            study_name=name,
-            direction="maximize",
-            load_if_exists=True,
-            pruner=optuna.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS, n_warmup_steps=epochs // 4),
-        )
+        pruner = optuna.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS, n_warmup_steps=epochs // 4)
+        try:
+            self._study = optuna.create_study(
+                storage=f"sqlite:///{path}", study_name=name, direction="maximize", load_if_exists=True, pruner=pruner
+            )
+        except (SQLAlchemyError, optuna.exceptions.OptunaError):
+            raise UserError(f"{path} is no file that a search was kept in; remove it to begin anew") from None
         if not self._study.trials:
             self._study.enqueue_trial(
                 {key: _given(ranges[key], value) for key, value in present.items() if ranges[key].holds(value)}
@@ -56,7 +57,7 @@ class Study:
         for dead in self._study.get_trials(states=(TrialState.RUNNING,)):
             self._again(dead)
         # Another seed than that of the trials which are there already, or the same would be drawn once more.
-        self._study.sampler = optuna.samplers.TPESampler(seed=seed + len(self._study.trials))
+        self._study.sampler = optuna.samplers.TPESampler(seed=(seed + len(self._study.trials)) % 2**32)
 
     @property
     def finished(self) -> list[FrozenTrial]:
@@ -82,8 +83,8 @@ class Study:
     def run(self, objective: Callable[["Trial"], float]) -> str:
         """One more trial; returns in a word or two how it ended.
 
-        What `objective` refuses, by UserError or ValueError, is never tried again; any other exception, such as
-        OutOfTime, leaves the trial to be begun anew.
+        What is Untrainable is never tried again; any other exception, such as OutOfTime, leaves the trial to be begun
+        anew.
         """
         trial = self._study.ask()
         try:
@@ -91,7 +92,7 @@ class Study:
         except Pruned:
             self._study.tell(trial, state=TrialState.PRUNED)
             return "pruned"
-        except (UserError, ValueError) as error:
+        except Untrainable as error:
             trial.set_user_attr(_REFUSED, str(error))
             self._study.tell(trial, state=TrialState.FAIL)
             return str(error)
@@ -107,8 +108,14 @@ class Study:
         return {key: _value(each, trial.params[key], key in given) for key, each in self._ranges.items()}
 
     def _again(self, trial: FrozenTrial) -> None:
+        tried = {key: self._tried(trial, key) for key in trial.params}
         self._study.tell(trial.number, state=TrialState.FAIL)
-        self._study.enqueue_trial(trial.system_attrs.get(_GIVEN, {}) | trial.params)
+        self._study.enqueue_trial(trial.system_attrs.get(_GIVEN, {}) | tried)
+
+    def _tried(self, trial: FrozenTrial, key: str) -> Any:
+        """What Optuna is given for what was tried, which is not quite what it drew."""
+        each = self._ranges[key]
+        return _given(each, _value(each, trial.params[key], key in _given_keys(trial)))
 
 
 class Trial:
@@ -123,7 +130,8 @@ class Trial:
         self._trial.report(figure, epoch)
 
     def require_promising(self) -> None:
-        """Raises Pruned where the last figure is below the median of other trials at the same epoch."""
+        """Raises Pruned where the highest figure until now is below the median of complete trials at the same
+        epoch."""
         if self._trial.should_prune():
             raise Pruned
 
@@ -139,8 +147,9 @@ def _given_keys(trial: FrozenTrial) -> Collection[str]:
 
 
 def _given(each: Span | Choice, value: Any) -> Any:
-    """What Optuna is given for `value`: it takes no lists among those to choose from."""
-    return json.dumps(value) if isinstance(each, Choice) else value
+    """What Optuna is given for `value`: it takes no lists among those to choose from, of which it knows none but by
+    their very text."""
+    return json.dumps(each.values[each.values.index(value)]) if isinstance(each, Choice) else value
 
 
 def _value(each: Span | Choice, found: Any, given: bool) -> Any:
