@@ -89,7 +89,8 @@ class Bench:
         project = self.folder / f"{name}-{self.key}"
         if (project / "ready").exists():
             return project
-        shutil.rmtree(project, ignore_errors=True)
+        for older in self.folder.glob(f"{name}-*"):
+            shutil.rmtree(older)
         project.mkdir(parents=True)
         candidates = sorted({each.candidate for each in (SEED_CNN, *FAST, SLOW)})
         changes = {"dataset": {"source": str(self.archive), "labels": WORDS}, "split": split}

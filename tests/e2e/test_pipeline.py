@@ -1,5 +1,6 @@
 """The whole pipeline as a DVC user runs it, on a small embedded data set, and what people do with its results."""
 
+import io
 import json
 import os
 import shutil
@@ -171,6 +172,19 @@ def test_dvc_shows_metrics_plots_and_the_graph(project, run):
     plots = run(project, "dvc", "plots", "show")
     assert plots.returncode == 0, plots.stderr
     assert (project / "dvc_plots/index.html").exists()
+
+
+def test_dvc_queues_experiments_and_leaves_the_workspace_alone(project, run):
+    before = {name: (project / name).read_bytes() for name in ("params.yaml", "models/tc_resnet/model.keras")}
+    change, stages = ("-S", "train.tc_resnet.network.dropout=0.25"), ("-s", "train@tc_resnet", "evaluate")
+    queued = run(project, "dvc", "exp", "run", "--queue", *change, *stages)
+    assert queued.returncode == 0, queued.stdout + queued.stderr
+    done = run(project, "dvc", "exp", "run", "--run-all")
+    assert done.returncode == 0, done.stdout + done.stderr
+    shown = pd.read_csv(io.StringIO(run(project, "dvc", "exp", "show", "--csv").stdout))
+    (row,) = shown[shown["train.tc_resnet.network.dropout"] == 0.25].to_dict("records")
+    assert 0 < row["candidates.tc_resnet.test.accuracy"] <= 1
+    assert {name: (project / name).read_bytes() for name in before} == before
 
 
 def test_an_experiment_becomes_a_second_version_judged_against_the_champion(project, run, client):
