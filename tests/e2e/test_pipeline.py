@@ -4,6 +4,7 @@ import io
 import json
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import mlflow
@@ -175,6 +176,8 @@ def test_dvc_shows_metrics_plots_and_the_graph(project, run):
 
 
 def test_dvc_queues_experiments_and_leaves_the_workspace_alone(project, run):
+    for command in (["add", "dvc.lock", "reports/metrics.json"], ["commit", "-qm", "results"]):
+        subprocess.run(["git", *command], cwd=project, check=True)
     before = {name: (project / name).read_bytes() for name in ("params.yaml", "models/tc_resnet/model.keras")}
     change, stages = ("-S", "train.tc_resnet.network.dropout=0.25"), ("-s", "train@tc_resnet", "evaluate")
     queued = run(project, "dvc", "exp", "run", "--queue", *change, *stages)
