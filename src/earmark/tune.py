@@ -50,6 +50,8 @@ def _tune(params: Params, candidate: str, settings: Candidate, ranges: Mapping[s
     from earmark.stores.studies import OutOfTime, Study
 
     data = preparation.read_data(params, candidate)
+    for remark in preparation.remarks(data, settings):
+        print(f"{candidate}: {remark}", flush=True)
     present = {key: value_at(settings, key) for key in ranges}
     identity = preparation.identity(data, settings, params.seed)
     name = f"{candidate} {identity[:16]} {params.tune.fingerprint(candidate)[:16]}"
