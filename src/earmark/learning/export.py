@@ -17,13 +17,14 @@ SETTINGS = "settings.json"
 @dataclass(frozen=True)
 class Classifier:
     """A loaded model: `model` takes float32 (clips, clip_samples) in [-1, 1] and gives probabilities (clips,
-    labels)."""
+    labels). An answer whose probability is below `rejection_threshold` is none."""
 
     model: object
     candidate: str
     labels: tuple[str, ...]
     front_end: FrontEnd
     parameters: int
+    rejection_threshold: float
 
 
 def with_front_end(network, front_end: FrontEnd):
@@ -36,7 +37,7 @@ def with_front_end(network, front_end: FrontEnd):
     return keras.Model(waveforms, network(of_waveforms(waveforms, front_end)), name=f"{network.name}_on_waveforms")
 
 
-def save(folder: Path, network, front_end: FrontEnd, labels: tuple[str, ...]) -> None:
+def save(folder: Path, network, front_end: FrontEnd, labels: tuple[str, ...], rejection_threshold: float) -> None:
     """Writes the model and its settings into `folder`; the same weights give the same bytes."""
     path = folder / MODEL
     with_front_end(network, front_end).save(path)
@@ -46,12 +47,14 @@ def save(folder: Path, network, front_end: FrontEnd, labels: tuple[str, ...]) ->
         "labels": list(labels),
         "front_end": front_end.settings(),
         "parameters": network.count_params(),
+        "rejection_threshold": rejection_threshold,
     }
     (folder / SETTINGS).write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def read_settings(folder: Path) -> dict:
-    """What a saved model is: candidate, labels, front_end, parameters; UserError where `folder` does not say."""
+    """What a saved model is: candidate, labels, front_end, parameters, rejection_threshold; UserError where `folder`
+    does not say."""
     try:
         return json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -67,15 +70,14 @@ def load(folder: Path) -> Classifier:
     import keras
 
     try:
-        front_end = FrontEnd(**settings["front_end"])
+        labels, front_end = tuple(settings["labels"]), FrontEnd(**settings["front_end"])
+        facts = settings["candidate"], labels, front_end, settings["parameters"], settings["rejection_threshold"]
         model = keras.saving.load_model(folder / MODEL, compile=False, safe_mode=True)
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise UserError(f"{folder} holds no model that can be read: {' '.join(str(error).split())[:200]}") from None
-    if model.output_shape[-1] != len(settings["labels"]):
-        raise UserError(
-            f"{folder} lists {len(settings['labels'])} labels for a model that tells {model.output_shape[-1]} apart"
-        )
-    return Classifier(model, settings["candidate"], tuple(settings["labels"]), front_end, settings["parameters"])
+    if model.output_shape[-1] != len(labels):
+        raise UserError(f"{folder} lists {len(labels)} labels for a model that tells {model.output_shape[-1]} apart")
+    return Classifier(model, *facts)
 
 
 def _canonical(archive: bytes) -> bytes:

@@ -28,14 +28,19 @@ class Dataset(Closed):
     inbox: str
     speakers: Annotated[int, Field(ge=6, le=1000, strict=True)]
     labels: tuple[Annotated[str, Field(min_length=1)], ...]
+    unknown_labels: tuple[Annotated[str, Field(min_length=1)], ...]
+    silence_fraction: Fraction
     sample_rate_hz: Annotated[int, Field(ge=1000, le=384_000, strict=True)]
     clip_seconds: Annotated[float, Field(gt=0, le=60, strict=True)]
     padding: Padding
 
     @model_validator(mode="after")
     def _labels(self) -> "Dataset":
-        if len(set(self.labels)) != len(self.labels):
-            raise ValueError("labels names a label twice")
+        for key in ("labels", "unknown_labels"):
+            if len(set(getattr(self, key))) != len(getattr(self, key)):
+                raise ValueError(f"{key} names a label twice")
+        if both := sorted(set(self.labels) & set(self.unknown_labels)):
+            raise ValueError(f"labels and unknown_labels both name {both[0]!r}; allowed is one of them")
         if len(self.labels) == 1:
             raise ValueError(f"labels holds one label only, {self.labels[0]!r}; allowed are none (all) or at least two")
         return self
@@ -145,10 +150,29 @@ class Extract(Closed):
         return self
 
 
+class Gate(Closed):
+    """What a version must be to take the champion's place. Fractions but for bytes and milliseconds."""
+
+    min_accuracy: Fraction
+    min_accuracy_at_10_db: Fraction
+    max_label_drop: Fraction
+    max_saved_bytes: Count
+    max_latency_ms_p99: Positive
+    equal_within: Fraction
+    min_saving: Fraction
+
+
 class Register(Closed):
     """The registered model."""
 
     name: Annotated[str, Field(min_length=1, pattern=r"^[A-Za-z0-9 _.-]+$")]
+    gate: Gate
+
+
+class Export(Closed):
+    """What an exported model may cost."""
+
+    max_accuracy_loss: Fraction
 
 
 class Params(Closed):
@@ -163,6 +187,7 @@ class Params(Closed):
     train: Train
     tune: Tune
     register_: Annotated[Register, Field(alias="register")]
+    export: Export
 
     @model_validator(mode="after")
     def _sizes(self) -> "Params":
@@ -183,12 +208,13 @@ class Params(Closed):
     @model_validator(mode="after")
     def _labels(self) -> "Params":
         allowed = self.validate_.labels
-        refused = [label for label in self.dataset.labels if allowed and label not in allowed]
-        if refused:
-            raise ValueError(
-                f"dataset.labels names {refused[0]!r}, which validate.labels does not allow;"
-                f" allowed are {', '.join(allowed)}"
-            )
+        for key in ("labels", "unknown_labels"):
+            refused = [label for label in getattr(self.dataset, key) if allowed and label not in allowed]
+            if refused:
+                raise ValueError(
+                    f"dataset.{key} names {refused[0]!r}, which validate.labels does not allow;"
+                    f" allowed are {', '.join(allowed)}"
+                )
         return self
 
     @model_validator(mode="after")

@@ -56,7 +56,7 @@ def _train(params: Params, candidate: str, settings: Candidate) -> str:
         run.epochs(state.rows)
         untrained.set_weights(state.weights)
         with whole_folder(MODELS / candidate) as folder:
-            export.save(folder, untrained, data.front_end, data.labels)
+            export.save(folder, untrained, data.front_end, data.labels, 0.0)
         with whole_file(HISTORIES / f"{candidate}.csv") as history:
             pd.DataFrame(state.rows).to_csv(history, index=False)
         run.finish(MODELS / candidate)
