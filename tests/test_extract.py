@@ -11,7 +11,7 @@ from growing import fill, forget, manifest, run_ingest, wav
 from recordings import plain, written
 
 from earmark import params
-from earmark.audio import decode, front_ends, numpy_front_end
+from earmark.audio import background, decode, front_ends, numpy_front_end
 from earmark.errors import UserError
 from earmark.stages.extract import extract
 from earmark.stages.train import train
@@ -107,8 +107,10 @@ def test_noise_is_one_run_of_frames_however_long(recordings):
     fill(recordings, {"_background_noise_/long.wav": long})
     run_ingest()
     run_extract()
-    parts = [in_float16(decode.mono(content, 16_000)) for content in (HUM, long)]
-    np.testing.assert_allclose(features.read_noise(FEATURES / "log_mel"), np.concatenate(parts), atol=1e-3)
+    for split in ("training", "validation"):
+        heard = [background.part(decode.mono(content, 16_000), split) for content in (HUM, long)]
+        expected = np.concatenate([in_float16(each) for each in heard])
+        np.testing.assert_allclose(features.read_noise(FEATURES / "log_mel", split), expected, atol=1e-3)
 
 
 def test_a_recording_that_was_noise_and_became_a_clip_has_the_features_of_a_clip(recordings):
@@ -119,7 +121,7 @@ def test_a_recording_that_was_noise_and_became_a_clip_has_the_features_of_a_clip
     run_ingest()
     run_extract()
     np.testing.assert_array_equal(stored("hum/hum.wav"), expected(HUM))
-    assert len(features.read_noise(FEATURES / "log_mel")) == 0
+    assert len(features.read_noise(FEATURES / "log_mel", "training")) == 0
 
 
 def test_only_new_shards_are_computed(recordings):
@@ -198,7 +200,7 @@ def test_setting_aside_that_was_killed_in_between_is_finished_by_the_next_run(re
     # As if killed on the way back, and before that on the way there: some files here, some there.
     (place,) = ASIDE.glob("log_mel-*")
     (FEATURES / "log_mel/settings.json").unlink()
-    (place / "noise.npy").rename(FEATURES / "log_mel/noise.npy")
+    (place / "noise-training.npy").rename(FEATURES / "log_mel/noise-training.npy")
     run_extract(features={"stride_ms": 10.0})
     assert shard_bytes() == before
 
@@ -206,11 +208,11 @@ def test_setting_aside_that_was_killed_in_between_is_finished_by_the_next_run(re
 def test_a_damaged_noise_is_refused_by_training_and_made_again(recordings):
     run_ingest()
     run_extract()
-    damage(FEATURES / "log_mel/noise.npy", 500)
-    with pytest.raises(UserError, match=r"noise.npy is missing or damaged; 'earmark extract' makes it again"):
-        features.read_noise(FEATURES / "log_mel")
+    damage(FEATURES / "log_mel/noise-training.npy", 500)
+    with pytest.raises(UserError, match=r"noise-training.npy is missing or damaged; 'earmark extract' makes it again"):
+        features.read_noise(FEATURES / "log_mel", "training")
     run_extract()
-    assert len(features.read_noise(FEATURES / "log_mel"))
+    assert len(features.read_noise(FEATURES / "log_mel", "training"))
 
 
 def test_a_late_writer_of_other_settings_is_found_out(recordings, capfd):

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import f1_score
 
-from earmark.scoring import gate, metrics
+from earmark.scoring import metrics
 
 
 @pytest.fixture
@@ -51,11 +51,18 @@ def test_a_label_never_predicted_has_zeros_and_no_nan():
     assert (row["precision"], row["recall"], row["f1"], row["clips"]) == (0, 0, 0, 1)
 
 
-@pytest.mark.parametrize(
-    ("champion", "challenger", "promoted"), [("aab", "abb", True), ("abb", "aab", False), ("aba", "aab", False)]
-)
-def test_only_more_right_answers_take_the_champions_place(champion, challenger, promoted):
-    truth = np.array(list("abb"))
-    verdict = gate.verdict(truth, np.array(list(champion)), np.array(list(challenger)))
-    assert verdict.promoted is promoted
-    assert verdict.alias == ("champion" if promoted else "challenger")
+def test_the_interval_of_macro_f1_is_that_of_speakers_drawn_one_by_one(predictions):
+    of_speaker = [frame for _, frame in predictions.groupby("speaker")]
+    draws = np.random.default_rng(1).integers(len(of_speaker), size=(metrics.RESAMPLES, len(of_speaker)))
+    scores = []
+    for draw in draws:
+        heard = pd.concat([of_speaker[at] for at in draw])
+        labels = sorted(heard["label"].unique())
+        scores.append(f1_score(heard["label"], heard["predicted"], average="macro", labels=labels))
+    assert metrics.macro_f1_interval(predictions, seed=1) == pytest.approx(np.quantile(scores, [0.025, 0.975]))
+
+
+def test_a_label_that_few_speakers_say_does_not_make_the_interval_nan(predictions):
+    predictions.loc[0, "label"] = "rare"
+    low, high = metrics.macro_f1_interval(predictions, seed=1)
+    assert 0 <= low < high <= 1

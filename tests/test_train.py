@@ -159,7 +159,8 @@ def test_a_batch_larger_than_the_data_is_all_of_it_and_said(project, run):
 
 def test_a_data_set_without_background_noise_is_trained_on_without_and_it_is_said(project, run):
     front_end = front_ends.front_end("log_mel", params.load(project / "params.yaml"))
-    features.write_noise(project / "data/features/log_mel", [], front_end)
+    for split in ("training", "validation"):
+        features.write_noise(project / "data/features/log_mel", split, [], front_end)
     change_candidate(project, epochs=1)
     done = run(project, "earmark", "train", "tc_resnet")
     assert done.returncode == 0, done.stderr

@@ -16,9 +16,12 @@ from earmark.stages.paths import (
     ACCEPTED,
     DOWNLOADS,
     FEATURES,
+    PREDICTIONS,
     QUARANTINE,
     QUARANTINED,
     RAW,
+    REGISTERED,
+    REPORT,
     SEEN,
     features_folder,
     raw_folder,
@@ -124,6 +127,9 @@ def _remove_derived(params: Params, sha256: frozenset[str], speaker: str, touche
         accepted = pd.read_parquet(ACCEPTED)
         with whole_file(ACCEPTED) as path:
             accepted[~accepted["sha256"].isin(sha256)].to_parquet(path, index=False)
+    for path in (PREDICTIONS, REPORT, REGISTERED):
+        if path.exists() and speaker in path.read_text(encoding="utf-8"):
+            path.unlink()
     seen = raw.read_memory(SEEN)
     with whole_file(SEEN) as path:
         raw.write_memory(path, seen[~seen["sha256"].isin(sha256)])
@@ -168,7 +174,8 @@ def _cached_objects(sha256: frozenset[str], speaker: str) -> list[str]:
     manifests = [listing for listing in listings if shards.MANIFEST in listing]
     stems = {stem for listing in manifests for stem in _stems_holding(listing, sha256)} | sha256
     files = [item for listing in listings for item in listing.items()]
-    files.append((ACCEPTED.name, provenance.dvc_hashes().get(f"dvc:{ACCEPTED.as_posix()}", "")))
+    recorded = provenance.dvc_hashes()
+    files += [(path.name, recorded.get(f"dvc:{path.as_posix()}", "")) for path in (ACCEPTED, PREDICTIONS, REPORT)]
     return sorted(
         {
             provenance.object_path(md5)
@@ -186,7 +193,7 @@ def _stems_holding(listing: Mapping[str, str], sha256: frozenset[str]) -> set[st
 
 
 def _is_named(name: str, md5: str, sha256: frozenset[str], speaker: str) -> bool:
-    path = provenance.cached(md5) if name.endswith((".parquet", ".csv", ".json")) else None
+    path = provenance.cached(md5) if name.endswith((".parquet", ".csv", ".json", ".html")) else None
     if path is None:
         return False
     if name.endswith(".parquet"):
@@ -207,6 +214,7 @@ def _report(
     if twins:
         lines += [f"gone too, since they are the same recordings under other names: {', '.join(twins)}"]
     lines += [f"trained on them: {', '.join(trained.on_them) or 'no registered version that is known'}"]
+    lines += ["MLflow keeps report.html of each version's run, in which the worst mistakes can be heard"]
     if trained.unknown:
         lines += [f"cannot be told of: {', '.join(trained.unknown)}, whose training data is not in DVC's cache"]
     where = " and ".join(sorted(gone["source"].unique()))

@@ -11,15 +11,16 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 
 from earmark import params
-from earmark.audio import numpy_front_end
+from earmark.audio import background, numpy_front_end
 from earmark.learning import backend
 from earmark.learning.batches import Examples
 from earmark.params.training import Augmentation, changed
 from earmark.scoring import metrics
-from earmark.stages import preparation
-from tests.benchmarks.scoring import SCORING_SHARE, SNR_DB, TRAINING_SHARE, background, waveforms, with_noise
+from earmark.stages import judged, preparation
+from tests.benchmarks.scoring import SNR_DB
 from tests.training import Unwatched
 
 BLOCK_CLIPS = 64
@@ -28,7 +29,7 @@ BLOCK_CLIPS = 64
 class Noisy:
     """Clips whose features are those of their waveforms with noise in them, drawn for each epoch."""
 
-    def __init__(self, clean: np.ndarray, noise: np.ndarray, settings: Augmentation, front_end):
+    def __init__(self, clean: np.ndarray, noise: list[np.ndarray], settings: Augmentation, front_end):
         self._clean, self._noise, self._settings, self._front_end = clean, noise, settings, front_end
 
     def epoch(self, generator: np.random.Generator, repeats: None = None):
@@ -37,9 +38,19 @@ class Noisy:
         chosen = generator.uniform(size=len(order)) < self._settings.noise_probability
         span = self._settings.noise_snr_db
         snr_db = np.where(chosen, generator.uniform(span.min, span.max, len(order)), np.inf)
-        mixed = with_noise(self._clean[order], self._noise, snr_db, int(generator.integers(2**31)))
+        mixed = _with_noise(self._clean[order], self._noise, snr_db, generator)
         features = _features(mixed, self._front_end)
         return SimpleNamespace(order=order, rows=lambda start, stop: features[start:stop])
+
+
+def _with_noise(clean: np.ndarray, noise: list[np.ndarray], snr_db, generator: np.random.Generator) -> np.ndarray:
+    pieces = background.stretches(noise, clean.shape[1], len(clean), generator)
+    return background.mixed(clean, pieces, snr_db)
+
+
+def _waveforms(clips: pd.DataFrame, front_end) -> np.ndarray:
+    recorded = clips.assign(silence_gain=np.nan, silence_start=np.nan)
+    return np.concatenate(list(judged.waveforms(recorded, front_end, BLOCK_CLIPS)))
 
 
 def _features(heard: np.ndarray, front_end) -> np.ndarray:
@@ -58,16 +69,15 @@ def main(candidate: str, epochs: int) -> None:
     settings = loaded.train.candidate(candidate).model_copy(update={"epochs": epochs})
     data = preparation.read_data(loaded, candidate)
     front_end = data.front_end.stored
-    noise = background(front_end.sample_rate_hz)
-    heard_noise, other_noise = (noise[: int(TRAINING_SHARE * len(noise))], noise[-int(SCORING_SHARE * len(noise)) :])
+    heard_noise, other_noise = (judged.noise_of(split, front_end.sample_rate_hz) for split in ("training", "testing"))
     clips = data.clips[data.clips["split"] == "training"].reset_index(drop=True)
-    noisy = Noisy(waveforms(clips, front_end), heard_noise, settings.augmentation, front_end)
+    noisy = Noisy(_waveforms(clips, front_end), heard_noise, settings.augmentation, front_end)
     without = changed(settings, {"augmentation.noise_probability": 0.0})
     tested = data.clips[data.clips["split"] == "testing"].reset_index(drop=True)
-    clean = waveforms(tested, front_end)
+    clean = _waveforms(tested, front_end)
     heard = {
         "clean": _features(clean, front_end),
-        "noisy": _features(with_noise(clean, other_noise, SNR_DB, seed=1), front_end),
+        "noisy": _features(_with_noise(clean, other_noise, SNR_DB, np.random.default_rng(1)), front_end),
     }
     labels = np.array(data.labels, dtype=object)
 

@@ -32,6 +32,11 @@ def selected(clips: pd.DataFrame, labels: tuple[str, ...]) -> pd.DataFrame:
     return clips[clips["label"].isin(labels)] if labels else clips
 
 
+def learnt(labels: pd.Series, unknown_labels: tuple[str, ...], unknown: str) -> pd.Series:
+    """What each recording is learnt as: its own label, or `unknown` where that is one of `unknown_labels`."""
+    return labels.mask(labels.isin(unknown_labels), unknown)
+
+
 def quarantined_share(quarantined: int, clips: int) -> pd.DataFrame:
     """One row: `id`, and `quarantined_fraction` in [0, 1]."""
     share = quarantined / clips if clips else 0.0

@@ -15,6 +15,9 @@ from earmark.params.training import Candidate, Choice, Span, Train, Tune, requir
 
 PATH = Path("params.yaml")
 SPLITS = ("training", "validation", "testing")
+UNKNOWN, SILENCE = "_unknown_", "_silence_"
+"""Labels of words that are not to be told apart, and of what is no word at all."""
+NOT_WORDS = (UNKNOWN, SILENCE)
 
 Floor = Annotated[float, Field(ge=1e-10, le=1.0, strict=True)]
 Normalisation = Literal["none", "full_scale"]

@@ -1,5 +1,6 @@
 """extract: raw shards to feature shards, for every front end that a candidate asks for."""
 
+import itertools
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -8,7 +9,7 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from earmark.audio import decode, front_ends, numpy_front_end
+from earmark.audio import background, decode, front_ends, numpy_front_end
 from earmark.audio.front_ends import FrontEnd
 from earmark.errors import UserError
 from earmark.learning.candidates import front_end_of
@@ -20,6 +21,8 @@ from earmark.stages.shard_features import Job
 from earmark.stores import cluster, features, shards
 from earmark.stores.files import clear_leftovers, is_local, reachable, sole_writer
 
+NOISE_SPLITS = ("training", "validation")
+"""Splits of which training reads the background noise."""
 PIECE_FRAMES = 1024
 """Frames of background noise computed at a time."""
 
@@ -42,8 +45,8 @@ def extract(params: Params) -> str:
         wanted = front_ends_in_use(params)
         noise = members[~members["retired"] & (members["split"] == shards.NOISE) & (members["error"] == "")]
         with threadpool_limits(1, user_api="blas"):  # as for shards
-            for each in wanted:
-                features.write_noise(folder / each.name, _noise(raw, noise, each), each)
+            for each, split in itertools.product(wanted, NOISE_SPLITS):
+                features.write_noise(folder / each.name, split, _noise(raw, noise, split, each), each)
     return f"{len(jobs)} of {members['shard'].nunique()} shards were new, as {', '.join(each.name for each in wanted)}"
 
 
@@ -111,11 +114,11 @@ def _run(jobs: list[Job], scheduler: str) -> None:
             advance(clips_of_shard)
 
 
-def _noise(raw: Path, rows: pd.DataFrame, front_end: FrontEnd) -> Iterator[np.ndarray]:
-    """Background noise as one run of frames, float16 (frames, bins) in pieces."""
+def _noise(raw: Path, rows: pd.DataFrame, split: str, front_end: FrontEnd) -> Iterator[np.ndarray]:
+    """The background noise that `split` hears as one run of frames, float16 (frames, bins) in pieces."""
     for content in shards.read_recordings(raw, rows):
         try:
-            waveform = decode.mono(content, front_end.sample_rate_hz)
+            waveform = background.part(decode.mono(content, front_end.sample_rate_hz), split)
         except decode.UndecodableAudio:  # hours at a very low sample rate, which are too much once resampled
             continue
         for piece in _pieces(waveform, front_end):

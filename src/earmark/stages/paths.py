@@ -24,8 +24,13 @@ HISTORIES = Path("reports/training")
 METRICS = Path("reports/metrics.json")
 PREDICTIONS = Path("reports/predictions.csv")
 LABELS = Path("reports/labels.csv")
+SLICES = Path("reports/slices.csv")
+CALIBRATION = Path("reports/calibration")
+NOISE = Path("reports/noise")
 CONFUSION = Path("reports/confusion.csv")
 REPORT = Path("reports/report.html")
+REGISTERED = Path("reports/registered.html")
+VERDICT = Path("reports/verdict.json")
 
 
 def raw_folder(params: Params) -> UPath:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from earmark.audio import front_ends
+from earmark.audio import background, front_ends
 from earmark.audio.front_ends import FrontEnd
 from earmark.errors import Untrainable, UserError
 from earmark.learning.candidates import module_of
-from earmark.params import Params
+from earmark.params import SILENCE, Params
 from earmark.params.training import Candidate
 from earmark.stages.paths import ACCEPTED, features_folder
 from earmark.stores import features, provenance, shards
@@ -32,7 +32,8 @@ CODE = ("stages/preparation.py", "stores/feature_reader.py", "stores/features.py
 
 @dataclass(frozen=True)
 class Data:
-    """What every training through one front end reads; `clips` are the accepted ones."""
+    """What every training through one front end reads; `clips` are the accepted ones, and `noise` is what training
+    hears, `validation_noise` what it does not."""
 
     clips: pd.DataFrame
     labels: tuple[str, ...]
@@ -40,27 +41,49 @@ class Data:
     training: "Examples"
     validation: "Examples"
     noise: np.ndarray
+    validation_noise: np.ndarray
+    silence_fraction: float
 
 
 def read_data(params: Params, candidate: str) -> Data:
     """Reads what `candidate` is trained on; UserError where features are missing, damaged or of other settings, or
     where a label or a split has no clips."""
-    from earmark.learning.batches import Examples
-
     front_end = front_ends.front_end(module_of(candidate).FRONT_END, params)
     stored = front_end.stored
     folder = features_folder(params) / stored.name
     features.require_settings(folder, stored.settings())
     accepted = shards.read_accepted(ACCEPTED)
-    labels = tuple(sorted(accepted["label"].unique()))
-    _require_clips(accepted, labels)
+    _require_clips(accepted, set(accepted["label"]))
+    silence = params.dataset.silence_fraction
+    labels = tuple(sorted({*accepted["label"], *([SILENCE] if silence else [])}))
+    noise = {split: features.read_noise(folder, split) for split in ("training", "validation")}
+
+    def examples(split: str) -> "Examples":
+        return _examples(folder, accepted[accepted["split"] == split], labels, silence, noise[split], stored)
+
+    training, validation = examples("training"), examples("validation")
+    return Data(accepted, labels, front_end, training, validation, noise["training"], noise["validation"], silence)
+
+
+def _examples(
+    folder: Path, clips: pd.DataFrame, labels: tuple[str, ...], silence: float, noise: np.ndarray, front_end: FrontEnd
+) -> "Examples":
+    from earmark.learning.batches import Examples
+    from earmark.learning.silence import WithSilence
+
     codes = pd.Series(range(len(labels)), index=labels)
-
-    def examples(split: str) -> Examples:
-        clips = accepted[accepted["split"] == split]
-        return Examples(FeatureReader(folder, clips), codes[clips["label"]].to_numpy())
-
-    return Data(accepted, labels, front_end, examples("training"), examples("validation"), features.read_noise(folder))
+    known = codes[clips["label"]].to_numpy()
+    reader = FeatureReader(folder, clips)
+    silences = round(silence * len(clips))
+    if not silences:
+        return Examples(reader, known)
+    if len(noise) <= front_end.frames:
+        raise UserError(
+            f"params.yaml: dataset.silence_fraction {silence} needs background noise, in recordings at least"
+            f" {1 / min(background.SHARES.values()):.0f} times as long as a clip; allowed without are 0.0"
+        )
+    labelled = np.r_[known, np.full(silences, codes[SILENCE])]
+    return Examples(WithSilence(reader, len(clips), silences, noise, front_end), labelled)
 
 
 def recipe(data: Data, candidate: str, settings: Candidate, seed: int) -> "Recipe":
@@ -103,7 +126,8 @@ def identity(data: Data, settings: Candidate, seed: int) -> str:
         json.dumps(
             [
                 hashlib.sha256(clips.to_csv(index=False).encode()).hexdigest(),
-                hashlib.sha256(data.noise.tobytes()).hexdigest(),
+                [hashlib.sha256(noise.tobytes()).hexdigest() for noise in (data.noise, data.validation_noise)],
+                data.silence_fraction,
                 data.front_end.settings(),
                 settings.model_dump(mode="json"),
                 seed,
@@ -128,7 +152,7 @@ def checkpoint_of(state: "State", identity: str, run_id: str) -> Checkpoint:
     return Checkpoint(identity, run_id, state.rows, {"weights": state.weights, "variables": state.variables})
 
 
-def _require_clips(accepted: pd.DataFrame, labels: tuple[str, ...]) -> None:
+def _require_clips(accepted: pd.DataFrame, labels: set[str]) -> None:
     if len(labels) < 2:
         raise UserError(f"{ACCEPTED} has clips of {len(labels)} label; needed are at least two")
     for split in ("training", "validation"):
@@ -139,7 +163,7 @@ def _require_clips(accepted: pd.DataFrame, labels: tuple[str, ...]) -> None:
                 f"{ACCEPTED} has no {split} clips, of {speakers} speakers in all;"
                 " allowed are more speakers, or split.method random in params.yaml"
             )
-        if split == "training" and (absent := set(labels) - set(clips["label"])):
+        if split == "training" and (absent := labels - set(clips["label"])):
             raise UserError(
                 f"the label {min(absent)!r} has no training clips; allowed are recordings of it by more speakers,"
                 " or dataset.labels without it"

@@ -6,11 +6,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
-from earmark.params import Params
+from earmark.params import NOT_WORDS, Params
 from earmark.params.training import Candidate
 from earmark.progress import Advance, progress
+from earmark.scoring import rejection
 from earmark.stages import preparation
 from earmark.stages.paths import CHECKPOINTS, HISTORIES, LOGS, MODELS
 from earmark.stores import checkpoints
@@ -56,12 +58,30 @@ def _train(params: Params, candidate: str, settings: Candidate) -> str:
         run.epochs(state.rows)
         untrained.set_weights(state.weights)
         with whole_folder(MODELS / candidate) as folder:
-            export.save(folder, untrained, data.front_end, data.labels, 0.0)
+            export.save(folder, untrained, data.front_end, data.labels, _rejection_threshold(untrained, data))
         with whole_file(HISTORIES / f"{candidate}.csv") as history:
             pd.DataFrame(state.rows).to_csv(history, index=False)
         run.finish(MODELS / candidate)
     path.unlink(missing_ok=True)
     return _sentence(candidate, state, state.kept(settings))
+
+
+def _rejection_threshold(network, data: preparation.Data) -> float:
+    """Fitted on validation's clips and background noise."""
+    from earmark.learning import inference
+    from earmark.learning.batches import validation_batches
+
+    frames = data.front_end.frames
+    batches = list(validation_batches(data.validation, len(data.labels), False, inference.BLOCK_CLIPS))
+    one_hot = np.concatenate([each for _, each in batches])
+    clips = inference.of_features(network, data.front_end, (features for features, _ in batches))[: len(one_hot)]
+    whole = len(data.validation_noise) // frames
+    windows = data.validation_noise[: whole * frames].reshape(whole, frames, data.validation_noise.shape[1])
+    noise = inference.of_features(network, data.front_end, [windows] if whole else [])
+    probabilities, labels = np.concatenate([clips, noise]), np.array(data.labels)
+    truth = np.append(labels[one_hot.argmax(axis=1)], [""] * whole)
+    said = labels[probabilities.argmax(axis=1)]
+    return rejection.fit_threshold(rejection.answers(said, probabilities.max(axis=1), truth, NOT_WORDS))
 
 
 def _sentence(candidate: str, state: "State", kept: dict) -> str:

@@ -6,7 +6,7 @@ import pandas as pd
 
 from earmark.corpus import rules
 from earmark.errors import UserError
-from earmark.params import Params, Validate
+from earmark.params import UNKNOWN, Dataset, Params, Validate
 from earmark.report import validation
 from earmark.stages.paths import ACCEPTED, QUARANTINE, QUARANTINED, RAW, VALIDATION, VALIDATION_RESULT
 from earmark.stores import raw, shards
@@ -35,8 +35,8 @@ def validate(params: Params) -> str:
     """
     manifest = shards.read_manifest(RAW)
     clips = manifest[manifest["split"] != shards.NOISE].reset_index(drop=True)
-    _require_labels(clips, params.dataset.labels)
-    asked = params.dataset.labels or params.validate_.labels
+    _require_labels(clips, params.dataset)
+    asked = _asked(params)
     checks = Checks()
     of_clips = checks.check(CLIPS, rules.measured(clips), clip_rules(params.validate_))
     quarantine, refused = _quarantine(clips, of_clips), _refused_files()
@@ -57,8 +57,11 @@ def validate(params: Params) -> str:
         write_json(reports / VALIDATION_RESULT.name, result)
         write_text(reports / "index.html", validation.page(result, checks.docs))
     _refuse_where_broken([*of_clips, *of_data_set], result)
-    accepted.attrs = {ASKED_LABELS: list(asked)}
-    _write(accepted, quarantine, refused)
+    learnt = accepted.assign(
+        recorded_label=accepted["label"], label=rules.learnt(accepted["label"], params.dataset.unknown_labels, UNKNOWN)
+    )
+    learnt.attrs = {ASKED_LABELS: list(asked)}
+    _write(learnt, quarantine, refused)
     return f"{result['sentence']}\n{validation.table(result['rules'])}"
 
 
@@ -107,10 +110,17 @@ def data_set_rules(params: Params, compared: bool) -> list[Rule]:
     ]
 
 
-def _require_labels(clips: pd.DataFrame, labels: tuple[str, ...]) -> None:
-    missing = sorted(set(labels) - set(clips["label"]))
-    if missing:
-        raise UserError(f"params.yaml: dataset.labels names {missing[0]!r}, of which {RAW} has no clip")
+def _asked(params: Params) -> tuple[str, ...]:
+    """The labels that are learnt, also as _unknown_; none: all."""
+    chosen = params.dataset.labels
+    return (*chosen, *params.dataset.unknown_labels) if chosen else params.validate_.labels
+
+
+def _require_labels(clips: pd.DataFrame, dataset: Dataset) -> None:
+    for key in ("labels", "unknown_labels"):
+        missing = sorted(set(getattr(dataset, key)) - set(clips["label"]))
+        if missing:
+            raise UserError(f"params.yaml: dataset.{key} names {missing[0]!r}, of which {RAW} has no clip")
 
 
 def _quarantine(clips: pd.DataFrame, findings: Sequence[Finding]) -> pd.DataFrame:
@@ -149,6 +159,7 @@ def _change(manifest: pd.DataFrame, accepted: pd.DataFrame, asked: tuple[str, ..
     if not ACCEPTED.exists():
         return []
     previous = shards.read_accepted(ACCEPTED)
+    previous["label"] = previous["recorded_label"]
     before = rules.selected(previous, asked)
     now = rules.selected(accepted, tuple(previous.attrs.get(ASKED_LABELS, ())))
     is_another = set(manifest["source"]).isdisjoint(previous["source"]) and set(manifest["sha256"]).isdisjoint(

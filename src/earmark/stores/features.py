@@ -21,7 +21,6 @@ from earmark.errors import UserError
 from earmark.stores.files import is_local, reachable, whole_file, write_json
 
 SETTINGS = "settings.json"
-NOISE = "noise.npy"
 ASIDE = ".aside"
 """Ending of the folder beside that of the features, in which those of other settings wait for them to come back."""
 
@@ -49,11 +48,11 @@ def writing(folder: Path, raw_shard: str, rows: int, front_end: FrontEnd) -> Abs
     return _appending(path_of(folder, raw_shard), shape, front_end.settings())
 
 
-def write_noise(folder: Path, noise: Iterable[np.ndarray], front_end: FrontEnd) -> None:
-    """Writes background noise: pieces of frames, float16 (frames, bins), one after the other."""
+def write_noise(folder: Path, split: str, noise: Iterable[np.ndarray], front_end: FrontEnd) -> None:
+    """Writes the background noise that a split hears: pieces of frames, float16 (frames, bins), one after the other."""
     pieces = list(noise)
     shape = (sum(map(len, pieces)), front_end.bins)
-    with _appending(folder / NOISE, shape, front_end.settings()) as append:
+    with _appending(noise_path(folder, split), shape, front_end.settings()) as append:
         for piece in pieces:
             append(piece)
 
@@ -258,10 +257,10 @@ def _layouts(
         yield end, shape
 
 
-def read_noise(folder: Path) -> np.ndarray:
-    """Background noise, float16 (frames, bins); no frames where the data set has none. UserError where it is missing or
-    damaged."""
-    path = folder / NOISE
+def read_noise(folder: Path, split: str) -> np.ndarray:
+    """The background noise that a split hears, float16 (frames, bins); no frames where the data set has none. UserError
+    where it is missing or damaged."""
+    path = noise_path(folder, split)
     with reachable(folder):
         try:
             content = path.read_bytes()
@@ -271,6 +270,11 @@ def read_noise(folder: Path) -> np.ndarray:
         if noise.ndim != 2 or not _is_whole(path, noise.shape, len(content), _settings_of(folder) or {}):
             raise UserError(f"{path} is missing or damaged; 'earmark extract' makes it again")
     return noise
+
+
+def noise_path(folder: Path, split: str) -> Path:
+    """Where `folder` holds the background noise that a split hears."""
+    return folder / f"noise-{split}.npy"
 
 
 def path_of(folder: Path, raw_shard: str) -> Path:

@@ -1,0 +1,167 @@
+"""How good one candidate is, as it would be registered, by all that models are judged by."""
+
+import io
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from earmark.audio import numpy_front_end
+from earmark.errors import UserError
+from earmark.params import NOT_WORDS, Params
+from earmark.scoring import calibration, detection, metrics, rejection, slices
+from earmark.stages import judged
+from earmark.stages.paths import HISTORIES, MODELS
+from earmark.stores import provenance
+
+if TYPE_CHECKING:
+    from earmark.learning.export import Classifier
+    from earmark.report.page import Mistake
+
+METRICS_OF_SPLIT = {"validation": "validation", "testing": "test"}
+"""What reports/metrics.json calls a split."""
+MISTAKES = 12
+"""How many of the worst can be listened to in the report."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """`entry` is the candidate's in reports/metrics.json. The frames have a column `split`, "validation" or "testing":
+    a row of `predictions` is a clip, of `labels` a label, of `calibration` a bin of the probability, of `slices` a band
+    of loudness or length."""
+
+    entry: dict
+    history: pd.DataFrame
+    predictions: pd.DataFrame
+    labels: pd.DataFrame
+    calibration: pd.DataFrame
+    slices: pd.DataFrame
+
+
+def judge(name: str, clips: pd.DataFrame, params: Params) -> Judgement:
+    """Scores the candidate `name` on judged clips, clean and in noise, and measures what it costs."""
+    from earmark.learning import export
+
+    classifier = export.load(MODELS / name)
+    history = _history(name)
+    predictions = judged.predict_clips(classifier, clips, judged.SNR_DB)
+    splits = dict(list(predictions.groupby("split", sort=False)))
+    reliability = {split: calibration.reliability(frame) for split, frame in splits.items()}
+    scores = {
+        METRICS_OF_SPLIT[split]: metrics.summary(frame, params.seed)
+        | {"expected_calibration_error": calibration.expected_calibration_error(reliability[split])}
+        | _in_noise(frame)
+        | {"rejection": _rejection(classifier, split, frame)}
+        for split, frame in splits.items()
+    }
+    facts, seconds = clips[["rms", "seconds"]], params.dataset.clip_seconds
+    by_slice = {name: slices.by_slice(frame.join(facts), seconds, params.seed) for name, frame in splits.items()}
+    return Judgement(
+        scores | _costs(name, classifier, history, judged.training_clips(params)),
+        history,
+        predictions,
+        _by_split({split: metrics.per_label(frame) for split, frame in splits.items()}),
+        _by_split(reliability),
+        _by_split(by_slice),
+    )
+
+
+def _costs(name: str, classifier: "Classifier", history: pd.DataFrame, clips_of_epoch: int) -> dict:
+    from earmark.learning import cost, export
+
+    latency, seconds = cost.latency(classifier), float(history["seconds"].sum())
+    return {
+        "content_sha256": provenance.content_sha256(MODELS / name),
+        "parameters": classifier.parameters,
+        "multiply_adds": cost.multiply_adds(classifier.model),
+        "saved_bytes": (MODELS / name / export.MODEL).stat().st_size,
+        "latency_ms_p50": latency.p50_ms,
+        "latency_ms_p99": latency.p99_ms,
+        "train_seconds": seconds,
+        "train_clips_per_second": clips_of_epoch * len(history) / seconds,
+    }
+
+
+def worst_mistakes(name: str, predictions: pd.DataFrame, clips: pd.DataFrame) -> "list[Mistake]":
+    """The wrong ones of `predictions` of the candidate `name` that it was surest of, with what it heard."""
+    from earmark.learning import export
+    from earmark.report.page import Mistake
+
+    front_end = export.load(MODELS / name).front_end.stored
+    wrong = predictions[predictions["label"] != predictions["predicted"]]
+    worst = wrong.sort_values(["probability", "id"], ascending=[False, True]).head(MISTAKES)
+    heard = judged.waveforms(clips.loc[worst.index], front_end, MISTAKES)
+    return [
+        Mistake(
+            row.id,
+            row.speaker,
+            row.label,
+            row.predicted,
+            row.probability,
+            _wav(waveform, front_end.sample_rate_hz),
+            numpy_front_end.features(waveform[None], (front_end,))[0][0],
+            len(waveform) / front_end.sample_rate_hz,
+        )
+        for block in heard
+        for row, waveform in zip(worst.itertuples(), block, strict=True)
+    ]
+
+
+def _in_noise(predictions: pd.DataFrame) -> dict:
+    columns = {snr: f"predicted_at_{snr}_db" for snr in judged.SNR_DB}
+    found = {
+        f"{snr}_db": metrics.accuracy(predictions.assign(predicted=predictions[column]))
+        for snr, column in columns.items()
+        if column in predictions
+    }
+    return {"accuracy_in_noise": found} if found else {}
+
+
+def _rejection(classifier: "Classifier", split: str, predictions: pd.DataFrame) -> dict:
+    threshold = classifier.rejection_threshold
+    said, probability, truth = (predictions[each].to_numpy() for each in ("predicted", "probability", "label"))
+    rates = rejection.rates(rejection.answers(said, probability, truth, NOT_WORDS), threshold)
+    return {"threshold": threshold} | rates | _false_accepts_per_hour(classifier, split)
+
+
+def _false_accepts_per_hour(classifier: "Classifier", split: str) -> dict:
+    """How often `earmark listen` would hear a word where there is background noise only."""
+    from earmark.learning import inference
+
+    front_end = classifier.front_end
+    rate, length = front_end.sample_rate_hz, front_end.clip_samples
+    hop = round(detection.HOP_SECONDS * rate)
+    noise = [each for each in judged.noise_of(split, rate) if len(each) >= length]
+    if not noise:
+        return {}
+    heard = 0
+    for recording in noise:
+        windows = np.lib.stride_tricks.sliding_window_view(recording, length)[::hop]
+        said = [
+            np.asarray(
+                classifier.model.predict_on_batch(np.ascontiguousarray(windows[at : at + inference.BLOCK_CLIPS]))
+            )
+            for at in range(0, len(windows), inference.BLOCK_CLIPS)
+        ]
+        heard += len(detection.Detector(classifier.labels, classifier.rejection_threshold).heard(np.concatenate(said)))
+    return {"false_accepts_per_hour": 3600 * heard * rate / sum(map(len, noise))}
+
+
+def _by_split(frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    return pd.concat([frame.assign(split=split) for split, frame in frames.items()], ignore_index=True)
+
+
+def _history(name: str) -> pd.DataFrame:
+    try:
+        return pd.read_csv(HISTORIES / f"{name}.csv")
+    except FileNotFoundError:
+        raise UserError(f"{HISTORIES / name}.csv is missing; run 'dvc repro train@{name}' first") from None
+
+
+def _wav(waveform: np.ndarray, sample_rate_hz: int) -> bytes:
+    import soundfile
+
+    buffer = io.BytesIO()
+    soundfile.write(buffer, np.clip(waveform, -1.0, 1.0), sample_rate_hz, subtype="PCM_16", format="WAV")
+    return buffer.getvalue()

@@ -1,0 +1,135 @@
+"""The stage evaluate, with words that are learnt as unknown, and silence."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from conftest import change_params, checkout
+
+STAGES = (("ingest",), ("validate",), ("extract",), ("train", "tc_resnet"), ("evaluate",))
+TIMES = {"latency_ms_p50", "latency_ms_p99"}
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory, run) -> Path:
+    """A checkout in which every stage has run on eight speakers, with bird, cat and dog as unknown words."""
+    dataset = {"speakers": 8, "unknown_labels": ["bird", "cat", "dog"], "silence_fraction": 0.1}
+    changes = {"dataset": dataset, "train": {"candidates": ["tc_resnet"], "epochs": 3}}
+    folder = checkout(tmp_path_factory.mktemp("evaluated"), changes)
+    for stage in STAGES:
+        done = run(folder, "earmark", *stage)
+        assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture
+def copied(evaluated, tmp_path) -> Path:
+    """A copy for one test."""
+    return Path(shutil.copytree(evaluated, tmp_path / "copied"))
+
+
+def entry_of(folder: Path) -> dict:
+    return json.loads((folder / "reports/metrics.json").read_text())["candidates"]["tc_resnet"]
+
+
+def table(folder: Path, name: str) -> pd.DataFrame:
+    return pd.read_csv(folder / f"reports/{name}.csv", keep_default_na=False)
+
+
+def test_unknown_words_are_learnt_as_one_label_and_silence_as_another(evaluated):
+    labels = json.loads((evaluated / "models/tc_resnet/settings.json").read_text())["labels"]
+    assert {"_unknown_", "_silence_", "yes"} <= set(labels)
+    assert not {"bird", "cat", "dog"} & set(labels)
+    accepted = pd.read_parquet(evaluated / "data/accepted.parquet")
+    unknown = accepted[accepted["label"] == "_unknown_"]
+    assert set(unknown["recorded_label"]) == {"bird", "cat", "dog"}
+    assert (accepted["recorded_label"] == accepted["id"].str.split("/").str[0]).all()
+
+
+@pytest.mark.parametrize("split", ["validation", "testing"])
+def test_each_split_has_its_own_silence_of_the_asked_number(evaluated, split):
+    predictions = table(evaluated, "predictions")
+    mine = predictions[predictions["split"] == split]
+    silences = mine[mine["label"] == "_silence_"]
+    assert len(silences) == round(0.1 * (len(mine) - len(silences)))
+    assert silences["speaker"].str.startswith("_background_noise_/").all()
+
+
+@pytest.mark.parametrize(("split", "key"), [("validation", "validation"), ("testing", "test")])
+def test_the_metrics_are_those_of_the_predictions(evaluated, split, key):
+    predictions, scores = table(evaluated, "predictions"), entry_of(evaluated)[key]
+    mine = predictions[predictions["split"] == split]
+    assert scores["accuracy"] == pytest.approx((mine["label"] == mine["predicted"]).mean())
+    for snr in (20, 10, 5, 0):
+        right = (mine["label"] == mine[f"predicted_at_{snr}_db"]).mean()
+        assert scores["accuracy_in_noise"][f"{snr}_db"] == pytest.approx(right)
+    labels, slices = table(evaluated, "labels"), table(evaluated, "slices")
+    assert labels.loc[labels["split"] == split, "f1"].mean() == pytest.approx(scores["macro_f1"])
+    recorded = mine[mine["label"] != "_silence_"]
+    for name in ("loudness", "length"):
+        band = slices[(slices["split"] == split) & (slices["slice"] == name)]
+        assert band["clips"].sum() == len(recorded)
+    assert 0 <= scores["expected_calibration_error"] <= 1
+    assert set(scores["rejection"]) == {"threshold", "miss_rate", "false_accept_rate", "false_accepts_per_hour"}
+
+
+def test_curves_for_dvc_are_of_the_test_split(evaluated):
+    scores = entry_of(evaluated)["test"]
+    noise = table(evaluated, "noise/tc_resnet").set_index("snr_db")["accuracy"]
+    assert {f"{snr}_db": accuracy for snr, accuracy in noise.items()} == pytest.approx(scores["accuracy_in_noise"])
+    assert table(evaluated, "calibration/tc_resnet")["clips"].sum() == scores["clips"]
+
+
+def test_evaluating_again_gives_the_same_figures_but_for_times(copied, run):
+    before = entry_of(copied)
+    assert run(copied, "earmark", "evaluate").returncode == 0
+    after = entry_of(copied)
+    assert {key: after[key] for key in after if key not in TIMES} == {
+        key: before[key] for key in before if key not in TIMES
+    }
+
+
+def without_noise(folder: Path, run) -> None:
+    """Makes the data set one that has no background noise."""
+    assert run(folder, "earmark", "unpack", "recordings").returncode == 0
+    shutil.rmtree(folder / "recordings/_background_noise_")
+    shutil.rmtree(folder / "data/raw")
+    change_params(folder, {"dataset": {"source": "recordings"}})
+    for stage in STAGES[:3]:
+        assert run(folder, "earmark", *stage).returncode == 0
+
+
+def test_silence_without_background_noise_is_refused_in_a_sentence(copied, run):
+    without_noise(copied, run)
+    done = run(copied, "earmark", "train", "tc_resnet")
+    assert done.returncode == 2
+    assert "dataset.silence_fraction 0.1 needs background noise" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_without_background_noise_nothing_is_said_of_it(copied, run):
+    without_noise(copied, run)
+    change_params(copied, {"dataset": {"silence_fraction": 0.0}})
+    for stage in STAGES[3:]:
+        done = run(copied, "earmark", *stage)
+        assert done.returncode == 0, done.stderr
+    scores = entry_of(copied)["test"]
+    assert "accuracy_in_noise" not in scores
+    assert set(scores["rejection"]) == {"threshold", "miss_rate", "false_accept_rate"}
+    assert table(copied, "noise/tc_resnet").empty
+
+
+def test_an_unknown_label_that_no_recording_has_is_refused(copied, run):
+    change_params(copied, {"dataset": {"unknown_labels": ["nonsense"]}})
+    done = run(copied, "earmark", "validate")
+    assert done.returncode == 2
+    assert "dataset.unknown_labels names 'nonsense'" in done.stderr
+
+
+def test_a_label_cannot_be_both_told_apart_and_unknown(copied, run):
+    change_params(copied, {"dataset": {"labels": ["yes", "no", "dog"], "unknown_labels": ["dog"]}})
+    done = run(copied, "earmark", "validate")
+    assert done.returncode == 2
+    assert "labels and unknown_labels both name 'dog'" in done.stderr
