@@ -3,150 +3,29 @@
 import base64
 import hashlib
 import json
-from collections import Counter
-from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
 import pytest
+from html_page import Page
+from report_inputs import DATA, HOSTILE, ORIGIN, QUARANTINE, WORDS, fake_candidate, fake_mistakes, fake_page
 
 from earmark.report import formats
 from earmark.report.confusions import count_confusions
 from earmark.report.page import CandidateReport, render
 
-WORDS = [
-    *("bed", "bird", "cat", "dog", "down", "eight", "five", "four", "go", "happy", "house", "left", "marvin", "nine"),
-    *("no", "off", "on", "one", "right", "seven", "sheila", "six", "stop", "three", "tree", "two", "up", "wow", "yes"),
-    *("zero", "backward", "follow", "forward", "learn", "visual"),
+SECTIONS = [
+    *("Leaderboard", "Verdict", "Accuracy and cost", "Training", "Confusion matrix", "Where clips go", "Noise"),
+    *("Calibration", "Slices", "Rejection", "Worst mistakes", "Data set", "Origin"),
 ]
-HOSTILE = [
-    "</script><script>alert(1)</script>",
-    "<b>bold</b><br>&amp;",
-    "\"quotes' %{x} $a$ {{ 7 * 7 }}",
-    "grüß gott 你好 🎺 \u202eright to left\u2028line",
-    "__proto__",
-    "1",
-    "<!--",
-    "a name that is far longer than any chart has room for, and then some",
+CHARTS = [
+    *("size-chart", "latency-chart", "loss-chart", "accuracy-chart", "confusion-chart", "flow-chart", "noise-chart"),
+    *("calibration-chart", "loudness-chart", "length-chart", "mistake-1-chart", "mistake-2-chart", "mistake-3-chart"),
 ]
-SECTIONS = ["Leaderboard", "Confusion matrix", "Where clips go", "Training", "Labels", "Data set", "Origin"]
-ADDRESSES = ("src", "href", "srcset", "data", "action", "poster")
-DATA = {"source": "synthetic", "clips": "5,130", "quarantined": "12"}
-QUARANTINE = [{"id": "yes/<b>_nohash_0.wav", "reason": "not decodable: no samples"}]
-ORIGIN = {"git commit": "0f3a9c1d", "data/raw": "9e107d9d372bb6826bd81d3542a419d6.dir"}
 
 
-def fake_predictions(labels: list[str], accuracy: float, clips: int, rng: np.random.Generator) -> pd.DataFrame:
-    true = rng.integers(len(labels), size=clips)
-    wrong = rng.random(clips) >= accuracy
-    # Errors gather on a few neighbours, as those of a real classifier do.
-    predicted = np.where(wrong, (true + rng.geometric(0.4, size=clips)) % len(labels), true)
-    ids, speakers = [f"clip{i}.wav" for i in range(clips)], rng.integers(60, size=clips).astype(str)
-    frame = pd.DataFrame({"id": ids, "speaker": speakers})
-    frame["split"] = np.where(np.arange(clips) % 2, "validation", "testing")
-    frame["label"], frame["predicted"] = np.array(labels, object)[true], np.array(labels, object)[predicted]
-    return frame.assign(probability=rng.uniform(0.3, 1.0, size=clips))
-
-
-def fake_per_label(predictions: pd.DataFrame) -> pd.DataFrame:
-    rows = []
-    for label in sorted(set(predictions["label"])):
-        hits = ((predictions["label"] == label) & (predictions["predicted"] == label)).sum()
-        clips, claimed = (predictions["label"] == label).sum(), (predictions["predicted"] == label).sum()
-        scores = hits / max(claimed, 1), hits / clips, 2 * hits / (claimed + clips)
-        rows.append((label, *map(float, scores), int(clips)))
-    return pd.DataFrame(rows, columns=["label", "precision", "recall", "f1", "clips"])
-
-
-def fake_history(epochs: int, accuracy: float, rng: np.random.Generator) -> pd.DataFrame:
-    epoch = np.arange(1, epochs + 1)
-    rise = 1 - np.exp(-epoch / 6)
-    return pd.DataFrame(
-        {
-            "epoch": epoch,
-            "loss": 3.2 * (1 - rise) + 0.25 + rng.normal(0, 0.02, epochs),
-            "accuracy": accuracy * rise,
-            "validation_loss": 3.2 * (1 - rise) + 0.4 + rng.normal(0, 0.04, epochs),
-            "validation_accuracy": accuracy * rise + rng.normal(0, 0.004, epochs),
-            "seconds": rng.uniform(7, 9, epochs),
-        }
-    )
-
-
-def fake_scores(predictions: pd.DataFrame) -> dict:
-    accuracy = float((predictions["label"] == predictions["predicted"]).mean())
-    interval = [max(accuracy - 0.0137, 0.0), min(accuracy + 0.0119, 1.0)]
-    scores = {"accuracy": accuracy, "accuracy_ci95": interval, "macro_f1": accuracy * 0.99}
-    return {**scores, "clips": len(predictions), "speakers": predictions["speaker"].nunique()}
-
-
-def fake_candidate(
-    name: str, labels: list[str], accuracy: float, reporting_split: str = "testing", clips: int = 2000, epochs: int = 30
-) -> CandidateReport:
-    rng = np.random.default_rng(len(name))
-    predictions = fake_predictions(labels, accuracy, clips, rng)
-    if reporting_split == "validation":
-        predictions["split"] = "validation"
-    scores = {split: fake_scores(part) for split, part in predictions.groupby("split")}
-    metrics = {"validation": scores["validation"], "parameters": 123_457, "saved_bytes": 1_234_567}
-    metrics |= {"latency_ms_p50": 3.254, "train_seconds": 241.5}
-    if reporting_split == "testing":
-        metrics["test"] = scores["testing"]
-    per_label = fake_per_label(predictions[predictions["split"] == reporting_split])
-    return CandidateReport(name, metrics, fake_history(epochs, accuracy, rng), predictions, per_label)
-
-
-class Page(HTMLParser):
-    """What a browser would find in the page: addresses to load, scripts, style, visible text, tables."""
-
-    def __init__(self, html: str):
-        super().__init__()
-        self.tags, self.addresses, self.text, self.ids = Counter(), [], [], []
-        self.scripts, self.style, self.values = [], "", []
-        self.policy, self.headings, self._within = "", [], []
-        self.feed(html)
-        self.close()
-
-    def handle_starttag(self, tag, attrs):
-        attributes = dict(attrs)
-        self.tags[tag] += 1
-        self.addresses += [attributes[name] for name in ADDRESSES if name in attributes]
-        self.ids += [attributes["id"]] if "id" in attributes else []
-        self.values += [attributes["value"]] if tag == "data" else []
-        self._within.append((tag, attributes.get("type", "")))
-        if attributes.get("http-equiv") == "Content-Security-Policy":
-            self.policy = attributes["content"]
-        self.scripts += [(attributes.get("type", ""), "")] if tag == "script" else []
-
-    def handle_endtag(self, tag):
-        while self._within and self._within.pop()[0] != tag:
-            pass
-
-    def handle_data(self, data):
-        tag = self._within[-1][0] if self._within else ""
-        if tag == "script":
-            kind, text = self.scripts[-1]
-            self.scripts[-1] = (kind, text + data)
-        elif tag == "style":
-            self.style += data
-        elif data.strip():
-            self.text.append(data.strip())
-            self.headings += [data.strip()] if tag == "h2" else []
-
-    def chart(self, name: str) -> dict:
-        (embedded,) = [json.loads(text) for kind, text in self.scripts if kind == "application/json"]
-        return embedded["charts"][name]
-
-
-def page_of(
-    *candidates: CandidateReport,
-    split: str = "testing",
-    data=DATA,
-    quarantine=QUARANTINE,
-    origin=ORIGIN,
-    title="Report",
-) -> Page:
-    return Page(render(title, candidates[0].name, split, candidates, data, quarantine, origin))
+def page_of(*candidates: CandidateReport, **facts) -> Page:
+    return Page(fake_page(*candidates, **facts))
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +36,7 @@ def candidates() -> list[CandidateReport]:
 
 @pytest.fixture(scope="module")
 def page(candidates) -> Page:
-    return page_of(*candidates)
+    return page_of(*candidates, mistakes=fake_mistakes(WORDS, 3))
 
 
 def test_the_page_has_each_section_and_every_anchor_has_its_target(page):
@@ -168,14 +47,15 @@ def test_the_page_has_each_section_and_every_anchor_has_its_target(page):
 
 
 def test_every_chart_has_its_place_and_its_caption(page):
-    names = ["confusion-chart", "flow-chart", "loss-chart", "accuracy-chart"]
-    assert {*names, *(f"{name}-caption" for name in names)} <= set(page.ids)
-    assert page.tags["figure"] == page.tags["figcaption"] == len(names)
-    assert all(page.chart(name)["data"] for name in names)
+    assert {*CHARTS, *(f"{name}-caption" for name in CHARTS)} <= set(page.ids)
+    assert page.tags["figure"] == page.tags["figcaption"] == len(CHARTS)
+    assert all(page.chart(name)["data"] for name in CHARTS)
 
 
 def test_nothing_is_loaded_from_elsewhere(page):
-    assert all(address.startswith("#") for address in page.addresses)
+    inside = [address for address in page.addresses if address.startswith("data:audio/wav;base64,")]
+    assert len(inside) == page.tags["audio"] == 3
+    assert all(address.startswith("#") for address in page.addresses if address not in inside)
     assert not page.tags.keys() & {"link", "iframe", "img", "object", "embed", "base"}
     assert "@import" not in page.style and "url(" not in page.style and "@font-face" not in page.style
 
@@ -194,10 +74,12 @@ def test_the_leaderboard_shows_the_numbers_given_most_accurate_first(page, candi
     for candidate in sorted(candidates, key=lambda c: c.metrics["test"]["accuracy"], reverse=True):
         m = candidate.metrics
         expected += [m["test"]["accuracy"], m["test"]["macro_f1"], m["validation"]["accuracy"], m["parameters"]]
-        expected += [m["saved_bytes"], m["latency_ms_p50"], m["train_seconds"]]
+        expected += [m["multiply_adds"], m["saved_bytes"], m["latency_ms_p50"], m["latency_ms_p99"]]
+        expected += [m["train_seconds"], m["train_clips_per_second"]]
     assert [float(value) for value in page.values[: len(expected)]] == expected
-    low, high = candidates[0].metrics["test"]["accuracy_ci95"]
-    assert f"{low * 100:.1f}\u00a0% to {high * 100:.1f}\u00a0%" in page.text
+    for interval in ("accuracy_ci95", "macro_f1_ci95"):
+        low, high = candidates[0].metrics["test"][interval]
+        assert f"{low * 100:.1f}\u00a0% to {high * 100:.1f}\u00a0%" in page.text
 
 
 def test_the_best_is_marked_in_words_once_even_where_it_is_not_the_most_accurate(candidates):
@@ -266,16 +148,17 @@ def test_errors_are_listed_most_clips_first(page):
 
 
 def test_labels_are_listed_worst_first(page, candidates):
-    worst = candidates[0].per_label.sort_values("f1").iloc[0]
+    worst = candidates[0].labels.query("split == 'testing'").sort_values("f1").iloc[0]
     start = page.text.index("Label", page.text.index("Precision") - 3)
     assert page.text[start + 5] == worst["label"]
 
 
 def test_hostile_text_stays_text():
     candidate = fake_candidate(HOSTILE[0], HOSTILE, 0.7)
-    hostile_facts = {text: text for text in HOSTILE}
-    page = page_of(candidate, data=hostile_facts, origin=hostile_facts, title=HOSTILE[0])
-    plain = page_of(fake_candidate("tc_resnet", WORDS[: len(HOSTILE)], 0.7), data=hostile_facts, origin=hostile_facts)
+    facts = {"data": {text: text for text in HOSTILE}, "origin": {text: text for text in HOSTILE}}
+    page = page_of(candidate, mistakes=fake_mistakes(HOSTILE), title=HOSTILE[0], **facts)
+    words = WORDS[: len(HOSTILE)]
+    plain = page_of(fake_candidate("tc_resnet", words, 0.7), mistakes=fake_mistakes(words), **facts)
     assert page.tags["script"] == 3 and page.tags["b"] == 0 and page.tags["br"] == plain.tags["br"]
     for text in HOSTILE:
         assert page.text.count(text) >= 5
@@ -291,23 +174,21 @@ def strings(value) -> list[str]:
 
 def test_plotly_gets_hostile_labels_without_anything_that_it_would_interpret():
     page = page_of(fake_candidate(HOSTILE[1], HOSTILE, 0.7))
-    for name in ("confusion-chart", "flow-chart", "loss-chart", "accuracy-chart"):
+    for name in CHARTS[:7]:
         texts = strings(page.chart(name))
         assert any("&lt;b&gt;bold&lt;/b&gt;" in text for text in texts)
         assert not any(mark in text for text in texts for mark in ("<script", "bold</b>", "<!--", "%{x} $a$"))
 
 
 def test_the_embedded_data_cannot_end_its_element():
-    html = render("Report", "c", "testing", [fake_candidate("c", HOSTILE, 0.7)], DATA, QUARANTINE, ORIGIN)
+    html = fake_page(fake_candidate("c", HOSTILE, 0.7), mistakes=fake_mistakes(HOSTILE))
     embedded = html.split('id="charts">', 1)[1].split("</script>", 1)[0]
     assert not set("<>&'\u2028") & set(embedded)
     assert json.loads(embedded)["charts"]
 
 
 def test_half_a_surrogate_pair_as_a_file_name_can_hold_still_gives_a_page_that_can_be_written():
-    html = render(
-        "\udcff", "c", "testing", [fake_candidate("c", WORDS[:2], 0.7)], {"source": "\udcff.zip"}, QUARANTINE, ORIGIN
-    )
+    html = fake_page(fake_candidate("c", WORDS[:2], 0.7), data={"source": "\udcff.zip"}, title="\udcff")
     assert "?.zip" in html.encode("utf-8").decode("utf-8")
 
 
@@ -320,7 +201,7 @@ def test_any_number_of_labels_with_errors_or_without(labels, accuracy):
 
 
 def test_same_arguments_same_bytes(candidates):
-    first, second = (render("Report", "seed_cnn", "testing", candidates, DATA, QUARANTINE, ORIGIN) for _ in range(2))
+    first, second = (fake_page(*candidates, mistakes=fake_mistakes(WORDS)) for _ in range(2))
     assert first == second
 
 
@@ -338,7 +219,7 @@ def test_the_quarantine_is_listed_with_reasons(page, candidates):
 @pytest.mark.parametrize(("best", "split"), [("nobody", "testing"), ("tc_resnet", "training")])
 def test_an_unknown_best_or_split_is_refused(candidates, best, split):
     with pytest.raises(ValueError, match="allowed: "):
-        render("Report", best, split, candidates, DATA, QUARANTINE, ORIGIN)
+        render("Report", best, split, candidates, [], DATA, QUARANTINE, ORIGIN)
 
 
 @pytest.mark.parametrize(
@@ -355,6 +236,9 @@ def test_an_unknown_best_or_split_is_refused(candidates, best, split):
         (formats.duration(0.04), "0.0 s"),
         (formats.duration(200.4), "3 min 20 s"),
         (formats.duration(7_260), "2 h 1 min"),
+        (formats.percent(float("nan")), "–"),
+        (formats.milliseconds(0.2), "0.2 ms"),
+        (formats.milliseconds(1234.5), "1,234 ms"),
         (formats.decimals(0.12345), "0.123"),
         (formats.decimals(float("nan")), "–"),
     ],

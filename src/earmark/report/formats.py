@@ -2,11 +2,12 @@
 
 _BYTES_PER_UNIT = 1000.0
 _NO_BREAK_SPACE = "\u00a0"
+_MISSING = "–"
 
 
 def percent(fraction: float) -> str:
-    """Return a fraction from 0 to 1 as a percentage with one decimal."""
-    return f"{fraction * 100:.1f}{_NO_BREAK_SPACE}%"
+    """Return a fraction from 0 to 1 as a percentage with one decimal, and a dash for one that is missing."""
+    return _MISSING if fraction != fraction else f"{fraction * 100:.1f}{_NO_BREAK_SPACE}%"
 
 
 def count(number: int) -> str:
@@ -24,6 +25,12 @@ def size(bytes_: int) -> str:
     return f"{value:.{digits}f}{_NO_BREAK_SPACE}{units[0]}"
 
 
+def milliseconds(number: float) -> str:
+    """Return milliseconds with three digits where there are fewer than a thousand."""
+    shown = f"{number:.3g}" if round(number) < 1000 else f"{number:,.0f}"
+    return f"{shown}{_NO_BREAK_SPACE}ms"
+
+
 def duration(seconds: float) -> str:
     """Return a duration as seconds below two minutes, minutes and seconds below two hours, else hours and minutes."""
     if seconds < 120:
@@ -37,4 +44,4 @@ def duration(seconds: float) -> str:
 
 def decimals(value: float) -> str:
     """Return a number with three decimals, and a dash for one that is missing."""
-    return "–" if value != value else f"{value:.3f}"
+    return _MISSING if value != value else f"{value:.3f}"

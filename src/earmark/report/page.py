@@ -5,39 +5,18 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from earmark.report import formats
-from earmark.report.charts import Chart, confusion_chart, curve_chart, flow_chart, themes
-from earmark.report.confusions import Confusions, count_confusions
+from earmark.report import drawing, templates, verdict
+from earmark.report.charts import themes
+from earmark.report.confusions import count_confusions
+from earmark.report.noise import noise_curves
+from earmark.report.records import CandidateReport, Mistake
 
 if TYPE_CHECKING:
     import pandas as pd
-    from jinja2 import Environment
 
-_FOLDER = Path(__file__).parent
 _METRICS_OF_SPLIT = {"validation": "validation", "testing": "test"}
-
-
-@dataclass(frozen=True)
-class CandidateReport:
-    """What the report says of one candidate.
-
-    metrics: {"validation": scores, "test": scores (absent without a test split), "parameters": n, "saved_bytes": n,
-        "latency_ms_p50": ms a clip, "train_seconds": s}; scores: {"accuracy": 0 to 1,
-        "accuracy_ci95": [low, high], "macro_f1": 0 to 1, "clips": n, "speakers": n}.
-    history: a row an epoch: epoch, loss, accuracy, validation_loss, validation_accuracy, seconds.
-    predictions: a row a clip: id, speaker, split ("validation" or "testing"), label, predicted, probability (0 to 1).
-    per_label: a row a label, of the reporting split: label, precision, recall, f1 (0 to 1), clips.
-    """
-
-    name: str
-    metrics: dict
-    history: pd.DataFrame
-    predictions: pd.DataFrame
-    per_label: pd.DataFrame
 
 
 def render(
@@ -45,6 +24,7 @@ def render(
     best: str,
     reporting_split: str,
     candidates: Sequence[CandidateReport],
+    mistakes: Sequence[Mistake],
     data: Mapping[str, str],
     quarantine: Sequence[Mapping[str, str]],
     origin: Mapping[str, str],
@@ -52,31 +32,37 @@ def render(
     """Return the report as an HTML page that loads nothing from elsewhere; same arguments, same text.
 
     best: the chosen candidate's name; reporting_split: "validation" or "testing", the split that the figures are of;
-    data, origin: facts by name, shown as they are; quarantine: a mapping a clip, with `id` and `reason`.
+    mistakes: those of the best on that split that are shown and heard, worst first; data, origin: facts by name, shown
+    as they are; quarantine: a mapping a clip, with `id` and `reason`. `with_verdict` adds the gate's verdict.
     Raises ValueError for another split, and for a best that is no candidate.
     """
     scores_key = _scores_key(reporting_split)
     chosen = _chosen(candidates, best)
-    confusions = count_confusions(chosen.predictions[chosen.predictions["split"] == reporting_split])
-    charts = _charts(confusions, {candidate.name: candidate.history for candidate in candidates})
-    template = _environment().get_template("template.html.jinja")
-    page = template.render(
+    scores = {candidate.name: candidate.metrics[scores_key] for candidate in candidates}
+    noise = noise_curves(scores)
+    found = _found(chosen, reporting_split)
+    charts = drawing.of_candidates(candidates, scores, noise) | drawing.of_mistakes(mistakes)
+    charts |= drawing.of_best(found["confusions"], found["calibration"], found["slices"], scores[best]["accuracy"])
+    template = templates.environment().get_template("template.html.jinja")
+    text = template.render(
         title=title,
         best=chosen,
         split="test" if reporting_split == "testing" else reporting_split,
         scores_key=scores_key,
-        candidates=sorted(candidates, key=lambda candidate: -candidate.metrics[scores_key]["accuracy"]),
-        confusions=confusions,
-        per_label=chosen.per_label.sort_values(["f1", "label"]).to_dict("records"),
+        scores=scores,
+        candidates=sorted(candidates, key=lambda candidate: -scores[candidate.name]["accuracy"]),
+        noise=noise,
+        **found,
+        mistakes=mistakes,
         charts=charts,
         embedded={"themes": themes(), "charts": {name: chart.to_json() for name, chart in charts.items()}},
         data=data,
         quarantine=quarantine,
         origin=origin,
+        verdict=verdict.section(None),
         **_scripts(),
     )
-    # Half a surrogate pair, as a file name can hold one, has no UTF-8.
-    return page.encode("utf-8", "replace").decode("utf-8")
+    return templates.encodable(text)
 
 
 def _scores_key(reporting_split: str) -> str:
@@ -92,25 +78,18 @@ def _chosen(candidates: Sequence[CandidateReport], best: str) -> CandidateReport
     return by_name[best]
 
 
-def _charts(confusions: Confusions, histories: Mapping[str, pd.DataFrame]) -> dict[str, Chart]:
+def _found(chosen: CandidateReport, split: str) -> dict[str, Any]:
+    """Return what was found of one candidate on one split, as the template and the charts name it."""
+
+    def of_split(frame: pd.DataFrame) -> pd.DataFrame:
+        return frame[frame["split"] == split]
+
     return {
-        "confusion-chart": confusion_chart(confusions),
-        "flow-chart": flow_chart(confusions),
-        "loss-chart": curve_chart(histories, ["validation_loss", "loss"], ".2~f"),
-        "accuracy-chart": curve_chart(histories, ["validation_accuracy"], ".1~%"),
+        "confusions": count_confusions(of_split(chosen.predictions)),
+        "labels": of_split(chosen.labels).sort_values(["f1", "label"]),
+        "calibration": of_split(chosen.calibration),
+        "slices": dict(list(of_split(chosen.slices).groupby("slice", sort=False))),
     }
-
-
-def _environment() -> Environment:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    whitespace = {"trim_blocks": True, "lstrip_blocks": True}
-    environment = Environment(
-        loader=FileSystemLoader(_FOLDER), autoescape=True, undefined=StrictUndefined, **whitespace
-    )
-    for name in ("percent", "count", "size", "duration", "decimals"):
-        environment.filters[name] = getattr(formats, name)
-    return environment
 
 
 def _scripts() -> dict[str, Any]:
@@ -118,11 +97,14 @@ def _scripts() -> dict[str, Any]:
     from markupsafe import Markup
     from plotly.offline import get_plotlyjs
 
-    scripts = [get_plotlyjs(), (_FOLDER / "charts.js").read_text(encoding="utf-8")]
+    scripts = [get_plotlyjs(), (templates.FOLDER / "charts.js").read_text(encoding="utf-8")]
     hashes = " ".join(f"'sha256-{_sha256_base64(script)}'" for script in scripts)
-    # Plotly draws a heat map as an image that the page itself holds.
-    nothing_else = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
-    return {"scripts": [Markup(script) for script in scripts], "policy": f"{nothing_else}; script-src {hashes}"}
+    policy = (
+        "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
+        # Plotly draws a heat map as an image, and a clip is heard from a WAV file, that the page itself holds.
+        f"img-src data:; media-src data:; script-src {hashes}"
+    )
+    return {"scripts": [Markup(script) for script in scripts], "policy": policy}
 
 
 def _sha256_base64(text: str) -> str:

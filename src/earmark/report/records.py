@@ -1,0 +1,62 @@
+"""What the report is told of each candidate, and of the mistakes of the best."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class CandidateReport:
+    """What the report says of one candidate.
+
+    metrics: {"validation": scores, "test": scores (absent without a test split), "parameters": n, "multiply_adds": n,
+        "saved_bytes": n, "latency_ms_p50": ms a clip, "latency_ms_p99": ms, "train_seconds": s,
+        "train_clips_per_second": n}; scores: {"accuracy": 0 to 1, "accuracy_ci95": [low, high], "macro_f1": 0 to 1,
+        "macro_f1_ci95": [low, high], "clips": n, "speakers": n, "expected_calibration_error": 0 to 1} and, where they
+        were measured, "accuracy_in_noise": {"20_db": 0 to 1, ...} and "rejection": {"threshold": 0 to 1,
+        "miss_rate": 0 to 1, "false_accept_rate": 0 to 1, "false_accepts_per_hour": n}, the last two may be absent.
+    history: a row an epoch: epoch, loss, accuracy, validation_loss, validation_accuracy, seconds.
+    predictions: a row a clip: id, speaker, split ("validation" or "testing"), label, predicted, probability (0 to 1).
+    labels: a row a split and label: split, label, precision, recall, f1 (0 to 1), clips.
+    calibration: a row a split and bin of confidence that holds clips: split, low, high (the bin), confidence (mean),
+        accuracy (all 0 to 1), clips.
+    slices: a row a split and band: split, slice ("loudness" or "length"), band (text), clips, speakers, accuracy, low,
+        high (0 to 1, its 95 % interval).
+    """
+
+    name: str
+    metrics: dict
+    history: pd.DataFrame
+    predictions: pd.DataFrame
+    labels: pd.DataFrame
+    calibration: pd.DataFrame
+    slices: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A clip that was taken for another label.
+
+    probability: 0 to 1, that the model gave to `predicted`; wav: a WAV file of the clip as the model hears it;
+    spectrogram: (frames, bands) float, larger is louder; seconds: what the frames span.
+    """
+
+    id: str
+    speaker: str
+    label: str
+    predicted: str
+    probability: float
+    wav: bytes
+    spectrogram: np.ndarray
+    seconds: float
+
+    @property
+    def wav_base64(self) -> str:
+        """The WAV file as a data: URI holds it."""
+        return base64.b64encode(self.wav).decode("ascii")
