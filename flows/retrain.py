@@ -3,12 +3,13 @@
 import json
 import logging
 import sys
+from pathlib import Path
 
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.states import Completed, State
 
-from earmark.stages.paths import VALIDATION_RESULT
+from earmark.stages.paths import METRICS, VALIDATION_RESULT, VERDICT
 from flows import tasks
 
 NEXT_STEPS = """
@@ -31,9 +32,9 @@ def retrain() -> State:
     for stage in plan.stages:
         before = tasks.recorded_outputs(stage)
         stale = stage in plan.stale or not changed.isdisjoint(plan.upstream[stage])
-        validated = tasks.validation_time()
+        validated = tasks.written_at(VALIDATION_RESULT)
         state = tasks.reproduce(stage, stale)
-        if tasks.validation_time() != validated:
+        if tasks.written_at(VALIDATION_RESULT) != validated:
             _show_validation()
         if not state.is_completed():
             return tasks.failed(state.result(raise_on_failure=False).within(stage))
@@ -43,18 +44,24 @@ def retrain() -> State:
 
 
 def _registered(summary: str) -> State:
+    judged = tasks.written_at(VERDICT)
     state = tasks.register()
     if not state.is_completed():
         return tasks.failed(state.result(raise_on_failure=False).within("register"))
     said = state.result()
-    metrics = json.loads((tasks.ROOT / "reports/metrics.json").read_text(encoding="utf-8"))
+    metrics = _read(METRICS)
     create_markdown_artifact(key="leaderboard", markdown=f"{leaderboard(metrics)}\n```\n{said}\n```\n")
+    if tasks.written_at(VERDICT) != judged:
+        create_markdown_artifact(key="verdict", markdown=verdict(_read(VERDICT)))
     return Completed(message=summary, data=said)
 
 
 def _show_validation() -> None:
-    result = json.loads((tasks.ROOT / VALIDATION_RESULT).read_text(encoding="utf-8"))
-    create_markdown_artifact(key="validation", markdown=validation(result))
+    create_markdown_artifact(key="validation", markdown=validation(_read(VALIDATION_RESULT)))
+
+
+def _read(path: Path) -> dict:
+    return json.loads((tasks.ROOT / path).read_text(encoding="utf-8"))
 
 
 def _summary(stages: tuple[str, ...], changed: set[str]) -> str:
@@ -72,6 +79,15 @@ def validation(result: dict) -> str:
         broken_by = ", ".join([*map(_code, entry["failed_ids"]), *more])
         rows.append(f"| {entry['suite']} | {entry['rule']} | {outcome} | {entry['observed']} | {broken_by} |")
     return f"{result['sentence']}\n\n" + "\n".join(rows) + "\n"
+
+
+def verdict(found: dict) -> str:
+    """A Markdown table of the gate's checks in `reports/verdict.json`, failed ones in bold."""
+    rows = ["| check | outcome | observed | needed |", "|---|---|---|---|"]
+    for check in found["checks"]:
+        outcome = "passed" if check["passed"] else "**failed**"
+        rows.append(f"| {check['name']} | {outcome} | {_code(check['observed'])} | {_code(check['allowed'])} |")
+    return f"{_code(found['sentence'])}\n\n" + "\n".join(rows) + "\n"
 
 
 def _code(text: str) -> str:

@@ -21,7 +21,6 @@ from prefect.states import Completed, Failed, State
 
 from earmark import params
 from earmark.errors import UserError
-from earmark.stages.paths import VALIDATION_RESULT
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
@@ -93,10 +92,10 @@ def recorded_outputs(stage: str) -> list[dict]:
     return recorded.get(stage, {}).get("outs", [])
 
 
-def validation_time() -> int:
-    """When the result of validation was written, in ns; 0 where there is none."""
+def written_at(path: Path) -> int:
+    """When a file of the checkout was written, in ns; 0 where there is none."""
     try:
-        return (ROOT / VALIDATION_RESULT).stat().st_mtime_ns
+        return (ROOT / path).stat().st_mtime_ns
     except FileNotFoundError:
         return 0
 

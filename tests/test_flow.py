@@ -20,7 +20,7 @@ import yaml
 from conftest import BIN, ROOT, change_params
 from prefect_server import PrefectServer, running, serving, wait_until
 
-from flows.retrain import leaderboard, validation
+from flows.retrain import leaderboard, validation, verdict
 
 STAGES = ["ingest", "validate", "extract", "train@seed_cnn", "train@tc_resnet", "evaluate"]
 SECONDS = 120
@@ -82,6 +82,19 @@ VALIDATION = {
         {"suite": "data set", "rule": "drift", "success": True, "observed": "0.01", "failed": 0, "failed_ids": []},
     ],
 }
+VERDICT = {
+    "sentence": "registered tc_resnet as earmark version 2, challenger: largest drop in recall: of 'no|yes'",
+    "promoted": False,
+    "checks": [
+        {"name": "accuracy", "observed": "91.23%", "allowed": "at least 50.00%", "passed": True},
+        {
+            "name": "largest drop in recall",
+            "observed": "20.00 points, of 'no|`yes'",
+            "allowed": "none",
+            "passed": False,
+        },
+    ],
+}
 STAND_IN = """
 import json, os, pathlib, signal, sys
 
@@ -102,6 +115,7 @@ def main():
             fail(fault["exit_code"])
     if stage == "register":
         print("registered tc_resnet")
+        pathlib.Path("verdict.txt").exists() and os.replace("verdict.txt", "reports/verdict.json")
     else:
         write(METRICS if stage == "evaluate" else pathlib.Path(OUTPUTS.get(stage) or f"models/{sys.argv[2]}"), stage)
 
@@ -261,6 +275,14 @@ def test_a_refusal_by_validate_is_shown_with_its_rules(project: Project):
     assert project.artifacts == {"validation": validation(refused)}
 
 
+def test_a_verdict_is_shown_with_its_checks_once(project: Project):
+    (project.root / "verdict.txt").write_text(json.dumps(VERDICT))
+    assert project.retrain().returncode == 0
+    assert project.artifacts["verdict"] == verdict(VERDICT)
+    assert project.retrain().returncode == 0
+    assert "verdict" not in project.artifacts
+
+
 def test_ingest_is_tried_again_after_a_fault(project: Project):
     ended = project.retrain(({"stage": "ingest", "exit_code": 1, "unless": "faulty"},))
     assert ended.returncode == 0, ended.stderr
@@ -317,4 +339,14 @@ def test_rules_of_validation_are_one_row_each_whatever_clips_are_called():
     assert rows == [
         ["clips", "decodable", "**broken**", "", "`no/a/b'c.wav`, `'no/\\nd.wav'`"],
         ["data set", "drift", "holds", "0.01", ""],
+    ]
+
+
+def test_checks_of_the_gate_are_one_row_each_whatever_labels_are_called():
+    heading, _, *table = verdict(VERDICT).splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table[2:]]
+    assert heading == f"`{VERDICT['sentence'].replace('|', '/')}`"
+    assert rows == [
+        ["accuracy", "passed", "`91.23%`", "`at least 50.00%`"],
+        ["largest drop in recall", "**failed**", "`20.00 points, of 'no/'yes'`", "`none`"],
     ]

@@ -1,16 +1,66 @@
-"""Whether a new model takes the champion's place. Pure."""
+"""Whether a new model takes the champion's place: limits, and a comparison on the same clips. Pure."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
+
+from earmark.params import Gate
+from earmark.scoring import metrics
+
+AGAINST_CHAMPION = "against the champion"
+NO_CHAMPION = "no champion reigns yet"
+BY_HAND = "a person may promote it all the same"
+NAMED_LABELS = 5
+_ROUNDING = 1e-9
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a model costs: bytes as saved, milliseconds for one clip on one core (median, and 99 of 100 calls)."""
+
+    saved_bytes: int
+    latency_ms_p50: float
+    latency_ms_p99: float
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A model as the gate sees it: the labels that it tells apart, what it said, and what it costs.
+
+    `predictions` has a row for each clip of the reporting split, with `label`, `speaker` and `predicted`.
+    """
+
+    labels: tuple[str, ...]
+    predictions: pd.DataFrame
+    cost: Cost
+
+
+@dataclass(frozen=True)
+class Unscored:
+    """A champion that cannot be scored, and why, as one sentence."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that the gate looked at, in texts as people read them."""
+
+    name: str
+    observed: str
+    allowed: str
+    passed: bool
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """`promoted`, and why, as one sentence."""
+    """`promoted`, why, as one sentence, and all that was looked at, in the same order in every verdict."""
 
     promoted: bool
     reason: str
+    checks: tuple[Check, ...]
 
     @property
     def alias(self) -> str:
@@ -18,11 +68,156 @@ class Verdict:
         return "champion" if self.promoted else "challenger"
 
 
-FIRST = Verdict(True, "no champion reigns yet")
+@dataclass(frozen=True)
+class Difference:
+    """Accuracy of the new model minus the champion's on the same clips, in [-1, 1], with its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+    speakers: int
 
 
-def verdict(labels: np.ndarray, of_champion: np.ndarray, of_challenger: np.ndarray) -> Verdict:
-    """Compares the labels that champion and challenger gave to the same clips; promoted where more are right."""
-    champion, challenger = int((labels == of_champion).sum()), int((labels == of_challenger).sum())
-    reason = f"{challenger} of {len(labels)} clips right, the champion {champion} of the same"
-    return Verdict(challenger > champion, reason)
+def verdict(
+    limits: Gate, new: Contender, accuracy_at_10_db: float | None, champion: Contender | Unscored | None, seed: int
+) -> Verdict:
+    """Judges `new` by the limits, and against the champion where one reigns.
+
+    `accuracy_at_10_db` is the new one's in background noise, None where the data set has none. Promoted where all
+    limits hold, and it is better than the champion beyond chance, or as good and smaller or faster. ValueError where
+    the two were not scored on the same clips in the same order.
+    """
+    checks = (
+        *_limits(limits, new, accuracy_at_10_db),
+        *_of_labels(limits, new, champion),
+        _against(limits, new, champion, seed),
+    )
+    failed = [check for check in checks if not check.passed]
+    if not failed:
+        return Verdict(True, checks[-1].observed, checks)
+    reasons = [f"{check.name}: {check.observed} (needed: {check.allowed})" for check in failed]
+    return Verdict(False, "; ".join(reasons), checks)
+
+
+def difference(new: pd.DataFrame, champion: pd.DataFrame, seed: int) -> Difference:
+    """The paired difference in accuracy, with a percentile interval by a bootstrap over speakers: clips of one speaker
+    are not independent (Efron and Tibshirani 1993, "An Introduction to the Bootstrap", sections 8.3 and 13.3)."""
+    for column in ("label", "speaker"):
+        if new[column].tolist() != champion[column].tolist():
+            raise ValueError(f"the two were scored on other clips, or in another order: {column} differs")
+    gained = _right(new).astype(int) - _right(champion).astype(int).to_numpy()
+    of_speaker = gained.groupby(new["speaker"].to_numpy()).agg(["sum", "size"]).to_numpy(dtype=np.float64)
+    sums = metrics.resampled(of_speaker, seed)
+    low, high = metrics.percentiles(sums[:, 0] / sums[:, 1])
+    return Difference(float(gained.mean()), low, high, len(of_speaker))
+
+
+def _limits(limits: Gate, new: Contender, accuracy_at_10_db: float | None) -> list[Check]:
+    accuracy, cost = metrics.accuracy(new.predictions), new.cost
+    at_10_db = "no background noise in the data set" if accuracy_at_10_db is None else f"{accuracy_at_10_db:.2%}"
+    return [
+        Check("accuracy", f"{accuracy:.2%}", f"at least {limits.min_accuracy:.2%}", accuracy >= limits.min_accuracy),
+        Check(
+            "accuracy at 10 dB",
+            at_10_db,
+            f"at least {limits.min_accuracy_at_10_db:.2%}",
+            accuracy_at_10_db is None or accuracy_at_10_db >= limits.min_accuracy_at_10_db,
+        ),
+        Check(
+            "saved size",
+            _kilobytes(cost.saved_bytes),
+            f"at most {_kilobytes(limits.max_saved_bytes)}",
+            cost.saved_bytes <= limits.max_saved_bytes,
+        ),
+        Check(
+            "p99 latency",
+            f"{cost.latency_ms_p99:.2f} ms",
+            f"at most {limits.max_latency_ms_p99:g} ms",
+            cost.latency_ms_p99 <= limits.max_latency_ms_p99,
+        ),
+    ]
+
+
+def _of_labels(limits: Gate, new: Contender, champion: Contender | Unscored | None) -> list[Check]:
+    """Whether a label was lost, or is now found less often."""
+    drop, known = "largest drop in recall", "labels of the champion"
+    allowed = f"at most {_points(limits.max_label_drop)}", "all of them"
+    if not isinstance(champion, Contender):
+        said = NO_CHAMPION if champion is None else "the champion cannot be scored"
+        return [Check(drop, said, allowed[0], True), Check(known, said, allowed[1], True)]
+    lost = sorted(set(champion.labels) - set(new.labels))
+    drops = (_recalls(champion.predictions) - _recalls(new.predictions)).sort_index()
+    worst = drops.idxmax()
+    observed = f"{_points(drops[worst])}, of {worst!r}" if drops[worst] > 0 else "none"
+    return [
+        Check(drop, observed, allowed[0], bool(drops[worst] <= limits.max_label_drop + _ROUNDING)),
+        Check(known, f"{_named(lost)} not known; {BY_HAND}" if lost else "all known", allowed[1], not lost),
+    ]
+
+
+def _against(limits: Gate, new: Contender, champion: Contender | Unscored | None, seed: int) -> Check:
+    allowed = (
+        f"better beyond chance; or surely not worse by more than {_points(limits.equal_within)},"
+        f" and {limits.min_saving:.0%} smaller or faster"
+    )
+    if champion is None:
+        return Check(AGAINST_CHAMPION, NO_CHAMPION, allowed, True)
+    if isinstance(champion, Unscored):
+        return Check(AGAINST_CHAMPION, f"it cannot be scored: {champion.reason}; {BY_HAND}", allowed, False)
+    found = difference(new.predictions, champion.predictions, seed)
+    says, passed = _outcome(limits, found, new.cost, champion.cost)
+    counts = (
+        f"{_right(new.predictions).sum()} of {len(new.predictions)} clips right, the champion"
+        f" {_right(champion.predictions).sum()} of the same"
+    )
+    unknown = sorted(set(new.labels) - set(champion.labels))
+    ignorance = f"; {_named(unknown)} the champion does not know" if unknown else ""
+    return Check(AGAINST_CHAMPION, f"{counts}{ignorance}; {says}", allowed, passed)
+
+
+def _outcome(limits: Gate, found: Difference, new: Cost, champion: Cost) -> tuple[str, bool]:
+    if found.speakers < 2:
+        return "one speaker only, of whom nothing follows beyond chance", False
+    interval = (
+        f"{_points(found.mean, '+')}, 95 % interval {_points(found.low, '+')} to {_points(found.high, '+')},"
+        f" of {found.speakers} speakers"
+    )
+    if found.low > 0:
+        return f"better beyond chance ({interval})", True
+    cheaper = _saving(limits.min_saving, new, champion)
+    if found.low < -limits.equal_within - _ROUNDING:
+        return f"not better beyond chance, and not surely as good ({interval})", False
+    return f"as good ({interval}), {cheaper or 'and neither smaller nor faster by enough'}", bool(cheaper)
+
+
+def _saving(share: float, new: Cost, champion: Cost) -> str:
+    """What is saved, "" where it is not enough, or paid for with too much of the other."""
+    size = new.saved_bytes / champion.saved_bytes
+    time = new.latency_ms_p50 / champion.latency_ms_p50
+    saved = [
+        f"{1 - one:.0%} {word}"
+        for one, other, word in ((size, time, "smaller"), (time, size, "faster"))
+        if one <= 1 - share + _ROUNDING and other <= 1 + share + _ROUNDING
+    ]
+    return " and ".join(saved)
+
+
+def _recalls(predictions: pd.DataFrame) -> pd.Series:
+    return _right(predictions).groupby(predictions["label"]).mean()
+
+
+def _right(predictions: pd.DataFrame) -> pd.Series:
+    return predictions["label"] == predictions["predicted"]
+
+
+def _named(labels: Sequence[str]) -> str:
+    more = [f"{len(labels) - NAMED_LABELS} more"] * (len(labels) > NAMED_LABELS)
+    return ", ".join([*map(repr, labels[:NAMED_LABELS]), *more])
+
+
+def _points(share: float, sign: str = "") -> str:
+    return f"{100 * share:{sign}.2f} points"
+
+
+def _kilobytes(size: int) -> str:
+    return f"{size / 1000:,.0f} kB"

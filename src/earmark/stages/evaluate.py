@@ -1,12 +1,13 @@
 """evaluate: every candidate, as it would be registered, on the recordings of validation and testing."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
 
-from earmark.params import Params
+from earmark.params import PATH, Params
 from earmark.stages import judged
 from earmark.stages.judgement import METRICS_OF_SPLIT, Judgement, judge, worst_mistakes
 from earmark.stages.paths import (
@@ -23,6 +24,8 @@ from earmark.stages.paths import (
 )
 from earmark.stores import provenance
 from earmark.stores.files import whole_file, whole_folder, write_json, write_text
+
+LIBRARIES = Path("requirements.lock")
 
 
 def evaluate(params: Params) -> str:
@@ -69,9 +72,8 @@ def _report(params: Params, best: str, reporting: str, found: Mapping[str, Judge
     ]
     mistakes = worst_mistakes(best, _of(found[best].predictions, reporting), clips)
     validation = json.loads(VALIDATION_RESULT.read_text(encoding="utf-8"))
-    origin = provenance.git_state() | provenance.dvc_hashes()
-    data = _data(params, validation)
-    return render("earmark", best, reporting, candidates, mistakes, data, validation["quarantine"], origin)
+    facts = _data(params, validation)
+    return render("earmark", best, reporting, candidates, mistakes, facts, validation["quarantine"], _origin(params))
 
 
 def _data(params: Params, validation: dict) -> dict[str, str]:
@@ -85,4 +87,15 @@ def _data(params: Params, validation: dict) -> dict[str, str]:
         "quarantined clips": str(validation["quarantined"]),
         "refused files": str(validation["refused_files"]),
         "split by": params.split.method,
+        "learnt as unknown": ", ".join(params.dataset.unknown_labels) or "nothing",
+        "silence beside the clips of a split": f"{params.dataset.silence_fraction:.1%}",
     }
+
+
+def _origin(params: Params) -> dict[str, str]:
+    """What the report says of where the figures come from: code, libraries, parameters, and DVC's hashes of what was
+    read; reports that DVC knows are still the previous ones."""
+    hashes = {key: each for key, each in provenance.dvc_hashes().items() if not key.startswith("dvc:reports/")}
+    files = [path for path in (LIBRARIES, PATH) if path.exists()]
+    sums = {f"sha256:{path}": hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    return provenance.git_state() | {"seed": str(params.seed)} | sums | hashes

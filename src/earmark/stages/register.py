@@ -2,31 +2,56 @@
 
 import json
 import tempfile
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from earmark.errors import UserError
 from earmark.params import Params
 from earmark.scoring import gate
-from earmark.stages.evaluate import predict_clips, reporting_split
-from earmark.stages.paths import ACCEPTED, HISTORIES, METRICS, MODELS, PREDICTIONS, REPORT, VALIDATION_RESULT
+from earmark.stages import judged, origin
+from earmark.stages.judgement import METRICS_OF_SPLIT
+from earmark.stages.paths import (
+    ACCEPTED,
+    CALIBRATION,
+    HISTORIES,
+    LABELS,
+    METRICS,
+    MODELS,
+    NOISE,
+    PREDICTIONS,
+    REGISTERED,
+    REPORT,
+    SLICES,
+    VALIDATION_RESULT,
+    VERDICT,
+)
 from earmark.stores import provenance, shards
+from earmark.stores.files import write_json, write_text
+
+if TYPE_CHECKING:
+    from earmark.stores.registry import Registry, Version
+
+Judge = Callable[[str], gate.Verdict]
+"""Judges the best candidate against the champion of this number, "" for none."""
 
 
 def register(params: Params) -> str:
     """Makes sure that MLflow knows every candidate's run, registers the best; returns the table of candidates and what
     became of the best one."""
     from earmark.report.leaderboard import leaderboard
-    from earmark.stores import tracking
+    from earmark.stores.registry import open_registry
 
     metrics = _metrics()
     clips = shards.read_accepted(ACCEPTED)
     _require_models_of(metrics)
-    runs = {name: _logged(name, entry, params, clips) for name, entry in metrics["candidates"].items()}
-    registry = tracking.Registry(params.register_.name)
-    return leaderboard(metrics) + "\n\n" + _registered(metrics, runs, registry, clips)
+    runs = {name: _logged(name, metrics, params, clips) for name in metrics["candidates"]}
+    registry = open_registry(params.register_.name)
+    return leaderboard(metrics) + "\n\n" + _registered(params, metrics, runs[metrics["best"]], registry)
 
 
 def _metrics() -> dict:
@@ -43,7 +68,7 @@ def _require_models_of(metrics: dict) -> None:
             raise UserError(f"{METRICS} has figures of another model than {folder}; run 'dvc repro' first")
 
 
-def _logged(name: str, entry: dict, params: Params, clips: pd.DataFrame) -> str:
+def _logged(name: str, metrics: dict, params: Params, clips: pd.DataFrame) -> str:
     from earmark.report.charts import confusion_chart
     from earmark.report.confusions import count_confusions
     from earmark.stores import tracking
@@ -52,68 +77,143 @@ def _logged(name: str, entry: dict, params: Params, clips: pd.DataFrame) -> str:
     run_id = tracking.run_of(name, MODELS / name, params, clips, history)
     predictions = pd.read_csv(PREDICTIONS, keep_default_na=False)
     mine = predictions[predictions["candidate"] == name]
-    reported = mine[mine["split"] == reporting_split(mine)]
+    reported = mine[mine["split"] == judged.reporting_split(mine)]
+    # The best one's page comes with its verdict.
+    pages = [] if name == metrics["best"] else [REPORT]
     tracking.log_evaluation(
         run_id,
-        _figures(entry),
-        {"": REPORT, "validation": VALIDATION_RESULT},
+        _figures(metrics["candidates"][name]),
+        {
+            "": pages,
+            "validation": [VALIDATION_RESULT],
+            "evaluation": [LABELS, SLICES],
+            "evaluation/calibration": [CALIBRATION / f"{name}.csv"],
+            "evaluation/noise": [NOISE / f"{name}.csv"],
+        },
         {"confusion.html": confusion_chart(count_confusions(reported)).figure},
     )
     return run_id
 
 
 def _figures(entry: dict) -> dict[str, float]:
-    splits = {
-        f"{split}_{key}": entry[split][key]
-        for split in ("validation", "test")
-        if split in entry
-        for key in ("accuracy", "macro_f1")
-    }
-    return {f"evaluated_{key}": value for key, value in splits.items()} | {
-        key: float(entry[key]) for key in ("parameters", "saved_bytes", "latency_ms_p50", "train_seconds")
-    }
+    """Every number of a candidate's entry in reports/metrics.json; those of a split as `evaluated_<split>_…`, since a
+    training has `validation_accuracy` of each epoch already."""
+    flat = {}
+    for key, value in _flat(entry):
+        split, _, _ = key.partition("_")
+        flat[f"evaluated_{key}" if split in METRICS_OF_SPLIT.values() else key] = float(value)
+    return flat
 
 
-def _registered(metrics: dict, runs: dict[str, str], registry, clips: pd.DataFrame) -> str:
+def _flat(entry: dict) -> Iterator[tuple[str, float]]:
+    for key, value in entry.items():
+        if isinstance(value, dict):
+            yield from ((f"{key}_{inner}", figure) for inner, figure in _flat(value))
+        elif isinstance(value, list):
+            yield from zip((f"{key}_low", f"{key}_high"), value, strict=True)
+        elif not isinstance(value, str):
+            yield key, value
+
+
+def _registered(params: Params, metrics: dict, run_id: str, registry: "Registry") -> str:
+    from earmark.report.verdict import with_verdict
+    from earmark.stores import tracking
+
     best = metrics["best"]
-    content = provenance.content_sha256(MODELS / best)
-    known = registry.with_content(content)
-    if known:
-        return f"nothing new to register: {best} is {registry.name} version {known.number}{_aliases(known.aliases)}"
-    champion = registry.champion()
-    verdict = _verdict(best, champion, registry, clips) if champion else gate.FIRST
-    version = registry.add(runs[best], best, content, verdict.alias, _tags(metrics, verdict))
-    return f"registered {best} as {registry.name} version {version.number}, {verdict.alias}: {verdict.reason}"
+    entry = metrics["candidates"][best]
+    content = entry["content_sha256"]
+    version = registry.with_content(content) or _added(params, best, entry, run_id, registry)
+    verdict = admit(registry, version, best, _judge(params, best, entry, registry))
+    if verdict is None:
+        aliases = registry.find(version.number).aliases
+        known = f"{registry.name} version {version.number}" + (f" ({', '.join(aliases)})" if aliases else "")
+        return f"nothing new to register: {best} is {known}"
+    page = with_verdict(REPORT.read_text(encoding="utf-8"), verdict)
+    write_text(REGISTERED, page)
+    tracking.log_page(run_id, page, REPORT.name)
+    said = f"registered {best} as {registry.name} version {version.number}, {verdict.alias}: {verdict.reason}"
+    write_json(VERDICT, {"sentence": said, **asdict(verdict)})
+    return said if verdict.promoted else f"{said}\nto make it champion all the same: {_by_hand(version)}"
 
 
-def _aliases(aliases: tuple[str, ...]) -> str:
-    return f" ({', '.join(aliases)})" if aliases else ""
+def _added(params: Params, best: str, entry: dict, run_id: str, registry: "Registry") -> "Version":
+    from earmark.stores import origins
+
+    found = origin.gather(best, params)
+    origins.keep(run_id, found.files)
+    return registry.add(run_id, entry["content_sha256"], {**_tags(best, entry), **found.tags})
 
 
-def _verdict(best: str, champion, registry, clips: pd.DataFrame) -> gate.Verdict:
-    """Scores the champion on today's clips and compares."""
-    from earmark.learning import export
+def _by_hand(version: "Version") -> str:
+    return f"earmark registry promote {version.number} --why '…'"
 
-    judged = clips[clips["split"] == reporting_split(clips)]
+
+def admit(registry: "Registry", version: "Version", candidate: str, judge: Judge) -> gate.Verdict | None:
+    """Judges a version and moves the alias that it earned to it; None where an alias was moved to it before.
+
+    Where another version became champion, or challenger, in the meantime, the move is void, and the version is judged
+    again.
+    """
+    judge = cache(judge)
+    while True:
+        record = registry.aliases.open()
+        if any(move.after == version.number for move in record.counted):
+            return None
+        verdict = judge(record.aliases["champion"])
+        # Before the move: a version that an alias points to has its verdict, whenever a process is killed.
+        registry.describe(version, f"{candidate}; {_said(verdict)}", _verdict_tags(verdict))
+        at = record.aliases[verdict.alias]
+        if registry.aliases.move(verdict.alias, at, version.number, "register", verdict.reason):
+            return verdict
+
+
+def _judge(params: Params, best: str, entry: dict, registry: "Registry") -> Judge:
+    """Scores the champion on today's clips, and measures both in this process."""
+    clips = judged.judged_clips(params)
+    split = judged.reporting_split(clips)
+    clips = clips[clips["split"] == split]
+    at_10_db = entry[METRICS_OF_SPLIT[split]].get("accuracy_in_noise", {}).get("10_db")
+    ours = cache(lambda: _contender(MODELS / best, clips))
+
+    def judge(champion: str) -> gate.Verdict:
+        reigning = _champion(registry, champion, clips) if champion else None
+        return gate.verdict(params.register_.gate, ours(), at_10_db, reigning, params.seed)
+
+    return judge
+
+
+def _champion(registry: "Registry", number: str, clips: pd.DataFrame) -> gate.Contender | gate.Unscored:
     with tempfile.TemporaryDirectory(prefix="earmark-") as folder:
-        reigning = registry.download(champion, Path(folder))
-        same = export.read_settings(reigning)["labels"] == export.read_settings(MODELS / best)["labels"]
-        theirs = predict_clips(reigning, judged)
-    ours = predict_clips(MODELS / best, judged)
-    found = gate.verdict(judged["label"].to_numpy(), theirs["predicted"].to_numpy(), ours["predicted"].to_numpy())
-    return found if same else replace(found, reason=f"{found.reason}, whose labels are others")
+        try:
+            return _contender(registry.download(number, Path(folder)), clips)
+        except UserError as error:
+            return gate.Unscored(str(error))
 
 
-def _tags(metrics: dict, verdict: gate.Verdict) -> dict[str, str]:
-    best = metrics["candidates"][metrics["best"]]
+def _contender(folder: Path, clips: pd.DataFrame) -> gate.Contender:
+    from earmark.learning import cost, export
+
+    classifier = export.load(folder)
+    latency = cost.latency(classifier)
+    spent = gate.Cost((folder / export.MODEL).stat().st_size, latency.p50_ms, latency.p99_ms)
+    return gate.Contender(classifier.labels, judged.predict_clips(classifier, clips), spent)
+
+
+def _tags(candidate: str, entry: dict) -> dict[str, str]:
     figures = {
-        f"{split}_accuracy": f"{best[split]['accuracy']:.4f}" for split in ("validation", "test") if split in best
+        f"{split}_accuracy": f"{entry[split]['accuracy']:.4f}" for split in ("validation", "test") if split in entry
     }
-    hashes = {key.replace(":", "."): value for key, value in provenance.dvc_hashes().items()}
-    return {
-        "candidate": metrics["best"],
-        "verdict": f"{verdict.alias}: {verdict.reason}",
-        **figures,
-        **provenance.git_state(),
-        **hashes,
+    return {"candidate": candidate, **figures, "saved_bytes": str(entry["saved_bytes"])}
+
+
+def _verdict_tags(verdict: gate.Verdict) -> dict[str, str]:
+    checks = {
+        f"gate.{check.name.replace(' ', '_')}": f"{'passed' if check.passed else 'failed'}:"
+        f" {check.observed} (needed: {check.allowed})"
+        for check in verdict.checks
     }
+    return {"verdict": _said(verdict), **checks}
+
+
+def _said(verdict: gate.Verdict) -> str:
+    return f"{verdict.alias}: {verdict.reason}"

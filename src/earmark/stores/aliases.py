@@ -1,0 +1,198 @@
+"""Where the aliases of one registered model point: a record in MLflow, which its aliases follow.
+
+MLflow has no transactions, but it gives a new version of a registered model its number atomically. So the record is a
+registered model of its own, NAME-moves, each of whose versions is one entry, and `moves.replay` says what they come to.
+MLflow's aliases follow the record: whoever writes them has an entry in it that is not marked as applied meanwhile, and
+reads the record again after writing. So an alias that differs where every entry is applied was moved by somebody else.
+"""
+
+import getpass
+import os
+import socket
+import uuid
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+
+import tenacity
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from earmark.stores import moves
+from earmark.stores.moves import ALIASES, NOWHERE, Move, Record
+from earmark.stores.tracking import all_versions, answering, make_model, require
+
+RECORD_DESCRIPTION = (
+    "No model: the record of where the aliases of '{name}' moved, one version a move, with who, when, from, to and why"
+    " as its tags. It is only added to, by 'earmark register' and 'earmark registry'."
+)
+RECORD_SOURCE = "earmark:///moves"
+APPLIED = "applied"
+OUTSIDER = "unknown, outside earmark"
+MAX_DESCRIPTION = 5000
+ABANDONED_AFTER = timedelta(minutes=10)
+"""A move that is not applied after this time is one of a killed process."""
+_TRANSIENT = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE")
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Aliases:
+    """The aliases `champion` and `challenger` of the registered model `name`. They move only through `move`.
+
+    Every method raises UserError where MLflow does not answer.
+    """
+
+    def __init__(self, name: str, client: MlflowClient, clock: Callable[[], datetime] = _utc_now):
+        self._name, self._client, self._clock = name, client, clock
+        self._record_name = f"{name}-moves"
+
+    def record(self) -> Record:
+        """What the record says, as it is."""
+        with answering():
+            return moves.replay(self._moves())
+
+    def open(self) -> Record:
+        """What the record says, for whoever means to move an alias: what a killed process began is finished first, and
+        an alias that somebody moved in MLflow is taken over into the record."""
+        with answering():
+            while True:
+                record, aliases = self._at_one_moment()
+                if aliases == record.aliases:
+                    self._close_abandoned(record)
+                    return record
+                if record.pending:
+                    self._repair(record)
+                else:
+                    self._take_over(record, aliases)
+
+    def move(self, alias: str, before: str, after: str, how: str, why: str) -> bool:
+        """Moves `alias` from the version `before` to `after`, where NOWHERE is none, and records it.
+
+        False where the alias was not at `before` any more, or a rollback's `after` was not the last champion: the entry
+        is void then, and nothing has moved. `why` is one line of text.
+        """
+        with answering():
+            return self._apply([self._append(alias, before, after, how, why, _who())])
+
+    def in_mlflow(self) -> dict[str, str]:
+        """Where MLflow's aliases point, others than earmark's too; `champion` and `challenger` are always there."""
+        with answering():
+            try:
+                found = self._client.get_registered_model(self._name).aliases
+            except MlflowException as error:
+                require(error, "RESOURCE_DOES_NOT_EXIST")
+                found = {}
+        return dict.fromkeys(ALIASES, NOWHERE) | {alias: str(number) for alias, number in found.items()}
+
+    def _at_one_moment(self) -> tuple[Record, dict[str, str]]:
+        """The record, and MLflow's aliases at a moment at which it said just that."""
+        known = self._moves()
+        while True:
+            aliases = self.in_mlflow()
+            if (again := self._moves()) == known:
+                return moves.replay(known), {alias: aliases[alias] for alias in ALIASES}
+            known = again
+
+    def _repair(self, record: Record) -> None:
+        broken = record.pending[-1]
+        at = record.aliases[broken.alias]
+        why = f"brings MLflow's aliases into line with move {broken.number}, which was interrupted"
+        self._apply([self._append(broken.alias, at, at, "repair", why, _who())])
+
+    def _take_over(self, record: Record, aliases: Mapping[str, str]) -> None:
+        moved = [alias for alias in ALIASES if aliases[alias] != record.aliases[alias]]
+        why = "found moved in MLflow"
+        self._apply(
+            [self._append(each, record.aliases[each], aliases[each], "outside", why, OUTSIDER) for each in moved]
+        )
+
+    def _close_abandoned(self, record: Record) -> None:
+        for move in record.pending:
+            if self._clock() - datetime.fromisoformat(move.when) > ABANDONED_AFTER:
+                self._mark_applied(move)
+
+    def _append(self, alias: str, before: str, after: str, how: str, why: str, who: str) -> str:
+        """Adds an entry to the record; returns its identity, by which the author finds it."""
+        entry = {
+            moves.ID: uuid.uuid4().hex,
+            "alias": alias,
+            "from": before,
+            "to": after,
+            "how": how,
+            "who": who,
+            "when": self._clock().isoformat(timespec="milliseconds"),
+            "why": why,
+            "flow_run_id": os.environ.get("EARMARK_FLOW_RUN_ID", ""),
+        }
+        said = f"{alias}: {before or 'none'} → {after or 'none'} ({how}), by {who}: {why}"[:MAX_DESCRIPTION]
+        make_model(self._client, self._record_name, RECORD_DESCRIPTION.format(name=self._name))
+        # An entry that is written twice, since the answer to the first request was lost, counts once.
+        for attempt in _persistently():
+            with attempt:
+                self._client.create_model_version(
+                    self._record_name, RECORD_SOURCE, tags=entry, description=said, await_creation_for=0
+                )
+        return entry[moves.ID]
+
+    def _apply(self, entries: list[str]) -> bool:
+        """Brings MLflow's aliases into line with the record on behalf of these entries; whether any of them counts."""
+        mine = [move for move in self.record().counted if move.id in entries]
+        if not mine:
+            return False
+        while True:
+            known = self._moves()
+            self._point(moves.replay(known).aliases)
+            if len(self._moves()) == len(known):
+                break
+        for move in mine:
+            self._mark_applied(move)
+        return True
+
+    def _point(self, wanted: Mapping[str, str]) -> None:
+        present = self.in_mlflow()
+        for alias, number in wanted.items():
+            if present[alias] == number:
+                continue
+            if number == NOWHERE:
+                self._client.delete_registered_model_alias(self._name, alias)
+                continue
+            try:
+                self._client.set_registered_model_alias(self._name, alias, number)
+            except MlflowException as error:
+                # A version that somebody deleted: MLflow's alias stays away, which is found, and recorded, next time.
+                require(error, "RESOURCE_DOES_NOT_EXIST")
+
+    def _mark_applied(self, move: Move) -> None:
+        self._client.set_model_version_tag(self._record_name, str(move.number), APPLIED, "true")
+
+    def _moves(self) -> list[Move]:
+        return [_move(each) for each in all_versions(self._client, self._record_name) if moves.ID in each.tags]
+
+
+def _who() -> str:
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"
+
+
+def _move(entry: ModelVersion) -> Move:
+    names = (moves.ID, "alias", "from", "to", "how", "who", "when", "why", "flow_run_id")
+    texts = (entry.tags.get(name, "") for name in names)
+    return Move(int(entry.version), *texts, applied=APPLIED in entry.tags)
+
+
+def _persistently() -> tenacity.Retrying:
+    """Numbers go to whoever comes first, and MLflow gives up on who comes second three times."""
+    return tenacity.Retrying(
+        retry=tenacity.retry_if_exception(
+            lambda error: isinstance(error, MlflowException) and error.error_code in _TRANSIENT
+        ),
+        stop=tenacity.stop_after_attempt(20),
+        wait=tenacity.wait_random_exponential(multiplier=0.05, max=2.0),
+        reraise=True,
+    )

@@ -1,0 +1,105 @@
+"""The door to MLflow's model registry: the versions of one registered model, each distinct content once."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+
+from earmark.errors import UserError
+from earmark.stores import provenance
+from earmark.stores.aliases import MAX_DESCRIPTION, Aliases
+from earmark.stores.tracking import CONTENT, all_versions, answering, connect, download_model, make_model
+
+DESCRIPTION = (
+    "A sound classifier: float32 waveforms in [-1, 1] to labels and probabilities, front end and labels inside."
+)
+
+
+@dataclass(frozen=True)
+class Version:
+    """A registered version; `content` is the SHA-256 of its model folder, "" where that is unknown."""
+
+    number: str
+    content: str
+    aliases: tuple[str, ...]
+    tags: Mapping[str, str]
+    registered: datetime
+    run_id: str
+
+
+class Registry:
+    """The versions of the registered model `name`; `aliases` moves its aliases.
+
+    Every method raises UserError where MLflow does not answer.
+    """
+
+    def __init__(self, name: str, client: MlflowClient, aliases: Aliases):
+        self.name, self.aliases, self._client = name, aliases, client
+
+    def versions(self) -> list[Version]:
+        """Every version, the first one first; none where the model has never been registered."""
+        aliases = self.aliases.in_mlflow()
+        with answering():
+            return [_version(each, aliases) for each in all_versions(self._client, self.name)]
+
+    def find(self, wanted: str) -> Version:
+        """The version with this number or alias; UserError where there is none."""
+        found = self.versions()
+        for version in found:
+            if wanted == version.number or wanted in version.aliases:
+                return version
+        there = [*(each.number for each in found), *sorted({alias for each in found for alias in each.aliases})]
+        raise UserError(
+            f"{self.name} has no version or alias {wanted!r}; allowed are {', '.join(there)}"
+            if there
+            else f"{self.name} has no version {wanted!r}, nor any other; 'earmark register' makes one"
+        )
+
+    def with_content(self, content: str) -> Version | None:
+        """The version with this content, or None; the first, while two processes are making one."""
+        return next((each for each in self.versions() if each.content == content), None)
+
+    def add(self, run_id: str, content: str, tags: Mapping[str, str]) -> Version:
+        """Registers the model of a run, of this content, as a new version with tags; where another process has done so
+        at the same time, the first of the two stays, and is what is returned."""
+        with answering():
+            make_model(self._client, self.name, DESCRIPTION)
+            model_id = self._client.get_run(run_id).outputs.model_outputs[-1].model_id
+            made = self._client.create_model_version(
+                self.name, f"models:/{model_id}", run_id, tags={**tags, CONTENT: content}, model_id=model_id
+            )
+            first = self.with_content(content)
+            if first.number != str(made.version):
+                self._client.delete_model_version(self.name, str(made.version))
+        return first
+
+    def describe(self, version: Version, description: str, tags: Mapping[str, str]) -> None:
+        """Gives `version` a description and more tags."""
+        with answering():
+            for key, value in tags.items():
+                self._client.set_model_version_tag(self.name, version.number, key, value)
+            self._client.update_model_version(self.name, version.number, description=description[:MAX_DESCRIPTION])
+
+    def download(self, number: str, folder: Path) -> Path:
+        """The model folder of a version, below `folder`; UserError where its files are gone or not what they were."""
+        version = self.find(number)
+        model = download_model(f"models:/{self.name}/{number}", folder)
+        if version.content and provenance.content_sha256(model) != version.content:
+            raise UserError(f"the files of {self.name} version {number} are not those that were registered")
+        return model
+
+
+def open_registry(name: str) -> Registry:
+    """The registry at MLFLOW_TRACKING_URI, or in mlflow.db; UserError where it does not answer."""
+    client = connect(name)
+    return Registry(name, client, Aliases(name, client))
+
+
+def _version(found: ModelVersion, aliases: Mapping[str, str]) -> Version:
+    number = str(found.version)
+    mine = tuple(sorted(alias for alias, target in aliases.items() if target == number))
+    registered = datetime.fromtimestamp(found.creation_timestamp / 1000, UTC)
+    return Version(number, found.tags.get(CONTENT, ""), mine, found.tags, registered, found.run_id or "")

@@ -1,0 +1,193 @@
+"""The gate: which new model takes the champion's place, and what is said of those that do not."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from earmark.params import Gate
+from earmark.scoring import gate, metrics
+from earmark.scoring.gate import Contender, Cost, Unscored, verdict
+
+LIMITS = Gate(
+    min_accuracy=0.5,
+    min_accuracy_at_10_db=0.3,
+    max_label_drop=0.1,
+    max_saved_bytes=2_000_000,
+    max_latency_ms_p99=50.0,
+    equal_within=0.005,
+    min_saving=0.2,
+)
+COST = Cost(saved_bytes=1_000_000, latency_ms_p50=2.0, latency_ms_p99=4.0)
+LABELS = ("no", "yes")
+SPEAKERS, CLIPS_OF_EACH = 40, 20
+
+
+def said(wrong: dict[int, int] | None = None, speakers: int = SPEAKERS) -> pd.DataFrame:
+    """Predictions of half "yes" and half "no" clips by each speaker; `wrong` of them by speaker."""
+    rows = [
+        (label, f"speaker {speaker}", label if clip >= (wrong or {}).get(speaker, 0) else "something else")
+        for speaker in range(speakers)
+        for clip, label in enumerate(LABELS * (CLIPS_OF_EACH // 2))
+    ]
+    return pd.DataFrame(rows, columns=["label", "speaker", "predicted"])
+
+
+def model(predictions: pd.DataFrame, labels: tuple[str, ...] = LABELS, cost: Cost = COST) -> Contender:
+    return Contender(labels, predictions, cost)
+
+
+def judged(new: Contender, champion: Contender | Unscored | None, at_10_db: float | None = 0.8, limits: Gate = LIMITS):
+    return verdict(limits, new, at_10_db, champion, seed=1)
+
+
+def check(found: gate.Verdict, name: str) -> gate.Check:
+    return next(each for each in found.checks if each.name == name)
+
+
+EVERYBODY = dict.fromkeys(range(SPEAKERS), 1)
+
+
+def test_the_first_version_is_champion_where_the_limits_hold():
+    found = judged(model(said()), None)
+    assert (found.promoted, found.alias, found.reason) == (True, "champion", "no champion reigns yet")
+
+
+@pytest.mark.parametrize(
+    ("new", "at_10_db", "name", "observed", "allowed"),
+    [
+        (model(said(dict.fromkeys(range(SPEAKERS), 11))), 0.8, "accuracy", "45.00%", "at least 50.00%"),
+        (model(said()), 0.29, "accuracy at 10 dB", "29.00%", "at least 30.00%"),
+        (model(said(), cost=Cost(2_000_001, 2.0, 4.0)), 0.8, "saved size", "2,000 kB", "at most 2,000 kB"),
+        (model(said(), cost=Cost(1_000_000, 2.0, 50.1)), 0.8, "p99 latency", "50.10 ms", "at most 50 ms"),
+    ],
+)
+def test_a_broken_limit_alone_makes_a_challenger_of_the_first_version(new, at_10_db, name, observed, allowed):
+    found = judged(new, None, at_10_db)
+    assert [each.name for each in found.checks if not each.passed] == [name]
+    assert (check(found, name).observed, check(found, name).allowed) == (observed, allowed)
+    assert found.alias == "challenger"
+    assert found.reason == f"{name}: {observed} (needed: {allowed})"
+
+
+def test_what_lies_exactly_on_a_limit_passes():
+    half_right = model(said(dict.fromkeys(range(SPEAKERS), 10)), cost=Cost(2_000_000, 2.0, 50.0))
+    assert judged(half_right, None, at_10_db=0.3).promoted
+
+
+def test_without_background_noise_the_noise_limit_is_skipped_and_it_is_said():
+    found = judged(model(said()), None, at_10_db=None)
+    assert found.promoted
+    assert check(found, "accuracy at 10 dB").observed == "no background noise in the data set"
+
+
+def test_better_beyond_chance_takes_the_champions_place():
+    found = judged(model(said()), model(said(EVERYBODY)))
+    assert found.promoted
+    assert "800 of 800 clips right, the champion 760 of the same" in found.reason
+    assert "better beyond chance (+5.00 points" in found.reason
+
+
+def test_better_by_chance_does_not():
+    found = judged(model(said({0: 1})), model(said({1: 2})))
+    assert not found.promoted
+    assert "neither smaller nor faster" in found.reason
+
+
+def test_better_clips_of_one_speaker_are_chance_however_many_they_are():
+    """Twenty clips more, which would be far beyond chance were they independent."""
+    found = judged(model(said()), model(said({0: CLIPS_OF_EACH})))
+    assert not found.promoted
+    assert "as good (+2.50 points" in found.reason
+
+
+def test_the_interval_is_that_of_paired_differences_of_speakers_drawn_one_by_one():
+    rng = np.random.default_rng(5)
+    new, champion = (said({each: int(rng.integers(6)) for each in range(12)}, speakers=12) for _ in range(2))
+    found = gate.difference(new, champion, seed=3)
+    gained = (new["predicted"] == new["label"]).astype(int) - (champion["predicted"] == champion["label"])
+    of_speaker = [gained[new["speaker"] == f"speaker {each}"] for each in sorted(range(12), key=str)]
+    draws = np.random.default_rng(3).integers(12, size=(metrics.RESAMPLES, 12))
+    means = [np.concatenate([of_speaker[at] for at in draw]).mean() for draw in draws]
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(means, [0.025, 0.975])))
+    assert found.mean == pytest.approx(gained.mean())
+
+
+@pytest.mark.parametrize(
+    ("cost", "promoted", "says"),
+    [
+        (Cost(800_000, 2.4, 4.0), True, "20% smaller"),
+        (Cost(1_200_000, 1.6, 4.0), True, "20% faster"),
+        (Cost(500_000, 1.0, 4.0), True, "50% smaller and 50% faster"),
+        (Cost(810_000, 1.65, 4.0), False, "neither smaller nor faster"),
+        (Cost(500_000, 2.5, 4.0), False, "neither smaller nor faster"),
+        (Cost(1_300_000, 1.0, 4.0), False, "neither smaller nor faster"),
+    ],
+)
+def test_an_equal_one_must_be_cheaper_and_not_pay_for_it_with_the_other(cost, promoted, says):
+    found = judged(model(said(), cost=cost), model(said()))
+    assert found.promoted is promoted
+    assert says in found.reason
+
+
+def test_a_cheaper_one_that_may_be_worse_is_a_challenger():
+    tiny = Cost(1000, 0.1, 0.2)
+    found = judged(model(said(dict.fromkeys(range(10), 1)), cost=tiny), model(said()))
+    assert not found.promoted
+    assert "not surely as good (-1.25 points" in found.reason
+
+
+def test_with_one_speaker_nothing_is_better_beyond_chance_nor_as_good():
+    found = judged(model(said(speakers=1), cost=Cost(1000, 0.1, 0.2)), model(said({0: 8}, speakers=1)))
+    assert not found.promoted
+    assert "one speaker only" in found.reason
+
+
+def test_a_label_that_is_found_less_often_keeps_a_better_one_from_the_place():
+    new, champion = said(), said(dict.fromkeys(range(SPEAKERS), 8))
+    lost = (new["label"] == "yes") & (np.arange(len(new)) % 20 > 15)
+    new.loc[lost, "predicted"] = "no"
+    champion.loc[new["label"] == "yes", "predicted"] = "yes"
+    champion.loc[(new["label"] == "no"), "predicted"] = "yes"
+    found = judged(model(new), model(champion))
+    assert not found.promoted
+    assert found.reason == "largest drop in recall: 20.00 points, of 'yes' (needed: at most 10.00 points)"
+
+
+def test_a_champion_that_lacks_labels_is_wrong_on_their_clips_and_it_is_said():
+    champion = said()
+    champion.loc[champion["label"] == "yes", "predicted"] = "no"
+    found = judged(model(said()), model(champion, labels=("maybe", "no")), limits=LIMITS)
+    assert "'yes' the champion does not know" in check(found, "against the champion").observed
+    assert not found.promoted and "'maybe' not known" in found.reason  # it knows one that the new one does not
+    assert judged(model(said()), model(champion, labels=("no",))).promoted
+
+
+def test_a_label_that_only_the_champion_knows_leaves_the_choice_to_a_person():
+    found = judged(model(said()), model(said(EVERYBODY), labels=(*LABELS, *(f"label {each}" for each in range(7)))))
+    assert not found.promoted
+    assert [each.name for each in found.checks if not each.passed] == ["labels of the champion"]
+    assert "'label 4', 2 more not known; a person may promote it all the same" in found.reason
+
+
+def test_a_champion_that_cannot_be_scored_leaves_the_choice_to_a_person():
+    found = judged(model(said()), Unscored("its files are gone"))
+    assert not found.promoted
+    assert "it cannot be scored: its files are gone; a person may promote it all the same" in found.reason
+
+
+def test_all_that_is_wrong_is_said_at_once():
+    found = judged(model(said(dict.fromkeys(range(SPEAKERS), 15)), cost=Cost(3_000_000, 2.0, 60.0)), None, 0.1)
+    assert found.reason.count("needed:") == 4
+
+
+def test_every_verdict_has_the_same_checks_in_the_same_order():
+    verdicts = [judged(model(said()), each) for each in (None, Unscored("gone"), model(said()))]
+    assert len({tuple(each.name for each in found.checks) for found in verdicts}) == 1
+
+
+@pytest.mark.parametrize("column", ["label", "speaker"])
+def test_models_that_were_scored_on_other_clips_are_not_compared(column):
+    other = said()
+    other[column] = other[column].to_numpy()[::-1]
+    with pytest.raises(ValueError, match=column):
+        judged(model(said()), model(other))

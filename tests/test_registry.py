@@ -1,0 +1,203 @@
+"""The registry: one content once, and aliases that follow their record, whoever else moves them."""
+
+import shutil
+import uuid
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from mlflow_server import in_mlflow, logged_run, moved, registry_at, some_model, some_versions
+
+from earmark.errors import UserError
+from earmark.scoring.gate import Check, Verdict
+from earmark.stages.register import admit
+from earmark.stores import provenance, tracking
+from earmark.stores.registry import Registry
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("mlflow")
+
+
+@pytest.fixture(scope="module")
+def address(home) -> str:
+    return f"sqlite:///{home}/mlflow.db"
+
+
+@pytest.fixture(autouse=True)
+def _artifacts_go_to_a_folder_of_the_test(home, monkeypatch):
+    monkeypatch.chdir(home)
+
+
+@pytest.fixture
+def registry(address, request, monkeypatch) -> Registry:
+    """A registered model for one test."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    tracking.connect("registry")
+    return registry_at(address, f"{request.node.originalname} {uuid.uuid4().hex[:6]}")
+
+
+@pytest.fixture
+def versions(registry, address, tmp_path):
+    """Four versions, to none of which an alias points."""
+    return some_versions(registry, address, tmp_path / "some_candidate", 4)
+
+
+@pytest.fixture
+def client(address) -> MlflowClient:
+    return MlflowClient(address)
+
+
+def test_a_move_is_recorded_with_who_when_from_to_and_why(registry, versions, client, monkeypatch):
+    monkeypatch.setenv("EARMARK_FLOW_RUN_ID", "a-flow-run")
+    moved(registry, "1", "2")
+    assert in_mlflow(client, registry) == {"champion": "2"}
+    entry = client.get_model_version(f"{registry.name}-moves", "2")
+    assert (entry.tags["alias"], entry.tags["from"], entry.tags["to"]) == ("champion", "1", "2")
+    assert (entry.tags["why"], entry.tags["flow_run_id"]) == ("as the test wants it", "a-flow-run")
+    assert "@" in entry.tags["who"] and entry.tags["applied"] == "true"
+    assert datetime.fromisoformat(entry.tags["when"]).tzinfo == UTC
+    assert "champion: 1 → 2" in entry.description
+    assert "No model" in client.get_registered_model(f"{registry.name}-moves").description
+
+
+def test_a_new_champion_loses_the_challengers_alias(registry, versions, client):
+    assert registry.aliases.move("challenger", "", "2", "register", "not better")
+    moved(registry, "2")
+    assert in_mlflow(client, registry) == {"champion": "2"}
+
+
+def test_a_move_from_where_the_alias_is_not_any_more_is_void(registry, versions, client):
+    moved(registry, "1", "2")
+    assert not registry.aliases.move("champion", "1", "3", "register", "too late")
+    assert in_mlflow(client, registry) == {"champion": "2"}
+    assert registry.aliases.open().aliases["champion"] == "2"
+
+
+def test_the_record_is_no_model_that_was_trained_on_anybody(registry, versions):
+    moved(registry, "1")
+    titles = [each.title for each in tracking.trained_versions("registry")]
+    assert f"{registry.name} version 1 (champion)" in titles
+    assert not [title for title in titles if "-moves" in title]
+
+
+def test_an_alias_that_somebody_moved_in_mlflow_is_recorded_and_respected(registry, versions, client):
+    moved(registry, "1", "2")
+    client.set_registered_model_alias(registry.name, "champion", "4")
+    record = registry.aliases.open()
+    assert (record.aliases["champion"], record.reigned) == ("4", ("1", "2"))
+    assert (record.counted[-1].how, record.counted[-1].who) == ("outside", "unknown, outside earmark")
+    assert in_mlflow(client, registry) == {"champion": "4"}
+
+
+def test_aliases_from_before_there_was_a_record_are_taken_over(registry, versions, client):
+    client.set_registered_model_alias(registry.name, "champion", "3")
+    client.set_registered_model_alias(registry.name, "challenger", "4")
+    assert registry.aliases.open().aliases == {"champion": "3", "challenger": "4"}
+    assert in_mlflow(client, registry) == {"champion": "3", "challenger": "4"}
+
+
+def test_a_champion_that_somebody_deleted_reigns_no_more(registry, versions, client):
+    moved(registry, "1", "2")
+    client.delete_model_version(registry.name, "2")
+    record = registry.aliases.open()
+    assert (record.aliases["champion"], record.reigned) == ("", ("1", "2"))
+    with pytest.raises(UserError, match=r"no version or alias 'champion'; allowed are 1, 3, 4$"):
+        registry.find("champion")
+
+
+def test_a_move_to_a_version_that_was_deleted_meanwhile_leaves_no_champion(registry, versions, client):
+    moved(registry, "1")
+    client.delete_model_version(registry.name, "2")
+    registry.aliases.move("champion", "1", "2", "promote", "it was there a moment ago")
+    assert registry.aliases.open().aliases["champion"] == "1"
+    assert in_mlflow(client, registry) == {"champion": "1"}
+
+
+@pytest.mark.parametrize("wanted", ["abc", "0", "999", "01", "", "a/b", "../1", "latest", "1 or 1=1", "²"])
+def test_what_is_no_version_is_refused_with_what_there_is(registry, versions, wanted):
+    moved(registry, "2")
+    with pytest.raises(UserError, match=r"allowed are 1, 2, 3, 4, champion$"):
+        registry.find(wanted)
+
+
+def test_an_empty_registry_says_so(registry):
+    assert registry.versions() == []
+    with pytest.raises(UserError, match="nor any other"):
+        registry.find("1")
+
+
+CHECKS = (Check("accuracy", "90.00%", "at least 50.00%", True),)
+BETTER, WORSE = Verdict(True, "better beyond chance", CHECKS), Verdict(False, "as good as any", CHECKS)
+
+
+def test_a_version_has_its_verdict_with_all_checks_in_tags_and_description(registry, versions, client):
+    assert admit(registry, versions[0], "some_candidate", lambda champion: BETTER) == BETTER
+    version = client.get_model_version(registry.name, "1")
+    assert version.tags["verdict"] == "champion: better beyond chance"
+    assert version.tags["gate.accuracy"] == "passed: 90.00% (needed: at least 50.00%)"
+    assert version.description == "some_candidate; champion: better beyond chance"
+    assert [*version.aliases] == ["champion"]
+    assert registry.aliases.record().counted[-1].why == "better beyond chance"
+
+
+def test_of_two_runs_at_once_the_second_is_judged_again_by_the_new_champion(registry, versions, address, client):
+    moved(registry, "1")
+    rivals = []
+
+    def judge(champion: str) -> Verdict:
+        """Better than 1; but while it is judged, another run makes 2 champion, which is better still."""
+        rivals.append(champion)
+        if champion == "1":
+            other = registry_at(address, registry.name)
+            assert admit(other, versions[1], "some_candidate", lambda champion: BETTER) == BETTER
+            return BETTER
+        return WORSE
+
+    assert admit(registry, versions[2], "some_candidate", judge) == WORSE
+    assert rivals == ["1", "2"]
+    assert in_mlflow(client, registry) == {"champion": "2", "challenger": "3"}
+    assert client.get_model_version(registry.name, "3").tags["verdict"] == "challenger: as good as any"
+
+
+def test_of_two_first_versions_at_once_one_is_judged_against_the_other(registry, versions, address, client):
+    def judge(champion: str) -> Verdict:
+        if champion == "":
+            admit(registry_at(address, registry.name), versions[1], "some_candidate", lambda champion: BETTER)
+            return BETTER
+        return WORSE
+
+    assert admit(registry, versions[0], "some_candidate", judge) == WORSE
+    assert in_mlflow(client, registry) == {"champion": "2", "challenger": "1"}
+
+
+def test_a_version_that_has_its_place_is_not_judged_again(registry, versions):
+    admit(registry, versions[0], "some_candidate", lambda champion: WORSE)
+    assert admit(registry, versions[0], "some_candidate", pytest.fail) is None
+
+
+def test_a_registration_that_was_interrupted_before_its_verdict_is_finished(registry, versions, client):
+    def interrupted(champion: str) -> Verdict:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        admit(registry, versions[0], "some_candidate", interrupted)
+    known = registry.with_content(versions[0].content)
+    assert admit(registry, known, "some_candidate", lambda champion: BETTER) == BETTER
+    assert in_mlflow(client, registry) == {"champion": "1"}
+
+
+def test_files_that_are_not_what_was_registered_are_refused(registry, address, home, tmp_path):
+    folder = some_model(tmp_path / "some_candidate", "as it was trained")
+    content = provenance.content_sha256(folder / "artifacts/some_candidate")
+    version = registry.add(logged_run(address, folder), content, {})
+    assert (registry.download(version.number, tmp_path / "whole") / "model.keras").read_text() == "as it was trained"
+    [stored] = [each for each in home.rglob("model.keras") if each.read_text() == "as it was trained"]
+    stored.write_text("as it was not")
+    with pytest.raises(UserError, match="version 1 are not those that were registered"):
+        registry.download(version.number, tmp_path / "damaged")
+    shutil.rmtree(stored.parents[2])
+    with pytest.raises(UserError, match="holds no artifacts"):
+        registry.download(version.number, tmp_path / "gone")

@@ -1,0 +1,139 @@
+"""The registry with other processes at it, some of which are killed, against a real MLflow server."""
+
+import json
+import signal
+import subprocess
+import sys
+import uuid
+from datetime import UTC, datetime
+
+import pytest
+from conftest import ROOT
+from mlflow import MlflowClient
+from mlflow_server import in_mlflow, logged_run, moved, registry_at, serving, some_model, some_versions
+
+from earmark.stores import tracking
+from earmark.stores.aliases import ABANDONED_AFTER
+from earmark.stores.registry import Registry
+
+SECONDS = 300
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    with serving(tmp_path_factory.mktemp("mlflow")) as url:
+        yield url
+
+
+@pytest.fixture
+def registry(address, request, monkeypatch) -> Registry:
+    """A registered model for one test."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    tracking.connect("registry")
+    return registry_at(address, f"{request.node.originalname} {uuid.uuid4().hex[:6]}")
+
+
+@pytest.fixture
+def versions(registry, address, tmp_path):
+    """Four versions, to none of which an alias points."""
+    return some_versions(registry, address, tmp_path / "some_candidate", 4)
+
+
+@pytest.fixture
+def client(address) -> MlflowClient:
+    return MlflowClient(address)
+
+
+class Other:
+    """Another process at the same registry, as registry_child has it."""
+
+    def __init__(self, address: str, registry: Registry, *arguments: str):
+        command = [sys.executable, ROOT / "tests/registry_child.py", address, registry.name, *arguments]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        self.process = subprocess.Popen(command, text=True, **pipes)
+
+    def wait_until_ready(self) -> None:
+        assert self.process.stdout.readline() == "ready\n"
+
+    def start(self) -> None:
+        self.process.stdin.write("go\n")
+        self.process.stdin.flush()
+
+    def end(self) -> tuple[int, list[str]]:
+        """Exit code, and the lines that it has said since it was ready."""
+        said, _ = self.process.communicate(timeout=SECONDS)
+        return self.process.returncode, said.splitlines()
+
+
+def started(others: list[Other]) -> list[Other]:
+    for other in others:
+        other.wait_until_ready()
+    for other in others:
+        other.start()
+    return others
+
+
+def test_processes_that_promote_at_once_have_one_champion_after_the_other(registry, versions, address, client):
+    others = started([Other(address, registry, "move", each.number, "3") for each in versions])
+    ended = [other.end() for other in others]
+    assert [code for code, _ in ended] == [0] * len(others)
+    said = [json.loads(line) for _, lines in ended for line in lines]
+    record = registry.aliases.open()
+    assert sorted((before, after) for before, after, counts in said if counts) == sorted(
+        (move.before, move.after) for move in record.counted if move.how == "register"
+    )
+    assert {move.how for move in record.counted} <= {"register", "repair"}  # nothing is taken for a stranger's
+    assert record.pending == ()
+    assert in_mlflow(client, registry) == {"champion": record.aliases["champion"]}
+
+
+def test_processes_that_are_killed_among_others_leave_what_the_record_says(registry, versions, address, client):
+    others = started([Other(address, registry, "move", each.number, "4") for each in versions])
+    for victim in others[:2]:
+        victim.process.stdout.readline()  # it is amid its moves
+        victim.process.kill()
+    ended = [other.end() for other in others]
+    assert [code for code, _ in ended] == [-signal.SIGKILL, -signal.SIGKILL, 0, 0]
+    record = registry.aliases.open()
+    assert {move.how for move in record.counted} <= {"register", "repair"}
+    assert in_mlflow(client, registry) == {"champion": record.aliases["champion"]}
+
+
+def test_what_a_killed_process_began_is_finished_by_the_next(registry, versions, address, client):
+    moved(registry, "1")
+    [victim] = started([Other(address, registry, "killed", "set_registered_model_alias", "2")])
+    assert victim.end()[0] == -signal.SIGKILL
+    assert in_mlflow(client, registry) == {"champion": "1"}
+    record = registry.aliases.open()
+    assert (record.aliases["champion"], record.counted[-1].how) == ("2", "repair")
+    assert in_mlflow(client, registry) == {"champion": "2"}
+    assert registry.aliases.open().counted == record.counted
+
+
+def test_a_killed_process_that_had_moved_the_alias_leaves_nothing_to_do(registry, versions, address, client):
+    moved(registry, "1")
+    [victim] = started([Other(address, registry, "killed", "set_model_version_tag", "2")])
+    assert victim.end()[0] == -signal.SIGKILL
+    record = registry.aliases.open()
+    assert (record.aliases["champion"], [move.how for move in record.counted]) == ("2", ["promote", "register"])
+    assert in_mlflow(client, registry) == {"champion": "2"}
+
+
+def test_a_killed_process_is_not_waited_for_for_ever(registry, versions, address, client):
+    """While its move may still be going on, an alias that differs is its doing; afterwards it is somebody else's."""
+    [victim] = started([Other(address, registry, "killed", "set_model_version_tag", "2")])
+    victim.end()
+    later = registry_at(address, registry.name, clock=lambda: datetime.now(UTC) + 2 * ABANDONED_AFTER).aliases
+    assert later.open().pending
+    assert not later.record().pending
+    client.set_registered_model_alias(registry.name, "champion", "3")
+    assert (later.open().aliases["champion"], later.record().counted[-1].how) == ("3", "outside")
+
+
+def test_one_content_is_one_version_however_many_register_it_at_once(registry, address, tmp_path):
+    run = logged_run(address, some_model(tmp_path / "some_candidate", "the same"))
+    registry.add(run, "another content", {})
+    others = started([Other(address, registry, "add", run, "the same content") for _ in range(4)])
+    said = {line for other in others for line in other.end()[1]}
+    assert len(said) == 1
+    assert [each.number for each in registry.versions() if each.content == "the same content"] == list(said)
