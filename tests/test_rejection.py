@@ -11,7 +11,7 @@ NOT_WORDS = ("_unknown_", "_silence_")
 
 def answers(*rows: tuple[str, float, str]) -> rejection.Answers:
     said, probability, truth = (np.array(column) for column in zip(*rows, strict=True))
-    return rejection.answers(said, probability.astype(float), truth, NOT_WORDS)
+    return rejection.answers(said, probability.astype(float), truth, NOT_WORDS, whole=True)
 
 
 def test_noise_that_was_taken_for_a_word_is_kept_out():
@@ -36,6 +36,14 @@ def test_silence_taken_for_silence_or_for_unknown_words_is_no_false_accept():
 def test_a_word_taken_for_another_is_both_missed_and_falsely_accepted():
     found = answers(("yes", 0.9, "no"), ("_unknown_", 0.9, "no"), ("no", 0.9, "no"), ("no", 0.2, "no"))
     assert rejection.rates(found, 0.5) == {"miss_rate": 0.75, "false_accept_rate": 0.25}
+
+
+def test_a_part_of_a_word_is_not_missed_but_must_not_be_another():
+    said, truth = np.array(["yes", "yes", "no"]), np.array(["yes", "yes", "yes"])
+    found = rejection.answers(said, np.array([0.9, 0.6, 0.5]), truth, NOT_WORDS, whole=np.array([True, False, False]))
+    assert rejection.rates(found, 0.7) == {"miss_rate": 0.0, "false_accept_rate": 0.0}
+    assert rejection.rates(found, 0.4)["false_accept_rate"] == 1 / 3
+    assert rejection.fit_threshold(found) > 0.5
 
 
 def test_without_words_there_is_nothing_to_miss():

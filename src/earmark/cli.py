@@ -8,6 +8,9 @@ import click
 
 from earmark.errors import UserError
 
+_ENDED_BY_CTRL_C = 130
+"""The exit code by which shells know it."""
+
 
 class _Commands(click.Group):
     """Turns a user's mistake into one sentence and exit code 2."""
@@ -124,14 +127,123 @@ def forget(speaker: str) -> None:
     click.echo(f"forget: {forget(params.load(), speaker)}")
 
 
+_VERSION = click.argument("version", metavar="VERSION|ALIAS")
+
+
 @main.command()
-@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
+@_VERSION
+def lineage(version: str) -> None:
+    """Where a registered version comes from, each link checked; exit code 1 where one is missing or damaged."""
+    from earmark import params
+    from earmark.lineage import lineage
+
+    text, holds = lineage(params.load(), version)
+    click.echo(text)
+    sys.exit(0 if holds else 1)
+
+
+@main.command()
+@_VERSION
+def reproduce(version: str) -> None:
+    """Makes a registered version again elsewhere: "identical", or what differs and exit code 1."""
+    from earmark import params
+    from earmark.reproduce import reproduce
+
+    text, identical = reproduce(params.load(), version)
+    click.echo(text)
+    sys.exit(0 if identical else 1)
+
+
+_of_model = click.option(
     "--model", help="models:/NAME@ALIAS, models:/NAME/VERSION, or a folder under models/; default: the champion."
 )
+
+
+@main.command()
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@_of_model
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line: file, label, probability, top.")
 def predict(paths: tuple[Path, ...], model: str | None, as_json: bool) -> None:
     """Labels of WAV files, or of all of them in folders."""
     from earmark.predict import predict_paths
 
     sys.exit(predict_paths(paths, model, as_json))
+
+
+@main.command()
+@click.argument("source", metavar="VERSION|ALIAS|FOLDER")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--format", "format_", required=True, type=click.Choice(["litert", "litert-int8", "onnx"]))
+def export(source: str, folder: Path, format_: str) -> None:
+    """A model as a file for another runtime, in a new folder DIR, once the test split shows what it loses."""
+    from earmark import params
+    from earmark.export_model import export_model
+
+    click.echo(f"export: {export_model(params.load(), source, format_, folder)}")
+
+
+@main.command()
+@click.argument("source", metavar="FILE|-")
+@_of_model
+@click.option(
+    "--threshold",
+    type=float,
+    help="The probability, 0 to 1, from which on a word counts as heard; default: the model's rejection_threshold.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line: seconds, label, probability.")
+def listen(source: str, model: str | None, threshold: float | None, as_json: bool) -> None:
+    """Words in a recording of any length, as they are heard, each with its time.
+
+    With - the audio comes from standard input while it is spoken, as raw PCM without a header: 16-bit little-endian
+    samples, mono, at the model's sample rate (dataset.sample_rate_hz, 16000 by default).
+    """
+    try:
+        from earmark.listen import listen
+
+        listen(source, model, threshold, as_json)
+    except KeyboardInterrupt:
+        sys.exit(_ENDED_BY_CTRL_C)
+
+
+@main.group()
+def registry() -> None:
+    """What is registered, and which version is champion."""
+
+
+_why = click.option("--why", required=True, metavar="TEXT", help="The reason, which is recorded with the move.")
+
+
+@registry.command("list")
+def list_versions() -> None:
+    """Every version, the latest first."""
+    from earmark import params, registry
+
+    click.echo(registry.list_versions(params.load()))
+
+
+@registry.command()
+@_VERSION
+def show(version: str) -> None:
+    """All that is known of a version: the gate's checks, where it comes from, who moved which alias to it."""
+    from earmark import params, registry
+
+    click.echo(registry.show(params.load(), version))
+
+
+@registry.command()
+@_VERSION
+@_why
+def promote(version: str, why: str) -> None:
+    """Makes a version champion, whatever the gate says."""
+    from earmark import params, registry
+
+    click.echo(f"promote: {registry.promote(params.load(), version, why)}")
+
+
+@registry.command()
+@_why
+def rollback(why: str) -> None:
+    """Makes the champion before the present one champion again."""
+    from earmark import params, registry
+
+    click.echo(f"rollback: {registry.rollback(params.load(), why)}")

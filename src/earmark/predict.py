@@ -2,11 +2,10 @@
 
 import json
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from earmark import params
+from earmark import classifiers
 
 TOP = 5
 
@@ -17,7 +16,7 @@ def predict_paths(paths: Sequence[Path], model: str | None, as_json: bool) -> in
     from earmark.learning import inference
 
     files = list(_files(paths))
-    classifier = _classifier(model)
+    classifier = classifiers.chosen(model)
     code = 0
     for path in files:
         name = os.fsencode(path).decode(errors="replace")
@@ -43,18 +42,6 @@ def _reason(path: Path, error: Exception) -> str:
     if isinstance(error, IsADirectoryError):
         return "no .wav file in this folder"
     return getattr(error, "strerror", None) or str(error)
-
-
-def _classifier(model: str | None):
-    from earmark.learning import export
-
-    if model and not model.startswith("models:/"):
-        return export.load(Path(model))
-    from earmark.stores import tracking
-
-    address = model or f"models:/{params.load().register_.name}@champion"
-    with tempfile.TemporaryDirectory(prefix="earmark-") as folder:
-        return export.load(tracking.download_model(address, Path(folder)))
 
 
 def _answer(name: str, labels: Sequence[str], probabilities) -> dict:

@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import BinaryIO
 
 import numpy as np
 import soundfile
@@ -89,7 +90,7 @@ def decode(content: bytes) -> tuple[np.ndarray, int]:
     if (plain := _plain(content)) is not None:
         samples, sample_rate_hz = plain
         return _to_float32(samples), sample_rate_hz
-    with _opened(content) as file:
+    with opened(content[:4], _Bytes(content)) as file:
         return np.concatenate(list(_blocks(file))), file.samplerate
 
 
@@ -98,7 +99,7 @@ def facts(content: bytes) -> Facts:
     if (plain := _plain(content)) is not None:
         return _facts_of_pcm16(*plain)
     frames, peak, clipped, energies = 0, 0.0, 0, []
-    with _opened(content) as file:
+    with opened(content[:4], _Bytes(content)) as file:
         for block in _blocks(file):
             frames += len(block)
             magnitude = np.abs(block)
@@ -168,12 +169,13 @@ def _mixed(content: bytes) -> tuple[np.ndarray, int]:
     """The mean over channels, float32 of shape (frames,), and the sample rate in Hz."""
     if (plain := _plain(content)) is not None:
         samples, sample_rate_hz = plain
-        return _mean_of_channels(_to_float32(samples)), sample_rate_hz
-    with _opened(content) as file:
-        return np.concatenate([_mean_of_channels(block) for block in _blocks(file)]), file.samplerate
+        return mean_of_channels(_to_float32(samples)), sample_rate_hz
+    with opened(content[:4], _Bytes(content)) as file:
+        return np.concatenate([mean_of_channels(block) for block in _blocks(file)]), file.samplerate
 
 
-def _mean_of_channels(samples: np.ndarray) -> np.ndarray:
+def mean_of_channels(samples: np.ndarray) -> np.ndarray:
+    """(frames, channels) to (frames,)."""
     return samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1, dtype=np.float32)
 
 
@@ -213,16 +215,17 @@ def _facts_of_pcm16(samples: np.ndarray, sample_rate_hz: int) -> Facts:
 
 
 @contextmanager
-def _opened(content: bytes) -> Iterator[soundfile.SoundFile]:
-    """The recording opened by libsndfile, its header within the limits. Its errors become UndecodableAudio."""
-    if not content:
+def opened(head: bytes, file: BinaryIO | int) -> Iterator[soundfile.SoundFile]:
+    """The recording in `file`, or in the file of a descriptor, as libsndfile opens it, with `head` its first four bytes
+    and its header within the limits. libsndfile's errors become UndecodableAudio."""
+    if not head:
         raise UndecodableAudio("an empty file")
-    if content[:4] not in CONTAINERS:
+    if head not in CONTAINERS:
         raise UndecodableAudio(f"not a recording; allowed formats are {', '.join(dict.fromkeys(CONTAINERS.values()))}")
     try:
-        with soundfile.SoundFile(_Bytes(content)) as file:
-            _check_header(file)
-            yield file
+        with soundfile.SoundFile(file, closefd=False) as sound:
+            _check_header(sound)
+            yield sound
     except soundfile.LibsndfileError as error:
         text = " ".join(error.error_string.split()).rstrip(".")
         raise UndecodableAudio(f"unreadable for libsndfile: {text}") from error
@@ -246,13 +249,14 @@ def _blocks(file: soundfile.SoundFile) -> Iterator[np.ndarray]:
         values += block.size
         if values > MAX_SAMPLES:
             raise UndecodableAudio(f"more than {MAX_SAMPLES} samples; allowed are at most that many")
-        _check_samples(block)
+        check_samples(block)
         yield block
     if not values:
         raise UndecodableAudio("no samples")
 
 
-def _check_samples(block: np.ndarray) -> None:
+def check_samples(block: np.ndarray) -> None:
+    """UndecodableAudio for samples that are no finite numbers, or beyond MAX_MAGNITUDE."""
     if not np.isfinite(block).all():
         raise UndecodableAudio("NaN or infinite samples")
     peak = float(np.abs(block).max())

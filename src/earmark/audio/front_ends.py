@@ -66,6 +66,11 @@ class FrontEnd:
         return math.log1p(full_scale_power(self) / self.floor)
 
     @property
+    def silence(self) -> float:
+        """What no power at all is, as shards hold it."""
+        return 0.0 if self.normalisation == "full_scale" else math.log(self.floor)
+
+    @property
     def stored(self) -> "FrontEnd":
         """What shards hold for it: itself, or for `mfcc` the `log_mel` from which a network's graph makes it."""
         if not self.coefficients:

@@ -13,7 +13,7 @@ class Answers:
         probability: float (answers,) in [0, 1], of the most probable label.
         is_word: bool (answers,), whether that label is a word, and not what stands for none.
         is_right: bool (answers,), whether it is the clip's own.
-        of_word: bool (answers,), whether a word was said.
+        of_word: bool (answers,), whether a word was said, and can be missed.
     """
 
     probability: np.ndarray
@@ -58,8 +58,11 @@ def rates(answers: Answers, threshold: float) -> dict[str, float]:
     }
 
 
-def answers(said: np.ndarray, probability: np.ndarray, truth: np.ndarray, not_words: tuple[str, ...]) -> Answers:
+def answers(
+    said: np.ndarray, probability: np.ndarray, truth: np.ndarray, not_words: tuple[str, ...], whole: np.ndarray | bool
+) -> Answers:
     """Answers of the labels that were said, with their probabilities, and the true ones, text of (answers,); the truth
-    of background noise is ""."""
+    of background noise is "". What is not `whole` is a part of a word, which may be recognised or not."""
     said, truth = said.astype(str), truth.astype(str)
-    return Answers(probability, ~np.isin(said, not_words), said == truth, ~np.isin(truth, ["", *not_words]))
+    of_word = ~np.isin(truth, ["", *not_words]) & whole
+    return Answers(probability, ~np.isin(said, not_words), said == truth, of_word)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from earmark.audio import numpy_front_end
+from earmark.audio import numpy_front_end, stream
 from earmark.errors import UserError
 from earmark.params import NOT_WORDS, Params
 from earmark.scoring import calibration, detection, metrics, rejection, slices
@@ -121,30 +121,22 @@ def _in_noise(predictions: pd.DataFrame) -> dict:
 def _rejection(classifier: "Classifier", split: str, predictions: pd.DataFrame) -> dict:
     threshold = classifier.rejection_threshold
     said, probability, truth = (predictions[each].to_numpy() for each in ("predicted", "probability", "label"))
-    rates = rejection.rates(rejection.answers(said, probability, truth, NOT_WORDS), threshold)
+    rates = rejection.rates(rejection.answers(said, probability, truth, NOT_WORDS, whole=True), threshold)
     return {"threshold": threshold} | rates | _false_accepts_per_hour(classifier, split)
 
 
 def _false_accepts_per_hour(classifier: "Classifier", split: str) -> dict:
     """How often `earmark listen` would hear a word where there is background noise only."""
-    from earmark.learning import inference
-
     front_end = classifier.front_end
     rate, length = front_end.sample_rate_hz, front_end.clip_samples
-    hop = round(detection.HOP_SECONDS * rate)
     noise = [each for each in judged.noise_of(split, rate) if len(each) >= length]
     if not noise:
         return {}
     heard = 0
     for recording in noise:
-        windows = np.lib.stride_tricks.sliding_window_view(recording, length)[::hop]
-        said = [
-            np.asarray(
-                classifier.model.predict_on_batch(np.ascontiguousarray(windows[at : at + inference.BLOCK_CLIPS]))
-            )
-            for at in range(0, len(windows), inference.BLOCK_CLIPS)
-        ]
-        heard += len(detection.Detector(classifier.labels, classifier.rejection_threshold).heard(np.concatenate(said)))
+        detector = detection.Detector(classifier.labels, classifier.rejection_threshold)
+        for windows in stream.windows([recording], length, detection.HOP_SECONDS * rate, front_end.padding):
+            heard += len(detector.heard(classifier.model.predict_on_batch(windows)))
     return {"false_accepts_per_hour": 3600 * heard * rate / sum(map(len, noise))}
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from earmark.audio.front_ends import FrontEnd
 from earmark.params import NOT_WORDS, Params
 from earmark.params.training import Candidate
 from earmark.progress import Advance, progress
@@ -67,21 +68,35 @@ def _train(params: Params, candidate: str, settings: Candidate) -> str:
 
 
 def _rejection_threshold(network, data: preparation.Data) -> float:
-    """Fitted on validation's clips and background noise."""
+    """Fitted on validation's clips, whole and moved by half a clip either way, since windows that slide over a
+    recording hear halves of words too, and on its background noise."""
     from earmark.learning import inference
     from earmark.learning.batches import validation_batches
 
-    frames = data.front_end.frames
-    batches = list(validation_batches(data.validation, len(data.labels), False, inference.BLOCK_CLIPS))
+    front_end, names = data.front_end, np.array(data.labels)
+    batches = list(validation_batches(data.validation, len(names), False, inference.BLOCK_CLIPS))
     one_hot = np.concatenate([each for _, each in batches])
-    clips = inference.of_features(network, data.front_end, (features for features, _ in batches))[: len(one_hot)]
-    whole = len(data.validation_noise) // frames
-    windows = data.validation_noise[: whole * frames].reshape(whole, frames, data.validation_noise.shape[1])
-    noise = inference.of_features(network, data.front_end, [windows] if whole else [])
-    probabilities, labels = np.concatenate([clips, noise]), np.array(data.labels)
-    truth = np.append(labels[one_hot.argmax(axis=1)], [""] * whole)
-    said = labels[probabilities.argmax(axis=1)]
-    return rejection.fit_threshold(rejection.answers(said, probabilities.max(axis=1), truth, NOT_WORDS))
+    frames, clips = front_end.frames, len(one_hot)
+    heard = [
+        inference.of_features(network, front_end, (_moved(features, by, front_end) for features, _ in batches))[:clips]
+        for by in (0, frames // 2, -(frames // 2))
+    ]
+    windows = len(data.validation_noise) // frames
+    noise = data.validation_noise[: windows * frames].reshape(windows, frames, data.validation_noise.shape[1])
+    heard.append(inference.of_features(network, front_end, [noise] if windows else []))
+    probabilities = np.concatenate(heard)
+    truth = np.append(np.tile(names[one_hot.argmax(axis=1)], 3), [""] * windows)
+    whole = np.arange(len(truth)) < clips
+    said = names[probabilities.argmax(axis=1)]
+    return rejection.fit_threshold(rejection.answers(said, probabilities.max(axis=1), truth, NOT_WORDS, whole))
+
+
+def _moved(features: np.ndarray, frames: int, front_end: FrontEnd) -> np.ndarray:
+    """Features (clips, frames, bins) moved so many frames later, or earlier; silence moves in."""
+    moved = np.roll(features, frames, axis=1)
+    moved[:, : max(frames, 0)] = front_end.silence
+    moved[:, moved.shape[1] + min(frames, 0) :] = front_end.silence
+    return moved
 
 
 def _sentence(candidate: str, state: "State", kept: dict) -> str:

@@ -9,13 +9,20 @@ from pathlib import Path
 
 import yaml
 
+CODE = ("src", "flows")
+"""Folders in which a file counts as code before git knows it."""
+UNCODED = (":!data", ":!dvc.lock", ":!reports")
+"""What is no code, in git's notation: recordings and results."""
+
 
 def git_state() -> dict[str, str]:
-    """`git_commit` and `git_dirty` ("true" where tracked files differ from it); "unknown" outside a git repository."""
+    """`git_commit` and `git_dirty` ("true" where tracked files differ from it, or code is new); "unknown" outside a git
+    repository."""
     commit = _git("rev-parse", "HEAD")
     if commit is None:
         return {"git_commit": "unknown", "git_dirty": "unknown"}
-    changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!dvc.lock", ":!reports")
+    changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", *UNCODED)
+    changed = changed or _git("ls-files", "--others", "--exclude-standard", "--", *CODE)
     return {"git_commit": commit, "git_dirty": "true" if changed else "false"}
 
 

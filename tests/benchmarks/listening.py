@@ -1,0 +1,105 @@
+"""Listens to the real clips of a split, strung together with pauses, on one core, and prints how fast, and what it
+hears, as JSON.
+
+Run as `python -m tests.benchmarks.listening <model folder> <split> [<dB>]` in a project whose clips were accepted; with
+a signal-to-noise ratio, all of it lies in the data set's background noise.
+"""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from earmark.audio import decode, stream
+from earmark.learning import export
+from earmark.scoring.detection import HOP_SECONDS, Detection, Detector
+from earmark.stages import judged
+from earmark.stages.paths import ACCEPTED, RAW
+from earmark.stores import shards
+
+PAUSE_SECONDS = (0.3, 2.0)
+NEAR_SECONDS = 0.75
+"""How far from a word's middle a detection of it may be."""
+
+
+def decoded(rows: pd.DataFrame, sample_rate_hz: int) -> list[np.ndarray]:
+    """The recordings of rows of the manifest."""
+    return [decode.mono(content, sample_rate_hz) for content in shards.read_recordings(RAW, rows)]
+
+
+def strung(clips: list[np.ndarray], sample_rate_hz: int) -> tuple[np.ndarray, np.ndarray]:
+    """One recording, (samples,), with a pause before each clip, and the second of each clip's middle."""
+    pauses = np.random.default_rng(1).uniform(*PAUSE_SECONDS, len(clips))
+    parts = [
+        part
+        for clip, pause in zip(clips, pauses, strict=True)
+        for part in (np.zeros(round(pause * sample_rate_hz)), clip)
+    ]
+    ends = np.cumsum([len(part) for part in parts])[1::2]
+    middles = (ends - np.array([len(clip) for clip in clips]) / 2) / sample_rate_hz
+    return np.concatenate(parts).astype(np.float32), middles
+
+
+def in_noise(speech: np.ndarray, snr_db: float, sample_rate_hz: int) -> np.ndarray:
+    """`speech` in noise that training has not heard, over and over, `snr_db` below the mean power of all of it."""
+    noise = np.resize(np.concatenate(judged.noise_of("testing", sample_rate_hz)), len(speech))
+    return speech + noise * np.float32(np.sqrt((speech**2).mean() / (noise**2).mean() * 10 ** (-snr_db / 10)))
+
+
+def listened(classifier, samples: np.ndarray) -> list[Detection]:
+    """What `earmark listen` would print, with the second of each window's middle."""
+    heard = classifier.front_end
+    detector, blocks = Detector(classifier.labels, classifier.rejection_threshold), np.array_split(samples, 100)
+    found = []
+    for windows in stream.windows(blocks, heard.clip_samples, HOP_SECONDS * heard.sample_rate_hz, heard.padding):
+        found += detector.heard(classifier.model.predict_on_batch(windows))
+    middle = heard.clip_samples / heard.sample_rate_hz / 2
+    return [Detection(each.seconds + middle, each.label, each.probability) for each in found]
+
+
+def outcomes(found: list[Detection], middles: np.ndarray, labels: list[str]) -> dict[str, float]:
+    """Shares of the words: `missed`, `twice`, `wrong` for another word there, and `elsewhere` for one in a pause."""
+    hits, counts = np.zeros(len(middles), int), {"wrong": 0, "elsewhere": 0}
+    for each in found:
+        nearest = np.abs(middles - each.seconds).argmin()
+        if abs(middles[nearest] - each.seconds) > NEAR_SECONDS:
+            counts["elsewhere"] += 1
+        elif each.label == labels[nearest]:
+            hits[nearest] += 1
+        else:
+            counts["wrong"] += 1
+    counts = {"missed": int((hits == 0).sum()), "twice": int(np.maximum(hits - 1, 0).sum()), **counts}
+    return {name: count / len(middles) for name, count in counts.items()}
+
+
+def main(folder: Path, split: str, snr_db: float | None) -> None:
+    """Prints the figures."""
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    began = time.perf_counter()
+    classifier = export.load(folder)
+    loading = time.perf_counter() - began
+    clips = shards.read_accepted(ACCEPTED)
+    clips = clips[(clips["split"] == split) & clips["label"].isin(classifier.labels)].sample(frac=1, random_state=1)
+    rate = classifier.front_end.sample_rate_hz
+    samples, middles = strung(decoded(clips, rate), rate)
+    samples = samples if snr_db is None else in_noise(samples, snr_db, rate)
+    listened(classifier, samples[: 10 * rate])  # traces the network
+    began = time.perf_counter()
+    found = listened(classifier, samples)
+    factor = (time.perf_counter() - began) / (len(samples) / rate)
+    facts = {
+        "minutes": len(samples) / rate / 60,
+        "words": len(middles),
+        "threshold": classifier.rejection_threshold,
+        "loading_seconds": loading,
+        "seconds_per_second": factor,
+    }
+    print(json.dumps(facts | outcomes(found, middles, list(clips["label"]))))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2], float(sys.argv[3]) if len(sys.argv) > 3 else None)

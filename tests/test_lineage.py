@@ -1,0 +1,238 @@
+"""`earmark lineage`: the chain of a version in a real registry and DVC's cache, whole, then broken link by link."""
+
+import contextlib
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import pytest
+import yaml
+from conftest import ROOT
+
+from earmark import params
+from earmark.stages import origin
+from earmark.stores import origins, provenance
+
+STAGES = {
+    "make": {
+        "cmd": "true",
+        "outs": [
+            {path: {"persist": True}}
+            for path in ("data/raw", "data/accepted.parquet", "data/features", "models/tc_resnet")
+        ],
+    }
+}
+OUTPUTS = ("data/raw/manifest.parquet", "data/raw/a.tar", "data/features/a.npy", "models/tc_resnet/model.keras")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, run) -> Path:
+    """A checkout with a registered version of outputs that DVC has in its cache, and in a remote."""
+    folder = tmp_path_factory.mktemp("lineage") / "project"
+    folder.mkdir()
+    with contextlib.chdir(folder):
+        for name in ("params.yaml", "requirements.lock"):
+            shutil.copy(ROOT / name, name)
+        Path("dvc.yaml").write_text(yaml.safe_dump({"stages": STAGES}))
+        Path(".gitignore").write_text("/mlflow.db\n/mlruns\n/storage\n")
+        for path in OUTPUTS:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            Path(path).write_text(path)
+        pd.DataFrame({"speaker": ["anouk", "ben"]}).to_parquet("data/accepted.parquet")
+        Path("reports/validation").mkdir(parents=True)
+        Path("reports/metrics.json").write_text("{}")
+        Path("reports/validation/result.json").write_text(json.dumps({"passed": True, "sentence": "2 accepted"}))
+        for command in (["init", "-q"], ["config", "user.name", "t"], ["config", "user.email", "t@example.invalid"]):
+            subprocess.run(["git", *command], check=True)
+        dvc = (["init", "-q"], ["remote", "add", "-d", "storage", str(folder / "storage")], ["repro", "-q"], ["push"])
+        for command in dvc:
+            assert run(folder, "dvc", *command).returncode == 0
+        for command in (["add", "-A"], ["commit", "-qm", "made"]):
+            subprocess.run(["git", *command], check=True)
+        Path("src").mkdir()
+        Path("src/new.py").write_text("uncommitted = True\n")
+        register()
+    return folder
+
+
+def register() -> None:
+    mlflow.set_tracking_uri("sqlite:///mlflow.db")
+    client = mlflow.MlflowClient()
+    found = origin.gather("tc_resnet", params.load())
+    mlflow.set_experiment("earmark")
+    with mlflow.start_run() as started:
+        mlflow.set_tag("git_commit", found.tags["git_commit"])
+        mlflow.log_artifacts("models/tc_resnet", "model/artifacts/tc_resnet")
+        origins.keep(started.info.run_id, found.files)
+    content = provenance.content_sha256(Path("models/tc_resnet"))
+    client.create_registered_model("earmark")
+    source = f"{started.info.artifact_uri}/model"
+    tags = {**found.tags, "candidate": "tc_resnet", "content_sha256": content}
+    client.create_model_version("earmark", source, started.info.run_id, tags=tags)
+    client.set_registered_model_alias("earmark", "champion", "1")
+
+
+@pytest.fixture
+def project(whole, tmp_path, monkeypatch):
+    """The checkout as the working directory, which is put back as it was: MLflow knows it by its path."""
+    for name in ("MLFLOW_TRACKING_URI", "EARMARK_FLOW_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)  # set_tracking_uri leaves the first for every later subprocess
+    kept = shutil.copytree(whole, tmp_path / "kept")
+    monkeypatch.chdir(whole)
+    yield whole
+    shutil.rmtree(whole)
+    kept.rename(whole)
+
+
+def in_cache(path: str) -> Path:
+    """DVC's copy of a file."""
+    md5 = subprocess.run(["md5sum", path], check=True, capture_output=True, text=True).stdout.split()[0]
+    return Path(".dvc/cache") / provenance.object_path(md5)
+
+
+def in_remote(path: str) -> Path:
+    return Path("storage") / in_cache(path).relative_to(".dvc/cache")
+
+
+def artifact(name: str) -> Path:
+    return next(Path("mlruns").rglob(f"provenance/{name}"))
+
+
+def change_registry(project: Path, run, statement: str) -> None:
+    """In a process of its own: this one's connections would be to a database that was put back since."""
+    lines = (
+        "import mlflow",
+        "client = mlflow.MlflowClient('sqlite:///mlflow.db')",
+        "version = client.get_model_version('earmark', '1')",
+        statement,
+    )
+    done = run(project, "python", "-c", "\n".join(lines))
+    assert done.returncode == 0, done.stderr
+
+
+def overwrite(path: Path) -> None:
+    path.chmod(0o644)
+    path.write_bytes(path.read_bytes()[::-1] + b"x")
+    path.chmod(0o444)
+
+
+def test_a_whole_chain_holds(project, run):
+    done = run(project, "earmark", "lineage", "champion")
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0] == "earmark version 1 (champion): tc_resnet"
+    assert lines[-1] == "nothing is missing, and nothing is damaged"
+    head = subprocess.run(["git", "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+    for expected in (head, "passed: 2 accepted", "whole in DVC's cache", *provenance.dvc_hashes().values()):
+        assert expected in done.stdout
+    assert run(project, "earmark", "lineage", "1").stdout == done.stdout
+
+
+def test_what_only_a_remote_has_still_holds(project, run):
+    shutil.rmtree(".dvc/cache")
+    done = run(project, "earmark", "lineage", "1")
+    assert done.returncode == 0
+    assert "whole in remote 'storage'" in done.stdout
+
+
+def lose_shard() -> None:
+    in_cache("data/raw/a.tar").unlink()
+    in_remote("data/raw/a.tar").unlink()
+
+
+def lose_folder() -> None:
+    md5 = provenance.dvc_hashes()["dvc:models/tc_resnet"]
+    for root in (".dvc/cache", "storage"):
+        (Path(root) / provenance.object_path(md5)).unlink()
+
+
+def lose_commit() -> None:
+    git_dir = Path(".git")
+    shutil.rmtree(git_dir)
+    subprocess.run(["git", "init", "-q"], check=True)
+
+
+BREAKS = {
+    "a shard is nowhere": (lose_shard, "raw data: data/raw/a.tar: "),
+    "a list is nowhere": (lose_folder, "model: the list of the files of models/tc_resnet: "),
+    "a file is damaged": (
+        lambda: overwrite(in_cache("data/accepted.parquet")),
+        "accepted clips: data/accepted.parquet: ",
+    ),
+    "the commit is not here": (lose_commit, "code: this repository has no commit "),
+    "a kept file is gone": (lambda: artifact("params.yaml").unlink(), "parameters: provenance/params.yaml is not "),
+    "a kept file is another": (lambda: overwrite(artifact("requirements.lock")), "lock file: provenance/requirements"),
+    "the patch is another": (lambda: overwrite(artifact("code.patch")), "code beyond it: provenance/code.patch"),
+    "the model is another": (
+        lambda: overwrite(next(Path("mlruns").rglob("model.keras"))),
+        "registered model: MLflow has a model with SHA-256 ",
+    ),
+}
+
+
+@pytest.mark.parametrize(("damage", "named"), BREAKS.values(), ids=BREAKS)
+def test_a_broken_link_is_named(project, run, damage, named):
+    damage()
+    done = run(project, "earmark", "lineage", "champion")
+    assert done.returncode == 1, done.stderr
+    listed = done.stdout.partition("missing or damaged:\n")[2].splitlines()
+    assert any(line.startswith(f"  {named}") for line in listed), done.stdout
+
+
+def test_a_run_that_is_gone_is_named(project, run):
+    change_registry(project, run, "client.delete_run(version.run_id)")
+    done = run(project, "earmark", "lineage", "1")
+    assert done.returncode == 1
+    assert "run: MLflow has no run" in done.stdout
+
+
+def test_other_speakers_than_recorded_are_named(project, run):
+    change_registry(project, run, "client.set_model_version_tag('earmark', '1', 'speakers_sha256', '0' * 64)")
+    done = run(project, "earmark", "lineage", "1")
+    assert done.returncode == 1
+    assert "speakers: those of data/accepted.parquet" in done.stdout
+
+
+def test_a_version_without_provenance_says_what_is_not_recorded(project, run):
+    change_registry(project, run, "for tag in version.tags: client.delete_model_version_tag('earmark', '1', tag)")
+    done = run(project, "earmark", "lineage", "1")
+    assert done.returncode == 1
+    assert "raw data: the version has no hash of data/raw" in done.stdout
+    again = run(project, "earmark", "reproduce", "1")
+    assert again.returncode == 2
+    assert "cannot be made again, since these are not recorded: the tag candidate" in again.stderr
+
+
+def test_parameters_that_cannot_be_read_are_refused(project, run):
+    artifact("params.yaml").write_text("train: [\n")
+    done = run(project, "earmark", "reproduce", "1")
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "the version's params.yaml cannot be read" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "wanted"),
+    [*(("lineage", wanted) for wanted in ("2", "nobody", "a/b", "9" * 40, "")), ("reproduce", "../x")],
+)
+def test_what_is_no_version_is_refused(project, run, command, wanted):
+    done = run(project, "earmark", command, "--", wanted)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert done.stderr.startswith(f"earmark: earmark has no version or alias {wanted!r}")
+    assert "allowed are 1, champion" in done.stderr
+
+
+def test_a_registry_that_is_down_is_refused(project, run):
+    done = run(
+        project,
+        "earmark",
+        "lineage",
+        "1",
+        MLFLOW_TRACKING_URI="http://127.0.0.1:9",
+        MLFLOW_HTTP_REQUEST_MAX_RETRIES="0",
+    )
+    assert done.returncode == 2
+    assert "does not answer" in done.stderr
+    assert "Traceback" not in done.stderr

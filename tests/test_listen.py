@@ -1,0 +1,243 @@
+"""`earmark listen` as a user runs it, with a network whose answers are known: which of two tones sounds."""
+
+import json
+import os
+import re
+import select
+import signal
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from click.testing import CliRunner
+from conftest import BIN
+
+from earmark.audio.front_ends import FrontEnd, mel_matrix
+from earmark.cli import main
+from earmark.learning import export
+
+FRONT_END = FrontEnd(
+    name="log_mel",
+    version=2,
+    sample_rate_hz=16_000,
+    clip_samples=16_000,
+    padding="silence",
+    window_samples=480,
+    stride_samples=160,
+    fft_length=512,
+    floor=1e-6,
+    normalisation="full_scale",
+    mel_bands=40,
+    lowest_hz=20.0,
+    highest_hz=7600.0,
+)
+RATE = FRONT_END.sample_rate_hz
+TONES_HZ = {"low": 400.0, "high": 3000.0}
+LABELS = (*TONES_HZ, "_silence_")
+SAID = [(2.0, "low"), (5.0, "high"), (6.5, "low"), (9.6, "high")]
+"""In the middle of which second which tone sounds, for 0.8 seconds."""
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    """A saved model to which a clip is the tone that sounds for most of it, and else silence."""
+    from keras import Sequential, layers
+
+    frames = layers.Input((FRONT_END.frames, FRONT_END.bins))
+    network = Sequential([frames, layers.GlobalAveragePooling1D(), layers.Dense(3, activation="softmax")], name="tones")
+    weights = np.zeros((FRONT_END.bins, len(LABELS)), np.float32)
+    for label, hertz in enumerate(TONES_HZ.values()):
+        weights[mel_matrix(FRONT_END)[round(hertz * FRONT_END.fft_length / RATE)].argmax(), label] = 20.0
+    network.layers[-1].set_weights([weights, np.array([0.0, 0.0, 9.0], np.float32)])
+    folder = tmp_path_factory.mktemp("tones")
+    export.save(folder, network, FRONT_END, LABELS, 0.75)
+    return folder
+
+
+def sound(seconds: float = 11.0, said: list[tuple[float, str]] = SAID) -> np.ndarray:
+    """Silence of so many seconds, in which was said what has a place in it."""
+    samples = np.zeros(round(seconds * RATE), np.float32)
+    tone = np.arange(round(0.8 * RATE)) / RATE
+    for middle, label in said:
+        first = round((middle - 0.4) * RATE)
+        samples[first : first + len(tone)] = 0.5 * np.sin(2 * np.pi * TONES_HZ[label] * tone)
+    return samples
+
+
+def pcm(samples: np.ndarray, start: float = 0.0, stop: float | None = None) -> bytes:
+    """From second `start` to second `stop`, as raw PCM."""
+    part = samples[round(start * RATE) : None if stop is None else round(stop * RATE)]
+    return np.round(32_767 * part).astype("<i2").tobytes()
+
+
+@pytest.fixture
+def wav(tmp_path) -> Path:
+    soundfile.write(tmp_path / "long.wav", sound(), RATE)
+    return tmp_path / "long.wav"
+
+
+@pytest.fixture
+def listening(model):
+    """Starts `earmark listen -` and waits until it listens; ends it where the test did not."""
+    started = []
+
+    def start(*arguments: str) -> subprocess.Popen:
+        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        process = subprocess.Popen([BIN / "earmark", "listen", "-", "--model", model, *arguments], **pipes)
+        started.append(process)
+        assert process.stderr.readline() == b"listen: ready\n"
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def next_line(process: subprocess.Popen) -> bytes:
+    """What it prints next, with its input open and nothing more in it."""
+    assert select.select([process.stdout], [], [], 60)[0], "nothing came"
+    return process.stdout.readline()
+
+
+def told(*arguments: object):
+    return CliRunner().invoke(main, ["listen", *map(str, arguments)])
+
+
+def are_what_was_said(found: list[dict]) -> None:
+    assert [each["label"] for each in found] == [label for _, label in SAID]
+    assert [each["seconds"] for each in found] == pytest.approx([middle for middle, _ in SAID], abs=0.3)
+    assert all(0.75 <= each["probability"] <= 1 for each in found)
+
+
+def test_a_recording_is_heard_word_by_word_with_the_time_of_each(model, wav):
+    done = told(wav, "--model", model, "--json")
+    assert done.exit_code == 0, done.output
+    found = [json.loads(line) for line in done.output.splitlines()]
+    are_what_was_said(found)
+    lines = told(wav, "--model", model).output.splitlines()
+    assert lines == [f"{e['seconds']:7.1f} s  {e['label']}  {100 * e['probability']:.1f} %" for e in found]
+    assert all(re.fullmatch(r" +\d+\.\d s  (low|high)  \d+\.\d %", line) for line in lines)
+
+
+def test_another_rate_and_two_channels_are_heard_at_the_same_times(model, tmp_path):
+    samples = np.repeat(sound(), 3)  # 48 kHz, with images above 8 kHz that resampling removes
+    soundfile.write(tmp_path / "wide.flac", np.stack([samples, samples], axis=1), 3 * RATE)
+    are_what_was_said(
+        [json.loads(line) for line in told(tmp_path / "wide.flac", "--model", model, "--json").output.splitlines()]
+    )
+
+
+def test_a_threshold_that_nothing_reaches_is_nothing_heard(model, wav):
+    done = told(wav, "--model", model, "--threshold", "1")
+    assert (done.exit_code, done.output) == (0, "")
+
+
+def test_a_recording_shorter_than_a_clip_is_padded_as_predict_pads_it(model, tmp_path):
+    soundfile.write(tmp_path / "short.wav", sound(0.8, [(0.4, "high")]), RATE)
+    predicted = CliRunner().invoke(main, ["predict", "--json", "--model", str(model), str(tmp_path / "short.wav")])
+    expected = json.loads(predicted.output)
+    [line] = told(tmp_path / "short.wav", "--model", model, "--json").output.splitlines()
+    assert json.loads(line) == {"seconds": 0.5, "label": "high", "probability": expected["probability"]}
+
+
+def test_raw_pcm_from_standard_input_is_heard_as_a_file_is(listening):
+    output, errors = listening("--json").communicate(pcm(sound()), timeout=60)
+    are_what_was_said([json.loads(line) for line in output.splitlines()])
+    assert errors == b""
+
+
+def test_a_word_is_heard_while_the_input_goes_on_and_ctrl_c_ends_it_quietly(listening):
+    process = listening()
+    for (start, stop), word in (((0.0, 2.6), b"low"), ((2.6, 5.6), b"high")):  # each to 0.2 seconds after its word
+        process.stdin.write(pcm(sound(), start, stop))
+        process.stdin.flush()
+        assert word in next_line(process)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130
+    assert process.stdout.read() == process.stderr.read() == b""
+
+
+def test_a_closed_pipe_ends_it_quietly(listening):
+    process = listening()
+    process.stdin.write(pcm(sound(), 0.0, 2.6))
+    process.stdin.flush()
+    assert b"low" in next_line(process)
+    process.stdout.close()
+    process.stdin.write(pcm(sound(), 2.6, 5.6))
+    process.stdin.flush()
+    process.wait(60)
+    assert process.stderr.read() == b""
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (pcm(sound(1.0, [])) + b"\0", "ends with half a sample; a sample has 2 bytes"),
+        (b"RIFF" + bytes(40), "begins with the header of a WAV file; allowed are raw PCM, and such a file's name"),
+    ],
+)
+def test_standard_input_that_is_no_pcm_is_one_sentence_and_exit_code_2(content, reason, listening):
+    process = listening()
+    output, errors = process.communicate(content, timeout=60)
+    assert (process.returncode, output) == (2, b"")
+    assert errors.decode() == f"earmark: standard input: {reason}\n"
+
+
+def nan(folder: Path) -> Path:
+    samples = sound()
+    samples[-1] = np.nan
+    soundfile.write(folder / "bad", samples, RATE, format="WAV", subtype="FLOAT")
+    return folder / "bad"
+
+
+def holding(content: bytes):
+    def write(folder: Path) -> Path:
+        (folder / "bad").write_bytes(content)
+        return folder / "bad"
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("made", "reason"),
+    [
+        (holding(b""), "an empty file"),
+        (holding(b"no audio at all"), "not a recording; allowed formats are WAV, RF64, W64, AIFF, FLAC, AU"),
+        (nan, "NaN or infinite samples"),
+        (lambda folder: folder / "bad", "No such file or directory"),
+        (lambda folder: folder, "Is a directory"),
+    ],
+)
+def test_a_file_that_is_no_sound_recording_is_one_sentence_and_exit_code_2(made, reason, model, tmp_path):
+    path = made(tmp_path)
+    done = told(path, "--model", model)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr == f"earmark: {path}: {reason}\n"
+
+
+def test_a_pipe_by_name_is_refused(model, tmp_path):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    writer = os.open(path, os.O_RDWR)
+    try:
+        done = told(path, "--model", model)
+    finally:
+        os.close(writer)
+    assert done.exit_code == 2
+    assert done.stderr == f"earmark: {path}: no file on disk; allowed are one, and - for raw PCM from a pipe\n"
+
+
+@pytest.mark.parametrize("threshold", ["-0.1", "1.5", "nan"])
+def test_a_threshold_that_is_no_probability_is_refused(threshold, model, wav):
+    done = told(wav, "--model", model, "--threshold", threshold)
+    assert done.exit_code == 2
+    assert done.stderr == f"earmark: --threshold {threshold}; allowed are 0 to 1\n"
+
+
+def test_a_folder_without_a_model_is_refused(wav, tmp_path):
+    done = told(wav, "--model", tmp_path)
+    assert done.exit_code == 2
+    assert "holds no model" in done.stderr

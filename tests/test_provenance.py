@@ -1,0 +1,300 @@
+"""What a version is registered with: git's state, what git lacks, and DVC's hashes of files as they are."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from conftest import ROOT
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from earmark import params
+from earmark.errors import UserError
+from earmark.stages import origin
+from earmark.stores import provenance, source_code
+from earmark.stores.objects import objects
+
+
+def git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], check=True, capture_output=True, text=True).stdout.strip()
+
+
+def dvc(run, *arguments: str) -> None:
+    done = run(Path(), "dvc", *arguments)
+    assert done.returncode == 0, done.stderr
+
+
+def write(path: str, content: bytes | str) -> Path:
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return target
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+    """A git repository with one commit, as the working directory."""
+    monkeypatch.chdir(tmp_path)
+    git("init", "-q")
+    git("config", "user.name", "test")
+    git("config", "user.email", "test@example.invalid")
+    write("src/old.py", "a = 1\n")
+    write("notes.bin", bytes(range(256)))
+    write(".gitignore", "*.log\n/copy/\n")
+    git("add", "-A")
+    git("commit", "-qm", "one")
+    return tmp_path
+
+
+@pytest.fixture
+def dvc_repository(repository, run):
+    dvc(run, "init", "-q")
+    return repository
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    found = (path for path in folder.rglob("*") if path.is_file() and ".git" not in path.parts)
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
+
+
+def test_a_commit_and_its_patch_give_the_code_back_and_leave_no_trace_here(repository, tmp_path):
+    write("src/old.py", "a = 2\n")
+    write("notes.bin", bytes(reversed(range(256))))
+    write("src/with space/naïve.py", "b = 1\n")
+    write("src/blob", b"\0\1\2")
+    write("staged.py", "c = 1\n")
+    git("add", "staged.py")
+    before, status = files(repository), git("status", "--porcelain")
+    source_code.check_out(git("rev-parse", "HEAD"), source_code.uncommitted(), tmp_path / "copy")
+    after = files(repository)
+    made = {name.removeprefix("copy/"): content for name, content in after.items() if name.startswith("copy/")}
+    assert made == before
+    assert {name: content for name, content in after.items() if not name.startswith("copy/")} == before
+    assert git("status", "--porcelain") == status
+
+
+def test_recordings_results_and_ignored_files_are_in_no_patch(repository):
+    for path in ("dvc.lock", "reports/metrics.json", "data/clip.wav", "src/run.log"):
+        write(path, "x")
+    git("add", "dvc.lock", "reports", "data")
+    assert source_code.uncommitted() == b""
+    assert provenance.git_state()["git_dirty"] == "false"
+
+
+@pytest.mark.parametrize("path", ["src/old.py", "flows/new.py"], ids=["changed", "new"])
+def test_a_tree_is_dirty_where_code_is_changed_or_new(repository, path):
+    assert provenance.git_state() == {"git_commit": git("rev-parse", "HEAD"), "git_dirty": "false"}
+    write(path, "changed = True\n")
+    assert provenance.git_state()["git_dirty"] == "true"
+    assert path.encode() in source_code.uncommitted()
+
+
+def test_settings_of_the_user_change_no_patch(repository):
+    write("src/old.py", "a = 2\n")
+    plain = source_code.uncommitted()
+    for key, value in (("color.ui", "always"), ("diff.noprefix", "true"), ("diff.external", "false")):
+        git("config", key, value)
+    assert source_code.uncommitted() == plain
+
+
+def test_a_commit_that_no_branch_has_any_more_is_checked_out(repository, tmp_path):
+    write("src/old.py", "a = 3\n")
+    git("commit", "-qam", "two")
+    dropped = git("rev-parse", "HEAD")
+    git("reset", "-q", "--hard", "HEAD~1")
+    source_code.check_out(dropped, b"", tmp_path / "copy")
+    assert (tmp_path / "copy/src/old.py").read_text() == "a = 3\n"
+
+
+def test_a_commit_that_is_not_here_is_refused(repository, tmp_path):
+    with pytest.raises(UserError, match="no commit 0123"):
+        source_code.check_out("0123" * 10, b"", tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
+
+
+def test_a_patch_that_does_not_apply_is_refused(repository, tmp_path):
+    with pytest.raises(UserError, match="apply"):
+        source_code.check_out(git("rev-parse", "HEAD"), b"no patch", tmp_path / "copy")
+
+
+def test_hashes_are_those_that_dvc_records(dvc_repository, run):
+    write("clips/deep/er.bin", b"1" * 3_000_000)
+    write("clips/naïve clip.bin", b"\r\n")
+    write("clips/.left.partial", b"ignored")
+    write("clips/empty", b"")
+    write("one.bin", b"\r\n")
+    write(".dvcignore", ".*.partial*\n")
+    dvc(run, "add", "-q", "clips", "one.bin")
+    with objects() as known:
+        found = {path: known.md5(Path(path)) for path in ("clips", "one.bin")}
+        assert known.files_of(Path("clips")) == known.files(found["clips"])
+    recorded = {path: yaml.safe_load(Path(f"{path}.dvc").read_text())["outs"][0]["md5"] for path in found}
+    assert found == recorded
+
+
+def test_a_file_that_was_changed_in_place_has_another_hash(dvc_repository, run):
+    write("one.bin", b"first")
+    dvc(run, "add", "-q", "one.bin")
+    with objects() as known:
+        before = known.md5(Path("one.bin"))
+        write("one.bin", b"other")
+        assert known.md5(Path("one.bin")) != before
+
+
+@pytest.fixture
+def stored(dvc_repository, run):
+    """A folder in DVC's cache and in a remote, and gone from the working directory; its hash."""
+    write("clips/a.bin", b"a" * 1000)
+    write("clips/deep/b.bin", b"b" * 1000)
+    dvc(run, "remote", "add", "-d", "storage", str(dvc_repository / "copy"))
+    dvc(run, "add", "-q", "clips")
+    dvc(run, "push", "-q")
+    return yaml.safe_load(Path("clips.dvc").read_text())["outs"][0]["md5"]
+
+
+def damage(path: Path) -> None:
+    content = path.read_bytes()
+    path.chmod(0o644)
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    path.chmod(0o444)  # as DVC leaves what it need not check again
+
+
+def in_cache(md5: str) -> Path:
+    return Path(".dvc/cache") / provenance.object_path(md5)
+
+
+def test_what_the_cache_has_damaged_or_not_at_all_comes_from_the_remote(stored, tmp_path):
+    with objects() as known:
+        members = known.files(stored)
+        damage(in_cache(members["a.bin"]))
+        in_cache(members["deep/b.bin"]).unlink()
+        in_cache(stored).unlink()
+        held = {name: known.look_up(md5) for name, md5 in members.items()}
+        known.restore(stored, tmp_path / "restored")
+    assert {name: each.place for name, each in held.items()} == dict.fromkeys(members, "remote 'storage'")
+    assert [Path(path).name for path in held["a.bin"].damaged] == [members["a.bin"][2:]]
+    assert files(tmp_path / "restored") == {"a.bin": b"a" * 1000, "deep/b.bin": b"b" * 1000}
+    assert in_cache(members["a.bin"]).exists(), "what is damaged is for the user to look at"
+
+
+def test_what_is_damaged_everywhere_is_refused_and_named(stored, tmp_path):
+    with objects() as known:
+        md5 = known.files(stored)["a.bin"]
+        damage(in_cache(md5))
+        damage(tmp_path / "copy" / provenance.object_path(md5))
+        assert known.look_up(md5).place == ""
+        assert len(known.look_up(md5).damaged) == 2
+        with pytest.raises(UserError, match=f"a.bin cannot be had: {md5} is not whole in DVC's cache and remote"):
+            known.restore(stored, tmp_path / "restored")
+
+
+def test_a_remote_that_does_not_answer_is_named(stored, run):
+    dvc(run, "remote", "modify", "storage", "url", "s3://earmark-absent/x")
+    dvc(run, "remote", "modify", "storage", "endpointurl", "http://127.0.0.1:9")
+    for name in ("access_key_id", "secret_access_key"):
+        dvc(run, "remote", "modify", "--local", "storage", name, "x")
+    with objects() as known:
+        assert known.look_up(stored).place == "DVC's cache"
+        in_cache(stored).unlink()
+        assert known.files(stored) is None
+        assert "remote 'storage' does not answer" in known.without(stored)
+
+
+def test_a_list_that_leads_out_of_its_folder_is_refused(dvc_repository, tmp_path):
+    listing = json.dumps([{"md5": "0" * 32, "relpath": "../../evil"}]).encode()
+    write("list", listing)
+    with objects() as known:
+        md5 = known.md5(Path("list"))
+        write(str(in_cache(f"{md5}.dir")), listing)
+        with pytest.raises(UserError, match=r"lists '\.\./\.\./evil'"):
+            known.restore(f"{md5}.dir", tmp_path / "restored")
+
+
+def test_outside_of_dvc_a_sentence_says_so(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="DVC cannot be asked here"), objects():
+        pass
+
+
+@given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\n")), min_size=1))
+@settings(max_examples=50)
+def test_the_hash_of_speakers_is_of_who_they_are_alone(speakers):
+    mixed = [*reversed(speakers), *speakers]
+    assert origin.speakers_sha256(mixed) == origin.speakers_sha256(speakers)
+    assert origin.speakers_sha256([*speakers, "".join(speakers) + "+"]) != origin.speakers_sha256(speakers)
+
+
+STAGES = {
+    "ingest": {"cmd": "true", "outs": [{"data/raw": {"persist": True}}]},
+    "validate": {"cmd": "true", "outs": [{"data/accepted.parquet": {"persist": True}}]},
+    "extract": {"cmd": "true", "outs": [{"data/features": {"persist": True}}]},
+    "train": {"cmd": "true", "outs": [{"models/tc_resnet": {"persist": True}}]},
+}
+
+
+@pytest.fixture
+def made(dvc_repository):
+    """A checkout in which outputs lie of which DVC knows nothing yet."""
+    write("params.yaml", (ROOT / "params.yaml").read_bytes())
+    write("requirements.lock", "numpy==2\n")
+    write("dvc.yaml", yaml.safe_dump({"stages": STAGES}))
+    for path in ("data/raw/manifest.parquet", "data/raw/a.tar", "data/features/a.npy", "models/tc_resnet/model.keras"):
+        write(path, path)
+    pd.DataFrame({"speaker": ["b", "a", "b"]}).to_parquet("data/accepted.parquet")
+    write("reports/metrics.json", "{}")
+    return dvc_repository
+
+
+def test_stages_that_were_run_by_hand_are_no_stages_of_dvc(made):
+    found = origin.gather("tc_resnet", params.load())
+    assert found.tags["dvc_lock"] == "absent: no stage has run under DVC"
+    assert found.tags["validation"] == "unknown: no result of it lies here"
+    assert "dvc.lock" not in found.files
+
+
+def test_tags_have_the_hashes_of_what_lies_here(made, run, monkeypatch):
+    monkeypatch.setenv("EARMARK_FLOW_RUN_ID", "run-7")
+    write("reports/validation/result.json", json.dumps({"passed": True, "sentence": "3 clips accepted"}))
+    dvc(run, "repro", "-q")
+    tags = origin.gather("tc_resnet", params.load()).tags
+    recorded = provenance.dvc_hashes()
+    assert {f"dvc:{path}": tags[f"dvc.{path}"] for path in recorded_paths()} == recorded
+    assert tags["dvc.data/raw/manifest.parquet"] == md5sum("data/raw/manifest.parquet")
+    assert tags["sha256.requirements.lock"] == sha256sum("requirements.lock")
+    assert tags["dvc_lock"] == "agrees"
+    assert tags["validation"] == "passed: 3 clips accepted"
+    assert tags["prefect_flow_run_id"] == "run-7"
+    assert tags["cpu"]
+
+
+def test_a_stage_that_was_run_outside_dvc_is_not_claimed_to_be_dvcs(made, run):
+    dvc(run, "repro", "-q")
+    write("models/tc_resnet/model.keras", "trained by hand")
+    tags = origin.gather("tc_resnet", params.load()).tags
+    assert tags["dvc_lock"] == "has not the hashes of models/tc_resnet as they are"
+    assert tags["dvc.models/tc_resnet"] != provenance.dvc_hashes()["dvc:models/tc_resnet"]
+    dvc(run, "commit", "-q", "--force")
+    assert tags["dvc.models/tc_resnet"] == provenance.dvc_hashes()["dvc:models/tc_resnet"]
+
+
+def test_features_at_an_address_are_named_by_it(made):
+    text = Path("params.yaml").read_text().replace("features: data/features", "features: s3://bucket/features")
+    write("params.yaml", text)
+    tags = origin.gather("tc_resnet", params.load()).tags
+    assert tags["features_at"] == "s3://bucket/features"
+    assert "dvc.data/features" not in tags
+
+
+def recorded_paths() -> list[str]:
+    return [key.removeprefix("dvc:") for key in provenance.dvc_hashes()]
+
+
+def md5sum(path: str) -> str:
+    return subprocess.run(["md5sum", path], check=True, capture_output=True, text=True).stdout.split()[0]
+
+
+def sha256sum(path: str) -> str:
+    return subprocess.run(["sha256sum", path], check=True, capture_output=True, text=True).stdout.split()[0]
