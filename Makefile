@@ -8,7 +8,7 @@ export GX_ANALYTICS_ENABLED := false
 export DVC_NO_ANALYTICS := true
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup run test lint fuzz bench bench-data bench-features bench-train lock
+.PHONY: help setup run test lint fuzz bench bench-data bench-features bench-train bench-serve lock
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -37,7 +37,7 @@ lint: setup  ## style and the order of the rooms
 fuzz: setup  ## ten thousand hostile recordings, new ones each time
 	@EARMARK_FUZZ=10000 $(BIN)/python -m pytest tests/test_fuzz_recordings.py
 
-bench: bench-data bench-features bench-train  ## every figure in docs/benchmarks.md
+bench: bench-data bench-features bench-train bench-serve  ## every figure in docs/benchmarks.md
 
 bench-data: setup  ## ingestion, validation, extraction and DVC on 64,727 clips: reports/bench-data.json
 	@$(BIN)/python -m tests.benchmarks.data
@@ -47,6 +47,9 @@ bench-features: setup  ## feature extraction against other ways, and reading fea
 
 bench-train: setup  ## candidates against the tutorial's network, on real recordings (SPEECH=archive): reports/bench-train.json
 	@$(BIN)/python -m tests.benchmarks.train $(SPEECH)
+
+bench-serve: setup  ## requests to a served model, and exported files, on real recordings (SPEECH=archive): reports/bench-serve.json
+	@PYTHONPATH=tests $(BIN)/python -m tests.benchmarks.serve $(SPEECH)
 
 lock: setup  ## requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --extra dev --no-emit-index-url --no-header --quiet --upgrade pyproject.toml -o requirements.lock

@@ -84,9 +84,7 @@ def _open(params: Params) -> "Registry":
 def _reason(why: str) -> str:
     reason = " ".join(why.split())
     if not 1 <= len(reason) <= LONGEST_REASON or not reason.isprintable():
-        raise UserError(
-            f"--why is {why[:60]!a}; allowed is a reason of 1 to {LONGEST_REASON} printable characters"
-        )
+        raise UserError(f"--why is {why[:60]!a}; allowed is a reason of 1 to {LONGEST_REASON} printable characters")
     return reason
 
 

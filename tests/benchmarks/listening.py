@@ -16,6 +16,7 @@ import pandas as pd
 
 from earmark.audio import decode, stream
 from earmark.learning import export
+from earmark.params import NOT_WORDS
 from earmark.scoring.detection import HOP_SECONDS, Detection, Detector
 from earmark.stages import judged
 from earmark.stages.paths import ACCEPTED, RAW
@@ -61,19 +62,25 @@ def listened(classifier, samples: np.ndarray) -> list[Detection]:
     return [Detection(each.seconds + middle, each.label, each.probability) for each in found]
 
 
-def outcomes(found: list[Detection], middles: np.ndarray, labels: list[str]) -> dict[str, float]:
-    """Shares of the words: `missed`, `twice`, `wrong` for another word there, and `elsewhere` for one in a pause."""
-    hits, counts = np.zeros(len(middles), int), {"wrong": 0, "elsewhere": 0}
+def outcomes(found: list[Detection], middles: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Shares of the words: `missed`, `twice`, `wrong` for another word at one that was said, `elsewhere` for one in a
+    pause; and `unknown`, the share of unknown words that were taken for one."""
+    is_word = ~np.isin(labels, NOT_WORDS)
+    hits, counts = np.zeros(len(middles), int), {"wrong": 0, "elsewhere": 0, "unknown": 0}
     for each in found:
         nearest = np.abs(middles - each.seconds).argmin()
         if abs(middles[nearest] - each.seconds) > NEAR_SECONDS:
             counts["elsewhere"] += 1
+        elif not is_word[nearest]:
+            counts["unknown"] += 1
         elif each.label == labels[nearest]:
             hits[nearest] += 1
         else:
             counts["wrong"] += 1
-    counts = {"missed": int((hits == 0).sum()), "twice": int(np.maximum(hits - 1, 0).sum()), **counts}
-    return {name: count / len(middles) for name, count in counts.items()}
+    of_words = {"missed": int((hits[is_word] == 0).sum()), "twice": int(np.maximum(hits - 1, 0).sum())}
+    of_words |= {name: counts[name] for name in ("wrong", "elsewhere")}
+    shares = {name: count / is_word.sum() for name, count in of_words.items()}
+    return shares | {"unknown": counts["unknown"] / max(1, (~is_word).sum())}
 
 
 def main(folder: Path, split: str, snr_db: float | None) -> None:
@@ -98,7 +105,7 @@ def main(folder: Path, split: str, snr_db: float | None) -> None:
         "loading_seconds": loading,
         "seconds_per_second": factor,
     }
-    print(json.dumps(facts | outcomes(found, middles, list(clips["label"]))))
+    print(json.dumps(facts | outcomes(found, middles, clips["label"].to_numpy(str))))
 
 
 if __name__ == "__main__":

@@ -89,7 +89,21 @@ def test_the_run_in_mlflow_says_what_made_the_model(project, client):
     assert len(run.data.tags["git_commit"]) == 40
     assert run.data.tags["dvc.data/raw"].endswith(".dir")
     files = {file.path for file in client.list_artifacts(run.info.run_id)}
-    assert {"confusion.html", "report.html", "tc_resnet.csv", "validation"} <= files
+    assert {"confusion.html", "report.html", "tc_resnet.csv", "validation", "evaluation", "provenance"} <= files
+
+
+def test_the_same_numbers_are_in_mlflow_as_in_metrics_json(project, client):
+    entry = json.loads((project / "reports/metrics.json").read_text())["candidates"]["tc_resnet"]
+    logged = client.get_run(client.get_model_version_by_alias("earmark", "champion").run_id).data.metrics
+    for split in ("validation", "test"):
+        scores = entry[split]
+        assert logged[f"evaluated_{split}_accuracy"] == scores["accuracy"]
+        assert logged[f"evaluated_{split}_macro_f1_low"] == scores["macro_f1_ci95"][0]
+        for level, accuracy in scores["accuracy_in_noise"].items():
+            assert logged[f"evaluated_{split}_accuracy_in_noise_{level}"] == accuracy
+        assert logged[f"evaluated_{split}_rejection_miss_rate"] == scores["rejection"]["miss_rate"]
+    assert logged["multiply_adds"] == entry["multiply_adds"]
+    assert logged["latency_ms_p99"] == entry["latency_ms_p99"]
 
 
 def test_the_champion_in_the_registry_answers_without_earmark(project, client):
@@ -101,7 +115,7 @@ def test_the_champion_in_the_registry_answers_without_earmark(project, client):
     assert model.metadata.signature is not None
     assert model.metadata.saved_input_example_info is not None
     answer = model.predict(np.zeros((2, 16000), dtype=np.float32))
-    assert list(answer.columns) == ["label", "probability"]
+    assert list(answer.columns) == ["label", "probability", "accepted", "probabilities"]
     assert len(answer) == 2
 
 

@@ -1,13 +1,12 @@
 """Starts Keras and its backend: seeded, deterministic, and without their start-up remarks on the terminal."""
 
-import os
-import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from earmark.remarks import remarks_aside
 
 if TYPE_CHECKING:
     from earmark.learning.batches import TrainingBatches
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
 
 def start(seed: int = 0) -> None:
     """Imports Keras, seeds every generator and, under TensorFlow, turns deterministic operations on."""
-    with _remarks_aside():
+    with remarks_aside():
         import keras
 
         if keras.backend.backend() == "tensorflow":
@@ -108,24 +107,3 @@ def feed(batches: "TrainingBatches"):
     options.autotune.enabled = False
     stream = tf.data.Dataset.from_generator(epoch, output_signature=signature).prefetch(1).with_options(options)
     return stream.apply(tf.data.experimental.assert_cardinality(len(batches)))
-
-
-@contextmanager
-def _remarks_aside() -> Iterator[None]:
-    """Keeps what native code writes to standard error, and shows it only where something fails.
-
-    TensorFlow's first remarks come before any log level counts.
-    """
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as remarks:
-        os.dup2(remarks.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            remarks.seek(0)
-            os.write(kept, remarks.read())
-            raise
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)

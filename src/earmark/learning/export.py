@@ -6,9 +6,13 @@ import re
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, ValidationError, model_validator
 
 from earmark.audio.front_ends import FrontEnd
 from earmark.errors import UserError
+from earmark.params.fields import Closed, Count, Fraction
 
 MODEL = "model.keras"
 SETTINGS = "settings.json"
@@ -25,6 +29,22 @@ class Classifier:
     front_end: FrontEnd
     parameters: int
     rejection_threshold: float
+
+
+class _Settings(Closed):
+    """What stands beside a model."""
+
+    candidate: Annotated[str, Field(min_length=1)]
+    labels: Annotated[tuple[str, ...], Field(min_length=2)]
+    front_end: FrontEnd
+    parameters: Count
+    rejection_threshold: Fraction
+
+    @model_validator(mode="after")
+    def _distinct(self) -> "_Settings":
+        if len(set(self.labels)) != len(self.labels):
+            raise ValueError("a label is listed twice")
+        return self
 
 
 def with_front_end(network, front_end: FrontEnd):
@@ -65,19 +85,38 @@ def load(folder: Path) -> Classifier:
     """Reads what `save` wrote, in Keras' safe mode; UserError where `folder` holds no whole model."""
     from earmark.learning import backend
 
-    settings = read_settings(folder)
+    settings = _checked_settings(folder)
+    if not zipfile.is_zipfile(folder / MODEL):
+        raise UserError(f"{folder} holds no model that can be read: {MODEL} is missing or cut short")
     backend.start()
     import keras
 
     try:
-        labels, front_end = tuple(settings["labels"]), FrontEnd(**settings["front_end"])
-        facts = settings["candidate"], labels, front_end, settings["parameters"], settings["rejection_threshold"]
         model = keras.saving.load_model(folder / MODEL, compile=False, safe_mode=True)
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise UserError(f"{folder} holds no model that can be read: {' '.join(str(error).split())[:200]}") from None
-    if model.output_shape[-1] != len(labels):
-        raise UserError(f"{folder} lists {len(labels)} labels for a model that tells {model.output_shape[-1]} apart")
-    return Classifier(model, *facts)
+    _require_same(folder, settings, model)
+    return Classifier(model, **dict(settings))
+
+
+def _checked_settings(folder: Path) -> _Settings:
+    try:
+        return _Settings.model_validate(read_settings(folder))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "the file"
+        raise UserError(f"{folder / SETTINGS}: {place}: {first['msg'].removeprefix('Value error, ')}") from None
+
+
+def _require_same(folder: Path, settings: _Settings, model) -> None:
+    """UserError where the settings are those of another model."""
+    labels, samples = len(settings.labels), settings.front_end.clip_samples
+    if model.output_shape != (None, labels):
+        raise UserError(f"{folder} lists {labels} labels for a model that tells {model.output_shape[-1]} apart")
+    if model.input_shape != (None, samples):
+        raise UserError(
+            f"{folder} has a front end for clips of {samples} samples, and a model for {model.input_shape[-1]}"
+        )
 
 
 def _canonical(archive: bytes) -> bytes:

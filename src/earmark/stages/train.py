@@ -77,18 +77,19 @@ def _rejection_threshold(network, data: preparation.Data) -> float:
     batches = list(validation_batches(data.validation, len(names), False, inference.BLOCK_CLIPS))
     one_hot = np.concatenate([each for _, each in batches])
     frames, clips = front_end.frames, len(one_hot)
-    heard = [
-        inference.of_features(network, front_end, (_moved(features, by, front_end) for features, _ in batches))[:clips]
-        for by in (0, frames // 2, -(frames // 2))
-    ]
+    moves = (0, frames // 2, -(frames // 2))
     windows = len(data.validation_noise) // frames
     noise = data.validation_noise[: windows * frames].reshape(windows, frames, data.validation_noise.shape[1])
-    heard.append(inference.of_features(network, front_end, [noise] if windows else []))
-    probabilities = np.concatenate(heard)
-    truth = np.append(np.tile(names[one_hot.argmax(axis=1)], 3), [""] * windows)
+    heard = [_moved(features, by, front_end) for by in moves for features, _ in batches] + [noise] * bool(windows)
+    said = inference.of_features(network, front_end, heard)
+    of_clips, of_noise = np.split(said, [len(said) - windows])
+    # The last batch is filled up with silence, which is no clip.
+    of_clips = of_clips.reshape(len(moves), -1, len(names))[:, :clips].reshape(-1, len(names))
+    probabilities = np.concatenate([of_clips, of_noise])
+    truth = np.append(np.tile(names[one_hot.argmax(axis=1)], len(moves)), [""] * windows)
     whole = np.arange(len(truth)) < clips
-    said = names[probabilities.argmax(axis=1)]
-    return rejection.fit_threshold(rejection.answers(said, probabilities.max(axis=1), truth, NOT_WORDS, whole))
+    labels = names[probabilities.argmax(axis=1)]
+    return rejection.fit_threshold(rejection.answers(labels, probabilities.max(axis=1), truth, NOT_WORDS, whole))
 
 
 def _moved(features: np.ndarray, frames: int, front_end: FrontEnd) -> np.ndarray:

@@ -1,7 +1,5 @@
-"""The one door to MLflow: a run for each training, found again by the content of its model, and the model registry."""
+"""The door to MLflow's tracking: a run for each training, found again by the content of its model."""
 
-import contextlib
-import io
 import logging
 import os
 import warnings
@@ -11,42 +9,55 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import mlflow
-import numpy as np
 import pandas as pd
 from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
-from mlflow.models import ModelSignature
-from mlflow.types import ColSpec, Schema, TensorSpec
 from sqlalchemy.exc import SQLAlchemyError
 
 from earmark.errors import UserError
 from earmark.params import Params
-from earmark.stores import provenance
+from earmark.stores import moves, provenance, served
 
 DEFAULT_URI = "sqlite:///mlflow.db"
 CONTENT = "content_sha256"
-REQUIREMENTS = ("keras", "mlflow", "numpy", "pandas", "tensorflow")
-SERVING_SCRIPT = Path(__file__).parents[1] / "learning" / "serving.py"
-DESCRIPTION = (
-    "A sound classifier: float32 waveforms in [-1, 1] to labels and probabilities, front end and labels inside."
-)
+RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 
 
 def connect(name: str) -> MlflowClient:
     """A client of MLFLOW_TRACKING_URI, or of the SQLite file mlflow.db, with `name` as its experiment."""
     _start()
-    try:
+    with answering(), _impatient():
         mlflow.set_experiment(name)
+    return MlflowClient()
+
+
+@contextmanager
+def answering() -> Iterator[None]:
+    """What MLflow does not do in here is a UserError."""
+    try:
+        yield
     except (MlflowException, SQLAlchemyError, OSError) as error:
         raise UserError(f"MLflow at {_address()} does not answer: {_first_line(error)}") from None
-    return MlflowClient()
+
+
+@contextmanager
+def _impatient() -> Iterator[None]:
+    """A server that is down is told after seconds; later calls have MLflow's own patience, which is minutes."""
+    before = os.environ.get(RETRIES)
+    os.environ.setdefault(RETRIES, "3")
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(RETRIES)
 
 
 class LiveRun:
     """A training as it goes on; `run_id` is what MLflow calls it."""
 
-    def __init__(self, run_id: str, clip_samples: int):
-        self.run_id, self._clip_samples = run_id, clip_samples
+    def __init__(self, run_id: str):
+        self.run_id = run_id
         self._known = {metric.step for metric in MlflowClient().get_metric_history(run_id, "loss")}
 
     def epochs(self, rows: Iterable[Mapping[str, float]]) -> None:
@@ -65,7 +76,7 @@ class LiveRun:
         """The training's model, which is what the run is found by afterwards."""
         mlflow.log_artifact(str(Path("reports/training") / f"{model.name}.csv"))
         # What validation said of the clips; a model can be trained where only they were brought, without it.
-        _log_model(model, self._clip_samples)
+        served.log_model(model)
         mlflow.set_tag(CONTENT, provenance.content_sha256(model))
 
 
@@ -76,7 +87,7 @@ def live_run(candidate: str, params: Params, clips: pd.DataFrame, run_id: str | 
     client = connect(params.register_.name)
     if run_id and _has_run(client, params.register_.name, run_id):
         with mlflow.start_run(run_id=run_id):
-            yield LiveRun(run_id, params.dataset.clip_samples)
+            yield LiveRun(run_id)
         return
     with mlflow.start_run(run_name=candidate, tags=_tags(candidate)) as started:
         mlflow.log_params(_flat(params, candidate))
@@ -85,7 +96,7 @@ def live_run(candidate: str, params: Params, clips: pd.DataFrame, run_id: str | 
                 clips.drop(columns="error"), source="data/accepted.parquet", name=_short(params.dataset.source)
             )
             mlflow.log_input(dataset, context="training")
-        yield LiveRun(started.info.run_id, params.dataset.clip_samples)
+        yield LiveRun(started.info.run_id)
 
 
 @contextmanager
@@ -103,11 +114,11 @@ def trial_run(number: int, candidate: str, params: Params, run_id: str | None) -
     where the server still has it."""
     if run_id and _has_run(MlflowClient(), params.register_.name, run_id):
         with mlflow.start_run(run_id=run_id, nested=True):
-            yield LiveRun(run_id, params.dataset.clip_samples)
+            yield LiveRun(run_id)
         return
     with mlflow.start_run(run_name=f"trial {number}", nested=True, tags={"candidate": candidate}) as started:
         mlflow.log_params(_flat(params, candidate))
-        yield LiveRun(started.info.run_id, params.dataset.clip_samples)
+        yield LiveRun(started.info.run_id)
 
 
 def _has_run(client: MlflowClient, experiment: str, run_id: str) -> bool:
@@ -138,69 +149,54 @@ def run_of(candidate: str, model: Path, params: Params, clips: pd.DataFrame, his
 
 
 def log_evaluation(
-    run_id: str, figures: Mapping[str, float], artifacts: Mapping[str, Path], figures_html: Mapping[str, object]
+    run_id: str, figures: Mapping[str, float], files: Mapping[str, Iterable[Path]], figures_html: Mapping[str, object]
 ) -> None:
-    """Adds an evaluation to a run, once: a run that has the same figures is left alone."""
+    """Adds an evaluation to a run, once: a run that has the same figures is left alone. `files` has those of each
+    folder among the run's artifacts."""
     known = MlflowClient().get_run(run_id).data.metrics
     if all(known.get(key) == value for key, value in figures.items()):
         return
     with mlflow.start_run(run_id=run_id):
         mlflow.log_metrics(dict(figures))
-        for folder, path in artifacts.items():
-            mlflow.log_artifact(str(path), folder or None)
+        for folder, paths in files.items():
+            for path in paths:
+                mlflow.log_artifact(str(path), folder or None)
         for name, figure in figures_html.items():
             mlflow.log_figure(figure, name)
 
 
-@dataclass(frozen=True)
-class Version:
-    """A registered version; `content` is the SHA-256 of its model folder, `aliases` what points to it."""
-
-    number: str
-    content: str
-    aliases: tuple[str, ...]
+def log_page(run_id: str, page: str, name: str) -> None:
+    """Puts an HTML page among the artifacts of a run, in place of one of the same name."""
+    with answering():
+        MlflowClient().log_text(run_id, page, name)
 
 
-class Registry:
-    """The versions of one registered model. Aliases move only through `add`."""
+def make_model(client: MlflowClient, name: str, description: str) -> None:
+    """Makes sure that there is a registered model of this name."""
+    try:
+        client.get_registered_model(name)
+    except MlflowException as error:
+        require(error, "RESOURCE_DOES_NOT_EXIST")
+        try:
+            client.create_registered_model(name, description=description)
+        except MlflowException as beaten:
+            require(beaten, "RESOURCE_ALREADY_EXISTS")
 
-    def __init__(self, name: str):
-        self.name, self._client = name, connect(name)
 
-    def with_content(self, content: str) -> Version | None:
-        """The version with this content, or None."""
-        found = self._client.search_model_versions(f"name = '{self.name}'")
-        return next((self._version(each.version) for each in found if each.tags.get(CONTENT) == content), None)
+def all_versions(client: MlflowClient, name: str) -> list[ModelVersion]:
+    """Every version of a registered model, the first one first."""
+    wanted, order = f"name = '{name}'", ["version_number ASC"]
+    found = page = client.search_model_versions(wanted, order_by=order)
+    while page.token:
+        page = client.search_model_versions(wanted, order_by=order, page_token=page.token)
+        found = [*found, *page]
+    return list(found)
 
-    def champion(self) -> Version | None:
-        """The version that the alias `champion` points to, or None."""
-        found = self._client.search_registered_models(f"name = '{self.name}'")
-        number = found[0].aliases.get("champion") if found else None
-        return self._version(number) if number else None
 
-    def download(self, version: Version, folder: Path) -> Path:
-        """The model folder of `version`, below `folder`."""
-        return download_model(f"models:/{self.name}/{version.number}", folder)
-
-    def add(self, run_id: str, candidate: str, content: str, alias: str, tags: Mapping[str, str]) -> Version:
-        """Registers the model of a run, of this content, as a new version with tags and points `alias` at it."""
-        if not self._client.search_registered_models(f"name = '{self.name}'"):
-            self._client.create_registered_model(self.name, description=DESCRIPTION)
-        model_id = self._client.get_run(run_id).outputs.model_outputs[-1].model_id
-        made = self._client.create_model_version(
-            self.name, f"models:/{model_id}", run_id, tags=dict(tags), model_id=model_id
-        )
-        self._client.update_model_version(
-            self.name, made.version, description=f"{candidate}; {tags.get('verdict', '')}"
-        )
-        self._client.set_registered_model_alias(self.name, alias, made.version)
-        # Last, since it is what the version is known by: a registration that was interrupted is made again.
-        self._client.set_model_version_tag(self.name, made.version, CONTENT, content)
-        return self._version(made.version)
-
-    def _version(self, number: str | int) -> Version:
-        found = self._client.get_model_version(self.name, str(number))
-        return Version(str(found.version), found.tags.get(CONTENT, ""), tuple(found.aliases))
+def require(error: MlflowException, code: str) -> None:
+    """Raises `error` unless this is its code."""
+    if error.error_code != code:
+        raise error
 
 
 @dataclass(frozen=True)
@@ -216,6 +212,8 @@ def trained_versions(experiment: str) -> list[TrainedVersion]:
     client = connect(experiment)
     versions = []
     for each in client.search_model_versions():
+        if moves.ID in each.tags:
+            continue
         aliases = client.get_model_version(each.name, each.version).aliases
         title = f"{each.name} version {each.version}" + (f" ({', '.join(aliases)})" if aliases else "")
         versions.append(TrainedVersion(title, each.tags.get("dvc.data/accepted.parquet", "")))
@@ -241,24 +239,6 @@ def _start() -> None:
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
     mlflow.set_tracking_uri(os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI)
-
-
-def _log_model(folder: Path, samples: int) -> None:
-    from importlib.metadata import version
-
-    # MLflow advises type hints, which it has none of for arrays, past any warning filter; failures come as exceptions.
-    with contextlib.redirect_stderr(io.StringIO()):
-        mlflow.pyfunc.log_model(
-            name=folder.name,
-            python_model=str(SERVING_SCRIPT),
-            artifacts={"model": str(folder)},
-            signature=ModelSignature(
-                Schema([TensorSpec(np.dtype("float32"), (-1, samples))]),
-                Schema([ColSpec("string", "label"), ColSpec("double", "probability")]),
-            ),
-            input_example=np.zeros((1, samples), dtype=np.float32),
-            pip_requirements=[f"{name}=={version(name)}" for name in REQUIREMENTS],
-        )
 
 
 def _tags(candidate: str) -> dict[str, str]:

@@ -1,0 +1,154 @@
+"""Classifiers as files for other runtimes, each run in its own, against the Keras model."""
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from training import CANDIDATES
+
+from earmark import params
+from earmark.audio import front_ends
+from earmark.errors import UserError
+from earmark.learning import backend, conversion, export, runtimes
+from earmark.learning.candidates import front_end_of, module_of
+
+LABELS = ("left", "right", "good morning")
+
+
+@pytest.fixture(scope="module")
+def loaded():
+    return params.load(ROOT / "params.yaml")
+
+
+@pytest.fixture(scope="module")
+def clips():
+    """A silent clip, a loud one, and quieter and quieter noise."""
+    noise = np.random.default_rng(1).uniform(-1, 1, (16, 16000)) * np.logspace(0, -4, 16)[:, None]
+    return np.concatenate([np.zeros((1, 16000)), np.sign(noise[:1]), noise]).astype(np.float32)
+
+
+def classifier_of(network, front_end, clips) -> export.Classifier:
+    """`network` with weights of which none is what it is at first, so that each counts, and a last layer that tells
+    `clips` apart."""
+    import keras
+
+    generator = np.random.default_rng(2)
+    for weight in network.weights:
+        if weight.path.endswith("moving_variance"):
+            weight.assign(generator.uniform(0.5, 1.5, weight.shape))
+        else:
+            weight.assign(weight + generator.normal(0, 0.02, weight.shape))
+    last = network.layers[-1]
+    before = export.with_front_end(keras.Model(network.inputs, last.input, name="before"), front_end)
+    logits = before.predict_on_batch(clips) @ np.asarray(last.kernel)
+    last.kernel.assign(np.asarray(last.kernel) / logits.std(axis=0))
+    last.bias.assign(-(logits / logits.std(axis=0)).mean(axis=0))
+    model = export.with_front_end(network, front_end)
+    return export.Classifier(model, network.name, LABELS, front_end, network.count_params(), 0.0)
+
+
+def candidate_classifier(loaded, candidate: str, clips) -> export.Classifier:
+    backend.start(1)
+    front_end = front_ends.front_end(front_end_of(candidate), loaded)
+    settings = loaded.train.candidate(candidate).network
+    network = module_of(candidate).build((front_end.frames, front_end.bins), len(LABELS), **settings)
+    return classifier_of(network, front_end, clips)
+
+
+@pytest.fixture(scope="module", params=CANDIDATES)
+def classifier(request, loaded, clips):
+    return candidate_classifier(loaded, request.param, clips)
+
+
+@pytest.mark.parametrize("format", ["litert", "onnx"])
+def test_a_converted_classifier_says_what_the_model_says(classifier, clips, format):
+    content = conversion.converted(classifier, format, list)
+    said = runtimes.opened(content, format).predict_on_batch(clips)
+    expected = classifier.model.predict_on_batch(clips)
+    assert said.dtype == np.float32
+    assert np.ptp(expected, axis=0).max() > 0.1  # it does tell these clips apart
+    np.testing.assert_allclose(said, expected, atol=0.02)  # bc_resnet's rounding, in a last layer that blows it up
+
+
+def test_every_candidate_can_be_had_in_eight_bit_integers(classifier, clips):
+    """What that costs in accuracy shows in a trained one only: tests/e2e/test_export.py."""
+    content = conversion.converted(classifier, "litert-int8", lambda: clips)
+    said = runtimes.opened(content, "litert-int8").predict_on_batch(clips)
+    assert said.shape == (len(clips), len(LABELS))
+    np.testing.assert_allclose(said.sum(axis=1), 1, atol=1e-5)
+    if classifier.parameters > 100_000:  # in a smaller one, what describes the graph is most of the file
+        assert len(content) < 0.4 * 4 * classifier.parameters
+
+
+def test_the_network_is_in_integers_and_the_front_end_is_not(loaded, clips):
+    from ai_edge_litert.interpreter import Interpreter
+
+    content = conversion.converted(candidate_classifier(loaded, "tc_resnet", clips), "litert-int8", lambda: clips)
+    interpreter = Interpreter(model_content=content)
+    types = {each["name"]: each["dtype"] for each in interpreter.get_tensor_details()}
+    convolved = {kind for name, kind in types.items() if "conv1d" in name and "convolution" in name}
+    assert np.int8 in convolved
+    assert np.float32 not in convolved
+    assert {kind for name, kind in types.items() if "/stft/" in name} <= {np.float32, np.complex64, np.int32}
+    ends = interpreter.get_input_details() + interpreter.get_output_details()
+    assert [each["dtype"] for each in ends] == [np.float32, np.float32]
+
+
+@pytest.mark.parametrize("format", ["litert", "litert-int8"])
+def test_the_same_classifier_gives_the_same_bytes(loaded, clips, format):
+    classifier = candidate_classifier(loaded, "tc_resnet", clips)
+    once, twice = (conversion.converted(classifier, format, lambda: clips) for _ in range(2))
+    assert once == twice
+
+
+@pytest.mark.parametrize("format", ["litert", "onnx"])
+def test_what_was_trained_in_half_precision_is_converted_in_full(loaded, clips, format):
+    with backend.precision("mixed_bfloat16"):
+        classifier = candidate_classifier(loaded, "tc_resnet", clips)
+    said = runtimes.opened(conversion.converted(classifier, format, lambda: clips), format).predict_on_batch(clips)
+    expected = classifier.model.predict_on_batch(clips)
+    assert np.corrcoef(said.ravel(), expected.ravel())[0, 1] > 0.95
+
+
+def linear_on_coefficients(loaded, clips, fft_length: int) -> export.Classifier:
+    """Through a front end that no candidate has."""
+    import keras
+
+    features = loaded.features.model_copy(update={"fft_length": fft_length})
+    front_end = front_ends.front_end("mfcc", loaded.model_copy(update={"features": features}))
+    shape = (front_end.frames, front_end.bins)
+    layers = [keras.Input(shape), keras.layers.Flatten(), keras.layers.Dense(3, activation="softmax")]
+    return classifier_of(keras.Sequential(layers, name="linear"), front_end, clips)
+
+
+@pytest.mark.parametrize(("format", "fft_length"), [("litert", 1024), ("litert-int8", 1024), ("onnx", 480)])
+def test_cepstral_coefficients_and_other_transforms_are_converted_too(loaded, clips, format, fft_length):
+    classifier = linear_on_coefficients(loaded, clips, fft_length)
+    said = runtimes.opened(conversion.converted(classifier, format, lambda: clips), format).predict_on_batch(clips)
+    np.testing.assert_allclose(said, classifier.model.predict_on_batch(clips), atol=0.1 if "int8" in format else 1e-3)
+
+
+@pytest.mark.parametrize("format", ["litert", "litert-int8"])
+def test_an_fft_that_litert_does_not_know_is_refused_in_a_sentence(loaded, clips, format):
+    classifier = linear_on_coefficients(loaded, clips, 480)
+    with pytest.raises(UserError, match=f"{format} knows no FFT of length 480; allowed are powers of two, or onnx"):
+        conversion.converted(classifier, format, lambda: clips)
+
+
+def test_a_network_that_a_format_has_no_operation_for_is_refused_in_a_sentence(loaded):
+    import keras
+
+    front_end = front_ends.front_end("log_mel", loaded)
+    features = keras.Input((front_end.frames, front_end.bins))
+    values, _ = keras.ops.qr(features[:, :3, :3])
+    network = keras.Model(features, keras.ops.softmax(values[:, 0, :]), name="by_factors")
+    model = export.with_front_end(network, front_end)
+    classifier = export.Classifier(model, "by_factors", LABELS, front_end, 0, 0.0)
+    with pytest.raises(UserError, match="by_factors cannot be converted to litert: "):
+        conversion.converted(classifier, "litert", list)
+
+
+@pytest.mark.parametrize("format", ["litert", "onnx"])
+def test_a_file_that_was_cut_short_is_refused(loaded, clips, format):
+    content = conversion.converted(candidate_classifier(loaded, "tc_resnet", clips), format, list)
+    with pytest.raises(UserError, match=f"this {format} file cannot be run"):
+        runtimes.opened(content[: len(content) // 2], format)
