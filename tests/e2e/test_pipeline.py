@@ -98,7 +98,7 @@ def test_the_same_numbers_are_in_mlflow_as_in_metrics_json(project, client):
     for split in ("validation", "test"):
         scores = entry[split]
         assert logged[f"evaluated_{split}_accuracy"] == scores["accuracy"]
-        assert logged[f"evaluated_{split}_macro_f1_low"] == scores["macro_f1_ci95"][0]
+        assert logged[f"evaluated_{split}_macro_f1_ci95_low"] == scores["macro_f1_ci95"][0]
         for level, accuracy in scores["accuracy_in_noise"].items():
             assert logged[f"evaluated_{split}_accuracy_in_noise_{level}"] == accuracy
         assert logged[f"evaluated_{split}_rejection_miss_rate"] == scores["rejection"]["miss_rate"]
