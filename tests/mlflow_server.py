@@ -1,17 +1,19 @@
 """An MLflow server for tests, and versions in its registry that cost no training."""
 
 import hashlib
-import socket
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 import requests
 from conftest import BIN
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModelOutput
-from prefect_server import running, wait_until
+from prefect_server import free_port, running, wait_until
 
+from earmark.stores import tracking
 from earmark.stores.aliases import Aliases
 from earmark.stores.registry import Registry, Version
 
@@ -21,9 +23,7 @@ START_SECONDS = 120
 @contextmanager
 def serving(home: Path) -> Iterator[str]:
     """The address of an MLflow server on a free port of 127.0.0.1, with its database and artifacts in `home`."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = str(listener.getsockname()[1])
+    port = str(free_port())
     address, log = f"http://127.0.0.1:{port}", home / "server.log"
     command = [BIN / "mlflow", "server", "--host", "127.0.0.1", "--port", port, "--workers", "2"]
     places = ["--backend-store-uri", f"sqlite:///{home}/mlflow.db", "--artifacts-destination", str(home / "artifacts")]
@@ -43,6 +43,26 @@ def registry_at(address: str, name: str, client: MlflowClient | None = None, **s
     """The registry `name` of the server at `address`."""
     client = client or MlflowClient(address)
     return Registry(name, client, Aliases(name, client, **settings))
+
+
+@pytest.fixture
+def registry(address, request, monkeypatch) -> Registry:
+    """A registered model for one test, at the `address` of its module."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    tracking.connect("registry")
+    return registry_at(address, f"{request.node.originalname} {uuid.uuid4().hex[:6]}")
+
+
+@pytest.fixture
+def versions(registry, address, tmp_path) -> list[Version]:
+    """Four versions, to none of which an alias points."""
+    return some_versions(registry, address, tmp_path / "some_candidate", 4)
+
+
+@pytest.fixture
+def client(address) -> MlflowClient:
+    """Of MLflow's own."""
+    return MlflowClient(address)
 
 
 def logged_run(address: str, folder: Path) -> str:

@@ -1,7 +1,6 @@
 """`mlflow models serve` for tests, where nothing of this repository can be imported."""
 
 import os
-import socket
 import subprocess
 import sys
 import sysconfig
@@ -11,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import requests
-from prefect_server import running, wait_until
+from prefect_server import free_port, running, wait_until
 
 START_SECONDS = 180
 
@@ -34,9 +33,7 @@ def bare_environment(folder: Path) -> Path:
 def serving(model: str, tracking_uri: str, home: Path) -> Iterator[str]:
     """The address of a server of `model` on a free port of 127.0.0.1."""
     binaries = bare_environment(home / "bare")
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = str(listener.getsockname()[1])
+    port = str(free_port())
     environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")} | {
         "PATH": f"{binaries}{os.pathsep}/usr/bin{os.pathsep}/bin",
         "MLFLOW_TRACKING_URI": tracking_uri,

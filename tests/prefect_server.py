@@ -83,7 +83,7 @@ def running(command: list, log: Path, **popen) -> Iterator[subprocess.Popen]:
 @contextmanager
 def serving(home: Path) -> Iterator[PrefectServer]:
     """A Prefect server on a free port of 127.0.0.1 with its database in `home`."""
-    port = _free_port()
+    port = free_port()
     server = PrefectServer(f"http://127.0.0.1:{port}/api", home)
     log = home / "server.log"
     command = [BIN / "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
@@ -92,7 +92,8 @@ def serving(home: Path) -> Iterator[PrefectServer]:
         yield server
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens at."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]

@@ -70,13 +70,15 @@ def test_a_converted_classifier_says_what_the_model_says(classifier, clips, form
 
 
 def test_every_candidate_can_be_had_in_eight_bit_integers(classifier, clips):
-    """What that costs in accuracy shows in a trained one only: tests/e2e/test_export.py."""
     content = conversion.converted(classifier, "litert-int8", lambda: clips)
     said = runtimes.opened(content, "litert-int8").predict_on_batch(clips)
     assert said.shape == (len(clips), len(LABELS))
     np.testing.assert_allclose(said.sum(axis=1), 1, atol=1e-5)
-    if classifier.parameters > 100_000:  # in a smaller one, what describes the graph is most of the file
+    if (
+        classifier.candidate != "bc_resnet"
+    ):  # small: what describes the graph fills its file; and untrained, all rounding
         assert len(content) < 0.4 * 4 * classifier.parameters
+        np.testing.assert_allclose(said, classifier.model.predict_on_batch(clips), atol=0.1)
 
 
 def test_the_network_is_in_integers_and_the_front_end_is_not(loaded, clips):

@@ -1,19 +1,27 @@
 """The registry: one content once, and aliases that follow their record, whoever else moves them."""
 
 import shutil
-import uuid
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from mlflow import MlflowClient
-from mlflow_server import in_mlflow, logged_run, moved, registry_at, some_model, some_versions
+from mlflow_server import (
+    client,
+    in_mlflow,
+    logged_run,
+    moved,
+    registry,
+    registry_at,
+    some_model,
+    versions,
+)
 
 from earmark.errors import UserError
 from earmark.scoring.gate import Check, Verdict
 from earmark.stages.register import admit
 from earmark.stores import provenance, tracking
-from earmark.stores.registry import Registry
+
+__all__ = ["client", "registry", "versions"]  # fixtures
 
 
 @pytest.fixture(scope="module")
@@ -29,25 +37,6 @@ def address(home) -> str:
 @pytest.fixture(autouse=True)
 def _artifacts_go_to_a_folder_of_the_test(home, monkeypatch):
     monkeypatch.chdir(home)
-
-
-@pytest.fixture
-def registry(address, request, monkeypatch) -> Registry:
-    """A registered model for one test."""
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
-    tracking.connect("registry")
-    return registry_at(address, f"{request.node.originalname} {uuid.uuid4().hex[:6]}")
-
-
-@pytest.fixture
-def versions(registry, address, tmp_path):
-    """Four versions, to none of which an alias points."""
-    return some_versions(registry, address, tmp_path / "some_candidate", 4)
-
-
-@pytest.fixture
-def client(address) -> MlflowClient:
-    return MlflowClient(address)
 
 
 def test_a_move_is_recorded_with_who_when_from_to_and_why(registry, versions, client, monkeypatch):

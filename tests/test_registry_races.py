@@ -4,17 +4,26 @@ import json
 import signal
 import subprocess
 import sys
-import uuid
 from datetime import UTC, datetime
 
 import pytest
 from conftest import ROOT
-from mlflow import MlflowClient
-from mlflow_server import in_mlflow, logged_run, moved, registry_at, serving, some_model, some_versions
+from mlflow_server import (
+    client,
+    in_mlflow,
+    logged_run,
+    moved,
+    registry,
+    registry_at,
+    serving,
+    some_model,
+    versions,
+)
 
-from earmark.stores import tracking
 from earmark.stores.aliases import ABANDONED_AFTER
 from earmark.stores.registry import Registry
+
+__all__ = ["client", "registry", "versions"]  # fixtures
 
 SECONDS = 300
 
@@ -23,25 +32,6 @@ SECONDS = 300
 def address(tmp_path_factory):
     with serving(tmp_path_factory.mktemp("mlflow")) as url:
         yield url
-
-
-@pytest.fixture
-def registry(address, request, monkeypatch) -> Registry:
-    """A registered model for one test."""
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
-    tracking.connect("registry")
-    return registry_at(address, f"{request.node.originalname} {uuid.uuid4().hex[:6]}")
-
-
-@pytest.fixture
-def versions(registry, address, tmp_path):
-    """Four versions, to none of which an alias points."""
-    return some_versions(registry, address, tmp_path / "some_candidate", 4)
-
-
-@pytest.fixture
-def client(address) -> MlflowClient:
-    return MlflowClient(address)
 
 
 class Other:

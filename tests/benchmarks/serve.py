@@ -9,6 +9,7 @@ import argparse
 import base64
 import json
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -49,6 +50,7 @@ def main() -> None:
         shards.read_recordings(project / "data/raw", shards.read_accepted(project / "data/accepted.parquet"))
     )
     found = [each for candidate in CANDIDATES for each in exported(bench, project, candidate, recording)]
+    found += [each for candidate in CANDIDATES for each in listened(bench, project, candidate)]
     found += served(project, recording)
     figures.show("serving and export", found)
     figures.write("serve", found, ROOT / "reports")
@@ -81,6 +83,24 @@ def exported(bench: Bench, project: Path, candidate: str, recording: bytes) -> l
             Figure(f"{title}: one clip, one core", ms, "ms", against, ms / statistics.median(original_ms), "<= 1.5"),
         ]  # fmt: skip
     return found
+
+
+def listened(bench: Bench, project: Path, candidate: str) -> list[Figure]:
+    """Listening on one core to the test split's clips, strung together with pauses, clean and in noise at 10 dB."""
+    said = [
+        json.loads(bench.call(project, sys.executable, "-m", "tests.benchmarks.listening", *arguments).splitlines()[-1])
+        for arguments in ((f"models/{candidate}", "testing"), (f"models/{candidate}", "testing", "10"))
+    ]
+    clean, noisy = ({name: 100 * value for name, value in each.items()} for each in said)
+    factor = said[0]["seconds_per_second"]
+    missed = f"{clean['wrong']:.1f} % wrong, {clean['twice']:.1f} % twice, {clean['elsewhere']:.1f} % in pauses"
+    against = f"{said[0]['minutes']:.0f} minutes with {said[0]['words']} words"
+    return [
+        Figure(f"{candidate}, listening: real-time factor, one core", factor, "s/s", against, factor, "< 0.05"),
+        Figure(f"{candidate}, listening: words missed", clean["missed"], "%", missed, clean["missed"], "<= 10"),
+        Figure(f"{candidate}, listening at 10 dB: words missed", noisy["missed"], "%",
+               f"{noisy['wrong']:.1f} % wrong", noisy["missed"], "<= 25"),
+    ]  # fmt: skip
 
 
 def served(project: Path, recording: bytes) -> list[Figure]:

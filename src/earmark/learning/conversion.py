@@ -79,15 +79,20 @@ def litert_int8(classifier: Classifier, clips: Iterable[np.ndarray]) -> bytes:
     """The same with the network's weights and activations in 8-bit integers. The front end, whose powers span more than
     8 bits can hold, and the softmax stay float32."""
     from ai_edge_litert.interpreter import Interpreter
-    from ai_edge_quantizer import quantizer
+    from ai_edge_quantizer import calibrator, quantizer, recipe_manager
     from ai_edge_quantizer.qtyping import TFLOperationName
+    from ai_edge_quantizer.utils.qsv_utils import min_max_update
 
+    float_file = bytearray(litert(classifier))
+    recipes = recipe_manager.RecipeManager()
     # Keras counts the layers of one process: tc_resnet_1/conv1d_7.
     scope = rf"^{classifier.model.name}(_\d+)?/{classifier.candidate}(_\d+)?/"
-    quantizing = quantizer.Quantizer(bytearray(litert(classifier)))
-    quantizing.add_static_config(scope, TFLOperationName.ALL_SUPPORTED, activation_num_bits=8, weight_num_bits=8)
-    ranges = quantizing.calibrate({"serving_default": [{INPUT: clip[None]} for clip in clips]}, num_threads=1)
-    found = bytes(quantizing.quantize(ranges, enable_progress_report=False).quantized_model)
+    recipes.add_static_config(scope, TFLOperationName.ALL_SUPPORTED, activation_num_bits=8, weight_num_bits=8)
+    # The widest ranges of all clips: by default they are averaged, and what is beyond the average is cut off.
+    ranges = calibrator.Calibrator(float_file, num_threads=1, qsv_update_func=min_max_update)
+    ranges.calibrate({"serving_default": [{INPUT: clip[None]} for clip in clips]}, recipes)
+    quantizing = quantizer.Quantizer(float_file, recipes.get_quantization_recipe())
+    found = bytes(quantizing.quantize(ranges.get_model_qsvs(), enable_progress_report=False).quantized_model)
     if not any(each["dtype"] is np.int8 for each in Interpreter(model_content=found).get_tensor_details()):
         raise ValueError("nothing in it can be computed in 8-bit integers")
     return found
