@@ -113,6 +113,7 @@ def test_what_was_trained_in_half_precision_is_converted_in_full(loaded, clips, 
 
 def linear_on_coefficients(loaded, clips, fft_length: int) -> export.Classifier:
     """Through a front end that no candidate has."""
+    backend.start(1)
     import keras
 
     features = loaded.features.model_copy(update={"fft_length": fft_length})
@@ -126,7 +127,7 @@ def linear_on_coefficients(loaded, clips, fft_length: int) -> export.Classifier:
 def test_cepstral_coefficients_and_other_transforms_are_converted_too(loaded, clips, format, fft_length):
     classifier = linear_on_coefficients(loaded, clips, fft_length)
     said = runtimes.opened(conversion.converted(classifier, format, lambda: clips), format).predict_on_batch(clips)
-    np.testing.assert_allclose(said, classifier.model.predict_on_batch(clips), atol=0.1 if "int8" in format else 1e-3)
+    np.testing.assert_allclose(said, classifier.model.predict_on_batch(clips), atol=0.2 if "int8" in format else 1e-3)
 
 
 @pytest.mark.parametrize("format", ["litert", "litert-int8"])

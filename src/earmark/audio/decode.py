@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 import soundfile
@@ -13,7 +13,9 @@ import soxr
 
 from earmark.audio import pcm16
 from earmark.audio.padding import fit
-from earmark.params import Padding
+
+if TYPE_CHECKING:  # a served model carries this module, and not the parameters
+    from earmark.params import Padding
 
 CLIPPED_AT = 0.999
 """Absolute sample value from which a sample counts as clipped (full scale is 1)."""
@@ -129,7 +131,7 @@ def mono(content: bytes, sample_rate_hz: int) -> np.ndarray:
     return _resampled(mixed, source_rate_hz, sample_rate_hz)
 
 
-def clip(content: bytes, sample_rate_hz: int, length: int, padding: Padding) -> np.ndarray:
+def clip(content: bytes, sample_rate_hz: int, length: int, padding: "Padding") -> np.ndarray:
     """A recording as one clip: mono, at `sample_rate_hz`, `length` samples, float32; a short one padded as `padding`
     says.
 
@@ -143,7 +145,7 @@ def clip(content: bytes, sample_rate_hz: int, length: int, padding: Padding) -> 
 
 
 def _middle_resampled(
-    samples: np.ndarray, source_rate_hz: int, sample_rate_hz: int, length: int, padding: Padding
+    samples: np.ndarray, source_rate_hz: int, sample_rate_hz: int, length: int, padding: "Padding"
 ) -> np.ndarray:
     """fit(resampled samples, length, padding), from no more of `samples` than that takes."""
     divisor = math.gcd(source_rate_hz, sample_rate_hz)

@@ -1,8 +1,11 @@
 """How a recording becomes a clip: a long one keeps its middle, a short one is padded on both sides."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from earmark.params import Padding
+if TYPE_CHECKING:  # a served model carries this module, and not the parameters
+    from earmark.params import Padding
 
 
 def first_kept(samples: np.ndarray, length: int) -> np.ndarray:
@@ -10,7 +13,7 @@ def first_kept(samples: np.ndarray, length: int) -> np.ndarray:
     return np.where(samples >= length, (samples - length) // 2, -((length - samples) // 2))
 
 
-def positions(samples: np.ndarray, length: int, padding: Padding) -> np.ndarray:
+def positions(samples: np.ndarray, length: int, padding: "Padding") -> np.ndarray:
     """The sample of its recording that each sample of a clip is, int64 (recordings, length); -1 for silence.
 
     `samples` says how many each recording has, int64 (recordings,). `repeat` goes on with the recording's other end,
@@ -30,7 +33,7 @@ def positions(samples: np.ndarray, length: int, padding: Padding) -> np.ndarray:
     return np.where(count > 0, found, -1)
 
 
-def fit(samples: np.ndarray, length: int, padding: Padding) -> np.ndarray:
+def fit(samples: np.ndarray, length: int, padding: "Padding") -> np.ndarray:
     """One recording, (samples,), as one clip, (length,)."""
     if len(samples) >= length:
         first = (len(samples) - length) // 2

@@ -2,11 +2,14 @@
 many at once."""
 
 import struct
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from earmark.audio.padding import first_kept, positions
-from earmark.params import Padding
+
+if TYPE_CHECKING:  # a served model carries this module, and not the parameters
+    from earmark.params import Padding
 
 _HEADER = struct.Struct("<4sI4s4sIHHIIHH4sI")
 FULL_SCALE = 32_768
@@ -47,7 +50,7 @@ def are_plain(stretch: np.ndarray, starts: np.ndarray, lengths: np.ndarray, samp
 
 
 def read_many(
-    stretch: np.ndarray, starts: np.ndarray, lengths: np.ndarray, clip_samples: int, padding: Padding
+    stretch: np.ndarray, starts: np.ndarray, lengths: np.ndarray, clip_samples: int, padding: "Padding"
 ) -> np.ndarray:
     """Recordings in a stretch of bytes, all of which `are_plain`, as clips: float32 (recordings, clip_samples) in
     [-1, 1]."""
@@ -56,7 +59,7 @@ def read_many(
     return _clips(samples, begins, frames, clip_samples, padding) / np.float32(FULL_SCALE)
 
 
-def _clips(samples: np.ndarray, begins: np.ndarray, frames: np.ndarray, length: int, padding: Padding) -> np.ndarray:
+def _clips(samples: np.ndarray, begins: np.ndarray, frames: np.ndarray, length: int, padding: "Padding") -> np.ndarray:
     """Recordings, of so many `frames` from where each `begins` in `samples`, as float32 (recordings, length)."""
     result = np.empty((len(frames), length), dtype=np.float32)
     long = frames >= length

@@ -18,13 +18,10 @@ from mlflow.types.schema import Map
 
 from earmark.remarks import remarks_aside
 
-REQUIREMENTS = ("keras", "mlflow", "numpy", "pandas", "pydantic", "ruamel.yaml", "soundfile", "soxr", "tensorflow")
+REQUIREMENTS = ("keras", "mlflow", "numpy", "pandas", "soundfile", "soxr", "tensorflow")
 PACKAGE = Path(__file__).parents[1]
 SCRIPT = PACKAGE / "learning" / "serving.py"
-DECODER = (
-    *("__init__.py", "errors.py", "params/__init__.py", "params/fields.py", "params/training.py"),
-    *("audio/__init__.py", "audio/decode.py", "audio/padding.py", "audio/pcm16.py"),
-)
+DECODER = ("__init__.py", "audio/__init__.py", "audio/decode.py", "audio/padding.py", "audio/pcm16.py")
 """Files of earmark that decode a recording; they import no other of it."""
 SIGNATURE = ModelSignature(
     outputs=Schema(
