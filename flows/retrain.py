@@ -9,13 +9,13 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.states import Completed, State
 
-from earmark.stages.paths import METRICS, VALIDATION_RESULT, VERDICT
+from earmark.stages.paths import METRICS, REGISTERED, REPORT, VALIDATION_RESULT, VERDICT
 from flows import tasks
 
 NEXT_STEPS = """
 MLflow UI    .venv/bin/mlflow ui --backend-store-uri sqlite:///mlflow.db    then http://127.0.0.1:5000
 Prefect UI   .venv/bin/prefect server start                                 then http://127.0.0.1:4200
-HTML report  reports/report.html                                            opens in any browser"""
+HTML report  {report:<61}  opens in any browser"""
 
 
 @flow(name="retrain")
@@ -51,7 +51,7 @@ def _registered(summary: str) -> State:
     said = state.result()
     metrics = _read(METRICS)
     create_markdown_artifact(key="leaderboard", markdown=f"{leaderboard(metrics)}\n```\n{said}\n```\n")
-    if tasks.written_at(VERDICT) != judged:
+    if tasks.written_at(VERDICT) > judged:
         create_markdown_artifact(key="verdict", markdown=verdict(_read(VERDICT)))
     return Completed(message=summary, data=said)
 
@@ -120,6 +120,12 @@ def _row(title: str, entry: dict) -> str:
     return f"| {title} | {split} | {cells} |"
 
 
+def next_steps() -> str:
+    """How to look at what there is now."""
+    judged = (tasks.ROOT / REGISTERED).exists()
+    return NEXT_STEPS.format(report=str(REGISTERED if judged else REPORT))
+
+
 def main() -> int:
     """Runs the flow; the exit code is 2 for a user's mistake and 1 for any other failure."""
     state = retrain(return_state=True)
@@ -127,7 +133,7 @@ def main() -> int:
     # What Prefect says when its temporary server stops would stand below the answer.
     logging.getLogger("prefect").setLevel(logging.WARNING)
     if state.is_completed():
-        print(f"\n{state.message}\n\n{result}\n{NEXT_STEPS}")
+        print(f"\n{state.message}\n\n{result}\n{next_steps()}")
         return 0
     print(f"\nretrain failed: {state.message}", file=sys.stderr)
     return tasks.USER_MISTAKE if getattr(result, "exit_code", None) == tasks.USER_MISTAKE else 1

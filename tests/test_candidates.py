@@ -80,6 +80,9 @@ def test_a_damaged_model_is_refused_in_a_sentence(loaded, tmp_path):
     (tmp_path / "settings.json").write_text(json.dumps(settings | {"labels": ["a", "b"]}))
     with pytest.raises(UserError, match="lists 2 labels for a model that tells 3 apart"):
         export.load(tmp_path)
+    (tmp_path / "settings.json").write_text(json.dumps(settings | {"labels": ["c", "b", "a"]}))
+    with pytest.raises(UserError, match=r"settings.json and model.keras are not as they were saved together"):
+        export.load(tmp_path)
     (tmp_path / "model.keras").write_bytes((tmp_path / "model.keras").read_bytes()[:1000])
     with pytest.raises(UserError, match="no model that can be read"):
         export.load(tmp_path)

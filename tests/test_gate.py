@@ -29,7 +29,7 @@ def said(wrong: dict[int, int] | None = None, speakers: int = SPEAKERS) -> pd.Da
         for speaker in range(speakers)
         for clip, label in enumerate(LABELS * (CLIPS_OF_EACH // 2))
     ]
-    return pd.DataFrame(rows, columns=["label", "speaker", "predicted"])
+    return pd.DataFrame(rows, columns=["label", "speaker", "predicted"]).assign(split="testing")
 
 
 def model(predictions: pd.DataFrame, labels: tuple[str, ...] = LABELS, cost: Cost = COST) -> Contender:
@@ -55,7 +55,13 @@ def test_the_first_version_is_champion_where_the_limits_hold():
 @pytest.mark.parametrize(
     ("new", "at_10_db", "name", "observed", "allowed"),
     [
-        (model(said(dict.fromkeys(range(SPEAKERS), 11))), 0.8, "accuracy", "45.00%", "at least 50.00%"),
+        (
+            model(said(dict.fromkeys(range(SPEAKERS), 11))),
+            0.8,
+            "accuracy",
+            "45.00% of 800 testing clips",
+            "at least 50.00%",
+        ),
         (model(said()), 0.29, "accuracy at 10 dB", "29.00%", "at least 30.00%"),
         (model(said(), cost=Cost(2_000_001, 2.0, 4.0)), 0.8, "saved size", "2,000 kB", "at most 2,000 kB"),
         (model(said(), cost=Cost(1_000_000, 2.0, 50.1)), 0.8, "p99 latency", "50.10 ms", "at most 50 ms"),
@@ -98,6 +104,16 @@ def test_better_clips_of_one_speaker_are_chance_however_many_they_are():
     found = judged(model(said()), model(said({0: CLIPS_OF_EACH})))
     assert not found.promoted
     assert "as good (+2.50 points" in found.reason
+
+
+@pytest.mark.parametrize(("speakers", "promoted"), [(2, False), (5, False), (6, True), (12, True)])
+def test_what_every_one_of_few_speakers_gains_may_still_be_chance(speakers, promoted):
+    """Were both as good, each speaker would gain or lose alike: that all of n gain has the chance of 1 in 2 to the n."""
+    everybody = dict.fromkeys(range(speakers), 1)
+    found = judged(model(said(speakers=speakers)), model(said(everybody, speakers=speakers)))
+    assert found.promoted is promoted
+    chance = gate.difference(said(speakers=speakers), said(everybody, speakers=speakers), seed=2).chance
+    assert chance == pytest.approx(0.5**speakers, abs=0.015)
 
 
 def test_the_interval_is_that_of_paired_differences_of_speakers_drawn_one_by_one():
@@ -150,7 +166,17 @@ def test_a_label_that_is_found_less_often_keeps_a_better_one_from_the_place():
     champion.loc[(new["label"] == "no"), "predicted"] = "yes"
     found = judged(model(new), model(champion))
     assert not found.promoted
-    assert found.reason == "largest drop in recall: 20.00 points, of 'yes' (needed: at most 10.00 points)"
+    assert found.reason == "largest drop in recall: 20.00 points, of 'yes' (needed: at most 10.00 points, or one clip)"
+
+
+def test_one_clip_fewer_of_a_rare_label_is_allowed_and_two_are_not():
+    rare = pd.DataFrame({"label": "rare", "speaker": "speaker 0", "predicted": ["rare"] * 5, "split": "testing"})
+    champion = pd.concat([said(EVERYBODY), rare], ignore_index=True)
+    for missed, promoted in ((1, True), (2, False)):
+        new = pd.concat([said(), rare], ignore_index=True)
+        new.loc[new.index[-missed:], "predicted"] = "no"
+        labels = (*LABELS, "rare")
+        assert judged(model(new, labels), model(champion, labels)).promoted is promoted
 
 
 def test_a_champion_that_lacks_labels_is_wrong_on_their_clips_and_it_is_said():

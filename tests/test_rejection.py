@@ -1,6 +1,7 @@
 """The probability below which an answer is none."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -44,6 +45,11 @@ def test_a_part_of_a_word_is_not_missed_but_must_not_be_another():
     assert rejection.rates(found, 0.7) == {"miss_rate": 0.0, "false_accept_rate": 0.0}
     assert rejection.rates(found, 0.4)["false_accept_rate"] == 1 / 3
     assert rejection.fit_threshold(found) > 0.5
+
+
+def test_the_interval_of_a_rare_event_is_the_exact_one():
+    assert rejection.poisson_interval(0) == pytest.approx([0.0, 3.689], abs=1e-3)
+    assert rejection.poisson_interval(5) == pytest.approx([1.623, 11.668], abs=1e-3)
 
 
 def test_without_words_there_is_nothing_to_miss():

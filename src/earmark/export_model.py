@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from earmark.errors import UserError
 from earmark.params import Params
+from earmark.scoring import metrics
 from earmark.stages import judged
 from earmark.stages.paths import ACCEPTED, RAW
 from earmark.stores import shards
@@ -102,15 +102,11 @@ def _compared(
     return Comparison(
         split,
         len(clips),
-        _accuracy(judged.predict_clips(exported, clips)),
-        _accuracy(judged.predict_clips(classifier, clips)),
+        metrics.accuracy(judged.predict_clips(exported, clips)),
+        metrics.accuracy(judged.predict_clips(classifier, clips)),
         file_bytes,
         original_bytes,
     )
-
-
-def _accuracy(predictions: pd.DataFrame) -> float:
-    return float((predictions["label"] == predictions["predicted"]).mean())
 
 
 def _settings(classifier: "Classifier", format: str, found: Comparison) -> dict:

@@ -128,8 +128,7 @@ def _remove_derived(params: Params, sha256: frozenset[str], speaker: str, touche
         with whole_file(ACCEPTED) as path:
             accepted[~accepted["sha256"].isin(sha256)].to_parquet(path, index=False)
     for path in (PREDICTIONS, REPORT, REGISTERED):
-        if path.exists() and speaker in path.read_text(encoding="utf-8"):
-            path.unlink()
+        path.unlink(missing_ok=True)
     seen = raw.read_memory(SEEN)
     with whole_file(SEEN) as path:
         raw.write_memory(path, seen[~seen["sha256"].isin(sha256)])
@@ -175,14 +174,12 @@ def _cached_objects(sha256: frozenset[str], speaker: str) -> list[str]:
     stems = {stem for listing in manifests for stem in _stems_holding(listing, sha256)} | sha256
     files = [item for listing in listings for item in listing.items()]
     recorded = provenance.dvc_hashes()
-    files += [(path.name, recorded.get(f"dvc:{path.as_posix()}", "")) for path in (ACCEPTED, PREDICTIONS, REPORT)]
-    return sorted(
-        {
-            provenance.object_path(md5)
-            for name, md5 in files
-            if Path(name).stem in stems or _is_named(name, md5, sha256, speaker)
-        }
-    )
+    files += [(path.name, recorded.get(f"dvc:{path.as_posix()}", "")) for path in (ACCEPTED, PREDICTIONS)]
+    found = {md5 for name, md5 in files if Path(name).stem in stems or _is_named(name, md5, sha256, speaker)}
+    # Whom a page lets hear is not looked for in it.
+    report = recorded.get(f"dvc:{REPORT.as_posix()}", "")
+    found |= {report} if provenance.cached(report) else set()
+    return sorted(map(provenance.object_path, found))
 
 
 def _stems_holding(listing: Mapping[str, str], sha256: frozenset[str]) -> set[str]:
@@ -193,7 +190,7 @@ def _stems_holding(listing: Mapping[str, str], sha256: frozenset[str]) -> set[st
 
 
 def _is_named(name: str, md5: str, sha256: frozenset[str], speaker: str) -> bool:
-    path = provenance.cached(md5) if name.endswith((".parquet", ".csv", ".json", ".html")) else None
+    path = provenance.cached(md5) if name.endswith((".parquet", ".csv", ".json")) else None
     if path is None:
         return False
     if name.endswith(".parquet"):
@@ -214,7 +211,10 @@ def _report(
     if twins:
         lines += [f"gone too, since they are the same recordings under other names: {', '.join(twins)}"]
     lines += [f"trained on them: {', '.join(trained.on_them) or 'no registered version that is known'}"]
-    lines += ["MLflow keeps report.html of each version's run, in which the worst mistakes can be heard"]
+    lines += [
+        "MLflow keeps, of every run that was evaluated, report.html, in which the worst mistakes can be heard, and of"
+        " each version's run provenance/validation.json, which names clips"
+    ]
     if trained.unknown:
         lines += [f"cannot be told of: {', '.join(trained.unknown)}, whose training data is not in DVC's cache"]
     where = " and ".join(sorted(gone["source"].unique()))

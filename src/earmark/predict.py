@@ -11,22 +11,23 @@ TOP = 5
 
 
 def predict_paths(paths: Sequence[Path], model: str | None, as_json: bool) -> int:
-    """Prints one line a file; returns the exit code: 1 where a file could not be read, else 0."""
+    """Prints one line a file; returns the exit code: 0, 1 where a file could not be read, 2 where none could."""
     from earmark.audio.decode import UndecodableAudio
     from earmark.learning import inference
 
     files = list(_files(paths))
     classifier = classifiers.chosen(model)
-    code = 0
+    failed = 0
     for path in files:
         name = os.fsencode(path).decode(errors="replace")
         try:
             found = inference.probabilities(classifier, [path.read_bytes()])[0]
             line = _answer(name, classifier.labels, found)
         except (OSError, UndecodableAudio) as error:
-            code, line = 1, {"file": name, "error": _reason(path, error)}
+            failed += 1
+            line = {"file": name, "error": _reason(path, error)}
         print(json.dumps(line, ensure_ascii=False) if as_json else _text(line), flush=True)
-    return code
+    return 0 if not failed else 1 if failed < len(files) else 2
 
 
 def _files(paths: Sequence[Path]) -> Iterator[Path]:

@@ -49,6 +49,13 @@ def _require(version: Registered) -> None:
     missing += [f"{origins.FOLDER}/{name} of its run" for name in needed if name not in version.origin.files]
     if missing:
         raise UserError(f"{version.title} cannot be made again, since these are not recorded: {', '.join(missing)}")
+    # All of these decide what is run here.
+    for name in needed:
+        if origin.sha256(version.origin.files[name]) != version.origin.tags.get(origin.SHA256 + name):
+            raise UserError(
+                f"{version.title} cannot be made again: {origins.FOLDER}/{name} of its run is not the one that it was"
+                " registered with"
+            )
 
 
 def _prepare(version: Registered, dvc: Objects, checkout: Path) -> None:
@@ -93,9 +100,6 @@ def _rerun(version: Registered, checkout: Path) -> str:
 
 def _differences(version: Registered, dvc: Objects, checkout: Path) -> Iterator[str]:
     tags, files = version.origin.tags, version.origin.files
-    for name in NEEDED_FILES:
-        if origin.sha256(files[name]) != tags.get(origin.SHA256 + name):
-            yield f"{origins.FOLDER}/{name} of its run is not the one that it was registered with"
     compared = [ACCEPTED] if origin.FEATURES_AT in tags else [ACCEPTED, FEATURES]
     for path in compared:
         recorded, found = tags.get(origin.DVC + path.as_posix(), UNRECORDED), dvc.md5(checkout / path)

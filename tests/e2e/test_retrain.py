@@ -19,7 +19,7 @@ def first(project, run):
 def test_the_flow_ends_with_the_table_the_version_and_what_to_open(first, project):
     assert first.returncode == 0, first.stdout + first.stderr
     assert "registered tc_resnet as earmark version 1, champion" in first.stdout
-    for said in ("candidates on the test split", "mlflow ui", "prefect server start", "reports/report.html"):
+    for said in ("candidates on the test split", "mlflow ui", "prefect server start", "reports/registered.html"):
         assert said in first.stdout
     accuracy = json.loads((project / "reports/metrics.json").read_text())["candidates"]["tc_resnet"]["test"]["accuracy"]
     assert f"{accuracy:.2%}" in first.stdout

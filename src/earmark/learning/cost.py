@@ -54,8 +54,11 @@ def one_core() -> Iterator[None]:
 
 
 def _affinities() -> dict[int, set[int]]:
-    tasks = Path("/proc/self/task")
-    return {int(each.name): os.sched_getaffinity(int(each.name)) for each in tasks.iterdir()} if tasks.exists() else {}
+    tasks, found = Path("/proc/self/task"), {}
+    for thread in [int(each.name) for each in tasks.iterdir()] if tasks.exists() else []:
+        with suppress(ProcessLookupError):  # it has ended meanwhile
+            found[thread] = os.sched_getaffinity(thread)
+    return found
 
 
 def _set_affinities(of_threads: dict[int, set[int]]) -> None:

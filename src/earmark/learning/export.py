@@ -1,5 +1,6 @@
 """A trained network as what is registered: one Keras model from waveform to probabilities, and its labels beside it."""
 
+import hashlib
 import io
 import json
 import re
@@ -39,6 +40,7 @@ class _Settings(Closed):
     front_end: FrontEnd
     parameters: Count
     rejection_threshold: Fraction
+    sha256: str
 
     @model_validator(mode="after")
     def _distinct(self) -> "_Settings":
@@ -69,6 +71,7 @@ def save(folder: Path, network, front_end: FrontEnd, labels: tuple[str, ...], re
         "parameters": network.count_params(),
         "rejection_threshold": rejection_threshold,
     }
+    settings["sha256"] = _sha256(settings, path)
     (folder / SETTINGS).write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
@@ -93,10 +96,12 @@ def load(folder: Path) -> Classifier:
 
     try:
         model = keras.saving.load_model(folder / MODEL, compile=False, safe_mode=True)
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+    except Exception as error:  # whatever Keras raises for what is no model of its own
         raise UserError(f"{folder} holds no model that can be read: {' '.join(str(error).split())[:200]}") from None
     _require_same(folder, settings, model)
-    return Classifier(model, **dict(settings))
+    facts = dict(settings)
+    facts.pop("sha256")
+    return Classifier(model, **facts)
 
 
 def _checked_settings(folder: Path) -> _Settings:
@@ -117,6 +122,14 @@ def _require_same(folder: Path, settings: _Settings, model) -> None:
         raise UserError(
             f"{folder} has a front end for clips of {samples} samples, and a model for {model.input_shape[-1]}"
         )
+    written = read_settings(folder)
+    if written.pop("sha256") != _sha256(written, folder / MODEL):
+        raise UserError(f"{folder}: {SETTINGS} and {MODEL} are not as they were saved together")
+
+
+def _sha256(settings: dict, model: Path) -> str:
+    """Of what a saved model is and of its bytes: labels and front end of another model are found by it."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode() + model.read_bytes()).hexdigest()
 
 
 def _canonical(archive: bytes) -> bytes:

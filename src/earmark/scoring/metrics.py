@@ -3,18 +3,21 @@
 import numpy as np
 import pandas as pd
 
+from earmark.params import SILENCE
+
 RESAMPLES = 2000
 
 
 def summary(predictions: pd.DataFrame, seed: int) -> dict:
-    """accuracy and macro F1 with their 95 % intervals, clips and speakers of one split's predictions."""
+    """accuracy and macro F1 with their 95 % intervals, clips and speakers of one split's predictions; noise, which
+    silence is cut from, is no speaker here."""
     return {
         "accuracy": accuracy(predictions),
         "accuracy_ci95": accuracy_interval(predictions, seed),
         "macro_f1": float(per_label(predictions)["f1"].mean()),
         "macro_f1_ci95": macro_f1_interval(predictions, seed),
         "clips": len(predictions),
-        "speakers": int(predictions["speaker"].nunique()),
+        "speakers": int(predictions.loc[predictions["label"] != SILENCE, "speaker"].nunique()),
     }
 
 
@@ -25,9 +28,12 @@ def accuracy(predictions: pd.DataFrame) -> float:
 
 def accuracy_interval(predictions: pd.DataFrame, seed: int) -> list[float]:
     """95 % percentile interval of the accuracy, [low, high], by a bootstrap over speakers: clips of one speaker are not
-    independent (Efron and Tibshirani 1993, "An Introduction to the Bootstrap", section 8.3)."""
+    independent (Efron and Tibshirani 1993, "An Introduction to the Bootstrap", section 8.3). [0, 1] of one speaker,
+    of whom nothing follows for others."""
     correct = predictions["label"] == predictions["predicted"]
     of_speaker = correct.groupby(predictions["speaker"]).agg(["sum", "size"]).to_numpy(dtype=np.float64)
+    if len(of_speaker) < 2:
+        return [0.0, 1.0]
     sums = resampled(of_speaker, seed)
     return percentiles(sums[:, 0] / sums[:, 1])
 
@@ -39,6 +45,8 @@ def macro_f1_interval(predictions: pd.DataFrame, seed: int) -> list[float]:
     said = predictions["predicted"].to_numpy(dtype=str)[:, None] == labels
     counts = pd.DataFrame(np.hstack([true & said, true, said]).astype(np.float64))
     of_speaker = counts.groupby(predictions["speaker"].to_numpy()).sum().to_numpy()
+    if len(of_speaker) < 2:
+        return [0.0, 1.0]
     hits, clips, claims = np.split(resampled(of_speaker, seed), 3, axis=1)
     f1 = 2 * hits / np.maximum(clips + claims, 1)
     return percentiles(f1.sum(axis=1, where=clips > 0) / (clips > 0).sum(axis=1))

@@ -66,3 +66,11 @@ def answers(
     said, truth = said.astype(str), truth.astype(str)
     of_word = ~np.isin(truth, ["", *not_words]) & whole
     return Answers(probability, ~np.isin(said, not_words), said == truth, of_word)
+
+
+def poisson_interval(count: int) -> list[float]:
+    """The exact 95 % interval, [low, high], of how many there are on average where `count` were seen (Garwood 1936,
+    "Fiducial Limits for the Poisson Distribution")."""
+    from scipy.stats import chi2
+
+    return [float(chi2.ppf(0.025, 2 * count)) / 2 if count else 0.0, float(chi2.ppf(0.975, 2 * count + 2)) / 2]

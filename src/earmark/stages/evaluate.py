@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from earmark.errors import UserError
 from earmark.params import PATH, Params
 from earmark.stages import judged
 from earmark.stages.judgement import METRICS_OF_SPLIT, Judgement, judge, worst_mistakes
@@ -34,9 +35,11 @@ def evaluate(params: Params) -> str:
     reporting = judged.reporting_split(clips)
     found = {name: judge(name, clips, params) for name in params.train.candidates}
     best = max(found, key=lambda name: found[name].entry["validation"]["accuracy"])
+    report = _report(params, best, reporting, found, clips)
     _write_tables(found, best, reporting)
+    write_text(REPORT, report)
+    # Last, since it is what registration goes by.
     write_json(METRICS, {"best": best, "candidates": {name: each.entry for name, each in found.items()}})
-    write_text(REPORT, _report(params, best, reporting, found, clips))
     figures = found[best].entry[METRICS_OF_SPLIT[reporting]]
     return f"{best} is best on validation; {figures['accuracy']:.2%} of {figures['clips']} {reporting} clips right"
 
@@ -71,9 +74,16 @@ def _report(params: Params, best: str, reporting: str, found: Mapping[str, Judge
         for name, each in found.items()
     ]
     mistakes = worst_mistakes(best, _of(found[best].predictions, reporting), clips)
-    validation = json.loads(VALIDATION_RESULT.read_text(encoding="utf-8"))
+    validation = _validation()
     facts = _data(params, validation)
     return render("earmark", best, reporting, candidates, mistakes, facts, validation["quarantine"], _origin(params))
+
+
+def _validation() -> dict:
+    try:
+        return json.loads(VALIDATION_RESULT.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        raise UserError(f"{VALIDATION_RESULT} is missing or damaged; run 'dvc repro validate' first") from None
 
 
 def _data(params: Params, validation: dict) -> dict[str, str]:

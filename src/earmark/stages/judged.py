@@ -3,6 +3,7 @@ heard."""
 
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -73,8 +74,11 @@ def noise_rows() -> pd.DataFrame:
 
 def noise_of(split: str, sample_rate_hz: int) -> list[np.ndarray]:
     """What `split` hears of each recording of background noise, float32 (samples,)."""
-    recordings = shards.read_recordings(RAW, noise_rows())
-    return [background.part(decode.mono(each, sample_rate_hz), split) for each in recordings]
+    found = []
+    for content in shards.read_recordings(RAW, noise_rows()):
+        with suppress(decode.UndecodableAudio):  # hours at a very low sample rate, which are too much once resampled
+            found.append(background.part(decode.mono(content, sample_rate_hz), split))
+    return found
 
 
 def predict_clips(classifier: "Classifier", clips: pd.DataFrame, snr_db: Sequence[int] = ()) -> pd.DataFrame:

@@ -137,7 +137,12 @@ def _false_accepts_per_hour(classifier: "Classifier", split: str) -> dict:
         detector = detection.Detector(classifier.labels, classifier.rejection_threshold)
         for windows in stream.windows([recording], length, detection.HOP_SECONDS * rate, front_end.padding):
             heard += len(detector.heard(classifier.model.predict_on_batch(windows)))
-    return {"false_accepts_per_hour": 3600 * heard * rate / sum(map(len, noise))}
+    seconds = sum(map(len, noise)) / rate
+    return {
+        "false_accepts_per_hour": 3600 * heard / seconds,
+        "false_accepts_per_hour_ci95": [3600 / seconds * bound for bound in rejection.poisson_interval(heard)],
+        "noise_seconds": seconds,
+    }
 
 
 def _by_split(frames: dict[str, pd.DataFrame]) -> pd.DataFrame:

@@ -44,14 +44,17 @@ def register(params: Params) -> str:
     """Makes sure that MLflow knows every candidate's run, registers the best; returns the table of candidates and what
     became of the best one."""
     from earmark.report.leaderboard import leaderboard
+    from earmark.stores import tracking
     from earmark.stores.registry import open_registry
 
     metrics = _metrics()
     clips = shards.read_accepted(ACCEPTED)
     _require_models_of(metrics)
-    runs = {name: _logged(name, metrics, params, clips) for name in metrics["candidates"]}
+    _require_reports(metrics)
     registry = open_registry(params.register_.name)
-    return leaderboard(metrics) + "\n\n" + _registered(params, metrics, runs[metrics["best"]], registry)
+    with tracking.answering():
+        runs = {name: _logged(name, metrics, params, clips) for name in metrics["candidates"]}
+        return leaderboard(metrics) + "\n\n" + _registered(params, metrics, runs[metrics["best"]], registry)
 
 
 def _metrics() -> dict:
@@ -66,6 +69,14 @@ def _require_models_of(metrics: dict) -> None:
         folder = MODELS / name
         if not folder.is_dir() or provenance.content_sha256(folder) != entry["content_sha256"]:
             raise UserError(f"{METRICS} has figures of another model than {folder}; run 'dvc repro' first")
+
+
+def _require_reports(metrics: dict) -> None:
+    """Before MLflow is told anything: all that it will be told."""
+    of_each = [folder / f"{name}.csv" for name in metrics["candidates"] for folder in (HISTORIES, CALIBRATION, NOISE)]
+    for path in (REPORT, PREDICTIONS, LABELS, SLICES, VALIDATION_RESULT, *of_each):
+        if not path.is_file():
+            raise UserError(f"{path} is missing; run 'dvc repro' first")
 
 
 def _logged(name: str, metrics: dict, params: Params, clips: pd.DataFrame) -> str:
@@ -125,6 +136,7 @@ def _registered(params: Params, metrics: dict, run_id: str, registry: "Registry"
     version = registry.with_content(content) or _added(params, best, entry, run_id, registry)
     verdict = admit(registry, version, best, _judge(params, best, entry, registry))
     if verdict is None:
+        _remove_verdict_of_others(version.number)
         aliases = registry.find(version.number).aliases
         known = f"{registry.name} version {version.number}" + (f" ({', '.join(aliases)})" if aliases else "")
         return f"nothing new to register: {best} is {known}"
@@ -132,8 +144,19 @@ def _registered(params: Params, metrics: dict, run_id: str, registry: "Registry"
     write_text(REGISTERED, page)
     tracking.log_page(run_id, page, REPORT.name)
     said = f"registered {best} as {registry.name} version {version.number}, {verdict.alias}: {verdict.reason}"
-    write_json(VERDICT, {"sentence": said, **asdict(verdict)})
+    write_json(VERDICT, {"version": version.number, "sentence": said, **asdict(verdict)})
     return said if verdict.promoted else f"{said}\nto make it champion all the same: {_by_hand(version)}"
+
+
+def _remove_verdict_of_others(version: str) -> None:
+    """The verdict here, and its page, where they are of another version than this."""
+    try:
+        same = json.loads(VERDICT.read_text(encoding="utf-8"))["version"] == version
+    except (FileNotFoundError, ValueError, KeyError):
+        same = False
+    if not same:
+        for path in (VERDICT, REGISTERED):
+            path.unlink(missing_ok=True)
 
 
 def _added(params: Params, best: str, entry: dict, run_id: str, registry: "Registry") -> "Version":
@@ -183,11 +206,23 @@ def _judge(params: Params, best: str, entry: dict, registry: "Registry") -> Judg
 
 
 def _champion(registry: "Registry", number: str, clips: pd.DataFrame) -> gate.Contender | gate.Unscored:
+    heard = _heard(registry, number, clips)
+    if heard:
+        return gate.Unscored(f"it was trained on {heard} of the {len(clips)} clips that it is to be judged by")
     with tempfile.TemporaryDirectory(prefix="earmark-") as folder:
         try:
             return _contender(registry.download(number, Path(folder)), clips)
         except UserError as error:
             return gate.Unscored(str(error))
+
+
+def _heard(registry: "Registry", number: str, clips: pd.DataFrame) -> int:
+    """How many of `clips` a version was trained on, under another split; 0 where DVC's cache does not tell any more."""
+    path = provenance.cached(registry.find(number).tags.get(f"dvc.{ACCEPTED.as_posix()}", ""))
+    if path is None:
+        return 0
+    then = pd.read_parquet(path, columns=["sha256", "split"])
+    return int(clips["sha256"].isin(then.loc[then["split"] == "training", "sha256"]).sum())
 
 
 def _contender(folder: Path, clips: pd.DataFrame) -> gate.Contender:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,19 +75,22 @@ def _rejection_threshold(network, data: preparation.Data) -> float:
     from earmark.learning.batches import validation_batches
 
     front_end, names = data.front_end, np.array(data.labels)
-    batches = list(validation_batches(data.validation, len(names), False, inference.BLOCK_CLIPS))
-    one_hot = np.concatenate([each for _, each in batches])
-    frames, clips = front_end.frames, len(one_hot)
+    frames, clips = front_end.frames, len(data.validation.labels)
     moves = (0, frames // 2, -(frames // 2))
+
+    def batches():
+        return validation_batches(data.validation, len(names), False, inference.BLOCK_CLIPS)
+
     windows = len(data.validation_noise) // frames
     noise = data.validation_noise[: windows * frames].reshape(windows, frames, data.validation_noise.shape[1])
-    heard = [_moved(features, by, front_end) for by in moves for features, _ in batches] + [noise] * bool(windows)
-    said = inference.of_features(network, front_end, heard)
+    heard = (_moved(features, by, front_end) for by in moves for features, _ in batches())
+    said = inference.of_features(network, front_end, chain(heard, [noise] if windows else []))
     of_clips, of_noise = np.split(said, [len(said) - windows])
     # The last batch is filled up with silence, which is no clip.
     of_clips = of_clips.reshape(len(moves), -1, len(names))[:, :clips].reshape(-1, len(names))
     probabilities = np.concatenate([of_clips, of_noise])
-    truth = np.append(np.tile(names[one_hot.argmax(axis=1)], len(moves)), [""] * windows)
+    of_batches = names[np.concatenate([one_hot.argmax(axis=1) for _, one_hot in batches()])]
+    truth = np.append(np.tile(of_batches, len(moves)), [""] * windows)
     whole = np.arange(len(truth)) < clips
     labels = names[probabilities.argmax(axis=1)]
     return rejection.fit_threshold(rejection.answers(labels, probabilities.max(axis=1), truth, NOT_WORDS, whole))

@@ -159,7 +159,7 @@ def _change(manifest: pd.DataFrame, accepted: pd.DataFrame, asked: tuple[str, ..
     if not ACCEPTED.exists():
         return []
     previous = shards.read_accepted(ACCEPTED)
-    previous["label"] = previous["recorded_label"]
+    previous["label"] = previous.get("recorded_label", previous["label"])
     before = rules.selected(previous, asked)
     now = rules.selected(accepted, tuple(previous.attrs.get(ASKED_LABELS, ())))
     is_another = set(manifest["source"]).isdisjoint(previous["source"]) and set(manifest["sha256"]).isdisjoint(

@@ -75,7 +75,6 @@ class LiveRun:
     def finish(self, model: Path) -> None:
         """The training's model, which is what the run is found by afterwards."""
         mlflow.log_artifact(str(Path("reports/training") / f"{model.name}.csv"))
-        # What validation said of the clips; a model can be trained where only they were brought, without it.
         served.log_model(model)
         mlflow.set_tag(CONTENT, provenance.content_sha256(model))
 
@@ -157,12 +156,13 @@ def log_evaluation(
     if all(known.get(key) == value for key, value in figures.items()):
         return
     with mlflow.start_run(run_id=run_id):
-        mlflow.log_metrics(dict(figures))
         for folder, paths in files.items():
             for path in paths:
                 mlflow.log_artifact(str(path), folder or None)
         for name, figure in figures_html.items():
             mlflow.log_figure(figure, name)
+        # Last, since it is what the evaluation is known by.
+        mlflow.log_metrics(dict(figures))
 
 
 def log_page(run_id: str, page: str, name: str) -> None:
@@ -224,7 +224,8 @@ def download_model(uri: str, folder: Path) -> Path:
     """The model folder behind a `models:/…` address, below `folder`; UserError where there is none."""
     _start()
     try:
-        root = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder)))
+        with _impatient():
+            root = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder)))
     except (MlflowException, OSError) as error:
         raise UserError(f"{uri} cannot be had from MLflow at {_address()}: {_first_line(error)}") from None
     models = sorted(path.parent for path in root.glob("artifacts/*/model.keras"))
