@@ -108,7 +108,7 @@ def test_better_clips_of_one_speaker_are_chance_however_many_they_are():
 
 @pytest.mark.parametrize(("speakers", "promoted"), [(2, False), (5, False), (6, True), (12, True)])
 def test_what_every_one_of_few_speakers_gains_may_still_be_chance(speakers, promoted):
-    """Were both as good, each speaker would gain or lose alike: that all of n gain has the chance of 1 in 2 to the n."""
+    """Were both as good, each speaker would gain or lose alike: all of n gain with a chance of 1 in 2 to the n."""
     everybody = dict.fromkeys(range(speakers), 1)
     found = judged(model(said(speakers=speakers)), model(said(everybody, speakers=speakers)))
     assert found.promoted is promoted
