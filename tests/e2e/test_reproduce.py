@@ -1,6 +1,7 @@
 """`earmark reproduce`: a version is made again for real, of code that git does not know, and what differs is named."""
 
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from conftest import BIN, SMALL, checkout
+from mlflow import MlflowClient
 
 from earmark.reproduce import metric_differences
 from earmark.stores import provenance
@@ -92,14 +94,23 @@ def test_a_version_is_made_again_bit_for_bit_and_nothing_here_changes(here, run,
 
 
 def test_another_seed_is_found_out(here, run):
-    with changed(artifact(here, "params.yaml"), lambda text: text.replace("seed: 1\n", "seed: 2\n")):
+    with registered_with(here, "params.yaml", lambda text: text.replace("seed: 1\n", "seed: 2\n")):
         done = reproduce(run, here)
     assert done.returncode == 1, done.stdout + done.stderr
     lines = done.stdout.splitlines()
     assert re.fullmatch(r"differs: earmark version 1 \(\w+\), tiny", lines[0])
-    assert "  provenance/params.yaml of its run is not the one that it was registered with" in lines
     assert re.search(r"^  models/tiny: \w{64} -> \w{64}, first in model.keras$", done.stdout, re.MULTILINE)
     assert "data/accepted.parquet" not in done.stdout
+
+
+@pytest.mark.parametrize("name", ["params.yaml", "dvc.lock", "metrics.json", "code.patch"])
+def test_a_file_that_is_not_the_one_that_was_registered_is_refused_before_anything_runs(here, run, tmp_path, name):
+    with changed(artifact(here, name), lambda text: text + "\n"):
+        done = reproduce(run, here)
+    assert done.returncode == 2
+    assert f"provenance/{name} of its run is not the one that it was registered with" in done.stderr
+    assert "reproduce: " not in done.stderr
+    assert not list((tmp_path / "temporary").iterdir())
 
 
 def test_another_figure_is_found_out(here, run):
@@ -108,7 +119,7 @@ def test_another_figure_is_found_out(here, run):
         metrics["candidates"]["tiny"]["test"]["accuracy"] = 2.0
         return json.dumps(metrics)
 
-    with changed(artifact(here, "metrics.json"), raised):
+    with registered_with(here, "metrics.json", raised):
         done = reproduce(run, here)
     assert done.returncode == 1, done.stdout + done.stderr
     assert re.search(r"^  test.accuracy: 2.0 -> 0\.\d+$", done.stdout, re.MULTILINE)
@@ -181,3 +192,17 @@ def changed(path: Path, change: Callable[[str], str]) -> Iterator[None]:
         yield
     finally:
         path.write_text(text)
+
+
+@contextlib.contextmanager
+def registered_with(folder: Path, name: str, change: Callable[[str], str]) -> Iterator[None]:
+    """As if the version had been registered with another text of the file `name`."""
+    client, tag = MlflowClient(f"sqlite:///{folder}/mlflow.db"), f"sha256.{name}"
+    before = client.get_model_version("earmark", "1").tags[tag]
+    with changed(artifact(folder, name), change):
+        now = hashlib.sha256(artifact(folder, name).read_bytes()).hexdigest()
+        client.set_model_version_tag("earmark", "1", tag, now)
+        try:
+            yield
+        finally:
+            client.set_model_version_tag("earmark", "1", tag, before)
