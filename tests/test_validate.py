@@ -202,6 +202,28 @@ def test_a_data_set_far_from_the_last_accepted_one_is_refused_until_that_is_remo
     assert len(accepted()) == len(alter(first))
 
 
+def test_a_label_that_is_learnt_as_unknown_from_now_on_is_not_gone(project):
+    run_validate(sound())
+    run_validate(dataset={"unknown_labels": ["left"]})
+    assert result()["compared_with_last_accepted"]
+    assert set(accepted()["label"]) == {"_unknown_", "no", "yes"}
+    assert set(accepted()["recorded_label"]) == set(LABELS)
+    run_validate()  # and the other way round, from what is learnt as unknown
+    assert result()["compared_with_last_accepted"]
+
+
+def test_unknown_labels_are_accepted_beside_the_labels_that_are_asked_for(project):
+    run_validate(more(sound(), "up", 6), dataset={"labels": ["no", "yes"], "unknown_labels": ["up"]})
+    assert accepted()["label"].value_counts().to_dict() == {"no": 24, "yes": 24, "_unknown_": 6}
+
+
+def test_clips_accepted_before_there_were_unknown_labels_are_compared_with(project):
+    run_validate(sound())
+    accepted().drop(columns="recorded_label").to_parquet(ACCEPTED, index=False)
+    run_validate()
+    assert result()["compared_with_last_accepted"]
+
+
 def test_a_few_new_clips_are_no_drift(project):
     run_validate(sound())
     run_validate(more(sound(), "yes", 3))

@@ -145,6 +145,13 @@ def next_clip(project: Path, folder: Path) -> Path:
     return path
 
 
+def test_predict_that_can_answer_for_no_file_is_a_mistake(project, run, tmp_path):
+    (tmp_path / "broken.wav").write_bytes(b"no audio")
+    done = run(project, "earmark", "predict", "--model", "models/tc_resnet", str(tmp_path))
+    assert done.returncode == 2
+    assert "not a recording" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -205,7 +212,7 @@ def test_dvc_queues_experiments_and_leaves_the_workspace_alone(project, run):
 
 
 def test_an_experiment_becomes_a_second_version_judged_against_the_champion(project, run, client):
-    """Last in this file, since the project is another one after it."""
+    """Last but one in this file, since the project is another one after it."""
     done = run(project, "dvc", "exp", "run", "-S", "train.epochs=3")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "train.epochs" in run(project, "dvc", "params", "diff").stdout
@@ -218,3 +225,14 @@ def test_an_experiment_becomes_a_second_version_judged_against_the_champion(proj
     assert client.get_model_version("earmark", "2").tags["verdict"].startswith(alias)
     champion = client.get_model_version_by_alias("earmark", "champion")
     assert str(champion.version) == ("2" if alias == "champion" else "1")
+
+
+def test_a_champion_that_was_trained_on_todays_test_clips_is_not_compared(project, run):
+    """Last in this file, since the clips are divided otherwise after it."""
+    split = {"method": "random", "fractions": {"training": 0.7, "validation": 0.1, "testing": 0.2}}
+    change_params(project, {"split": split})
+    done = run(project, "dvc", "repro")
+    assert done.returncode == 0, done.stdout + done.stderr
+    registered = run(project, "earmark", "register")
+    assert registered.returncode == 0, registered.stderr
+    assert "challenger: against the champion: it cannot be scored: it was trained on" in registered.stdout

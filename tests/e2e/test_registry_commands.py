@@ -72,6 +72,24 @@ def test_the_verdict_is_in_the_report_the_run_and_the_file_that_the_flow_shows(p
         assert check["observed"] in version.tags[f"gate.{check['name'].replace(' ', '_')}"]
 
 
+def test_register_tells_mlflow_nothing_while_a_report_is_missing(project, run, tmp_path):
+    before, predictions = state(project), project / "reports/predictions.csv"
+    predictions.rename(tmp_path / "kept")
+    text = refused(project, run, "register")
+    (tmp_path / "kept").rename(predictions)
+    assert "reports/predictions.csv is missing; run 'dvc repro' first" in text
+    assert state(project) == before
+
+
+def test_a_verdict_stays_as_long_as_it_is_of_the_version_at_hand(project, run):
+    verdict, page = project / "reports/verdict.json", project / "reports/registered.html"
+    assert "nothing new to register" in run(project, "earmark", "register").stdout
+    assert verdict.exists() and page.exists()
+    verdict.write_text(json.dumps(json.loads(verdict.read_text(encoding="utf-8")) | {"version": "9"}))
+    assert "nothing new to register" in run(project, "earmark", "register").stdout
+    assert not verdict.exists() and not page.exists()
+
+
 def test_a_second_version_is_judged_on_the_same_clips_and_says_how_to_overrule_it(project, run):
     another_model(project, seed=2)
     text = trained_and_registered(project, run)
