@@ -1,5 +1,6 @@
 """`earmark export` as a user runs it, the files in their runtimes, and what is no model."""
 
+import hashlib
 import io
 import json
 import re
@@ -139,6 +140,7 @@ def test_clips_of_other_labels_cannot_say_what_is_lost(project, run, tmp_path):
     change_settings(
         tmp_path / "model", lambda found: found.update(labels=[f"{label} said" for label in found["labels"]])
     )
+    sign(tmp_path / "model")
     done = run(project, "earmark", "export", str(tmp_path / "model"), str(tmp_path / "out"), "--format", "onnx")
     assert done.returncode == 2
     assert "the testing clips have none of the model's labels" in done.stderr
@@ -149,6 +151,14 @@ def change_settings(model: Path, change) -> None:
     settings = json.loads((model / "settings.json").read_text())
     change(settings)
     (model / "settings.json").write_text(json.dumps(settings))
+
+
+def sign(model: Path) -> None:
+    """As if the model had been saved with the settings that it has now."""
+    settings = json.loads((model / "settings.json").read_text())
+    settings.pop("sha256")
+    signed = json.dumps(settings, sort_keys=True).encode() + (model / "model.keras").read_bytes()
+    (model / "settings.json").write_text(json.dumps(settings | {"sha256": hashlib.sha256(signed).hexdigest()}))
 
 
 def cut(model: Path, share: float) -> None:
@@ -181,6 +191,14 @@ def spoil(model: Path) -> None:
         (
             lambda model: change_settings(model, lambda found: found["front_end"].update(clip_samples=8000)),
             "a front end for clips of 8000 samples, and a model for 16000",
+        ),
+        (
+            lambda model: change_settings(model, lambda found: found["front_end"].update(sample_rate_hz=8000)),
+            "settings.json and model.keras are not as they were saved together",
+        ),
+        (
+            lambda model: change_settings(model, lambda found: found["labels"].reverse()),
+            "settings.json and model.keras are not as they were saved together",
         ),
         (
             lambda model: change_settings(model, lambda found: found["front_end"].update(sample_rate_hz="fast")),
