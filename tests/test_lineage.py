@@ -1,6 +1,7 @@
 """`earmark lineage`: the chain of a version in a real registry and DVC's cache, whole, then broken link by link."""
 
 import contextlib
+import hashlib
 import json
 import shutil
 import subprocess
@@ -208,6 +209,8 @@ def test_a_version_without_provenance_says_what_is_not_recorded(project, run):
 
 def test_parameters_that_cannot_be_read_are_refused(project, run):
     artifact("params.yaml").write_text("train: [\n")
+    now = hashlib.sha256(b"train: [\n").hexdigest()
+    change_registry(project, run, f"client.set_model_version_tag('earmark', '1', 'sha256.params.yaml', '{now}')")
     done = run(project, "earmark", "reproduce", "1")
     assert done.returncode == 2, done.stdout + done.stderr
     assert "the version's params.yaml cannot be read" in done.stderr

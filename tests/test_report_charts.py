@@ -153,7 +153,7 @@ def test_slices_have_a_point_a_band_in_the_order_given(page, candidates, name):
 
 def test_rejection_shows_what_was_measured(page, candidates):
     assert after(page, "Rejection", "tc_resnet")[:4] == ["0.438", "5.1 %", "1.9 %", "3.2"]
-    given = list(candidates[0].metrics["test"]["rejection"].values())
+    given = list(candidates[0].metrics["test"]["rejection"].values())[:4]
     start = page.values.index(str(given[0]))
     assert [float(value) for value in page.values[start : start + 4]] == given
 

@@ -75,6 +75,8 @@ def test_a_killed_search_goes_on_and_its_patch_sets_what_was_best(searched, run)
         assert any(value_at(after, key) != value_at(before, key) for key in RANGES)
         changed = subprocess.run(["git", "diff", "--numstat"], cwd=searched, capture_output=True, text=True).stdout
         assert changed.endswith("params.yaml\n") and changed.count("\n") == 1
+        # From its settings on there would be another search.
+        subprocess.run(["git", "apply", "--reverse", "tuning/tc_resnet.patch"], cwd=searched, check=True)
 
     again = run(searched, "earmark", "tune", "tc_resnet")
     assert tried(again.stdout) == []
@@ -236,12 +238,18 @@ def test_the_patch_keeps_indentation_and_comments_and_adds_what_is_not_there(tmp
     batch_size: 64   # a comment
     network:
       cells: 2
-      channels:
-        [16, 24]
+      channels: [16, 24]
 
       units: 5  # another
 """
     )
+
+
+def test_a_list_that_stands_no_deeper_than_its_key_is_replaced_too(tmp_path):
+    """As YAML's own writers have it."""
+    text = "train:\n  gru:\n    network:\n      channels:\n      - 32\n      - 48\n      units: 3\n"
+    after = applied(text, patch_of(text, "gru", {"network.channels": [16, 24]}), tmp_path)
+    assert after == "train:\n  gru:\n    network:\n      channels: [16, 24]\n      units: 3\n"
 
 
 def test_a_file_in_which_candidates_share_a_value_is_not_patched():

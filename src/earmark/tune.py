@@ -174,14 +174,16 @@ def _set(text: str, path: Sequence[str], value: Any) -> str:
     """`text`, YAML, with `value` at `path`, in the place of the one that is there."""
     node = YAML().compose(text)
     for at, name in enumerate(path):
-        below = next((each for key, each in node.value if key.value == name), None)
-        if below is None:
+        entry = next(((key, each) for key, each in node.value if key.value == name), None)
+        if entry is None:
             return _inserted(text, node, path[at:], value)
-        node = below
-    begin = node.start_mark.index
+        key, node = entry
+    begin, written = node.start_mark.index, json.dumps(value)
+    if isinstance(node, CollectionNode) and not node.flow_style:  # stands below its key, where a flow one would not be
+        begin, written = key.end_mark.index, f": {written}"
     while isinstance(node, CollectionNode) and not node.flow_style:  # ends where the next one begins
         node = node.value[-1][1] if isinstance(node, MappingNode) else node.value[-1]
-    return text[:begin] + json.dumps(value) + text[node.end_mark.index :]
+    return text[:begin] + written + text[node.end_mark.index :]
 
 
 def _inserted(text: str, mapping: MappingNode, path: Sequence[str], value: Any) -> str:
