@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -21,13 +20,13 @@ from prefect.states import Completed, Failed, State
 
 from earmark import params
 from earmark.errors import UserError
+from earmark.stores.provenance import FLOW_RUN_ID
+from earmark.stores.stage_runs import end_group
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
 USER_MISTAKE = 2
 """Exit code of `earmark` for what the user can mend; any other one is a fault."""
-TERMINATION_SECONDS = 10
-"""How long a command has to end by itself once its run is cancelled."""
 REMARKS_OF_DVC = re.compile(
     r"Running stage '|> |Stage '|(Generating|Updating) lock file|To (track the changes|enable auto staging)"
     r"|\tgit add |\tdvc config |Use `dvc push`|Data and pipelines are|ERROR: failed to reproduce"
@@ -173,23 +172,14 @@ def _started(command: Sequence[str | Path]) -> Iterator[subprocess.Popen]:
     try:
         yield process
     except BaseException:
-        _end_group(process)
+        end_group(process)
         raise
 
 
 def _environment() -> dict[str, str]:
     """This process's environment, with the venv's commands first for DVC's shell and the flow run for provenance."""
     path = os.pathsep.join([str(BIN), os.environ.get("PATH", os.defpath)])
-    return os.environ | {"PATH": path, "PYTHONUNBUFFERED": "1", "EARMARK_FLOW_RUN_ID": flow_run.id or ""}
-
-
-def _end_group(process: subprocess.Popen) -> None:
-    os.killpg(process.pid, signal.SIGTERM)
-    try:
-        process.wait(TERMINATION_SECONDS)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    return os.environ | {"PATH": path, "PYTHONUNBUFFERED": "1", FLOW_RUN_ID: flow_run.id or ""}
 
 
 def _read_lines(stream: IO[str], log: Callable[[str], None]) -> list[str]:

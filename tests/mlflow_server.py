@@ -7,11 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import requests
 from conftest import BIN
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModelOutput
-from prefect_server import free_port, running, wait_until
+from prefect_server import answers, free_port, running, wait_until
 
 from earmark.stores import tracking
 from earmark.stores.aliases import Aliases
@@ -28,15 +27,8 @@ def serving(home: Path) -> Iterator[str]:
     command = [BIN / "mlflow", "server", "--host", "127.0.0.1", "--port", port, "--workers", "2"]
     places = ["--backend-store-uri", f"sqlite:///{home}/mlflow.db", "--artifacts-destination", str(home / "artifacts")]
     with running([*command, *places], log, cwd=home):
-        wait_until(lambda: _is_healthy(address), START_SECONDS, f"the MLflow server answers, see {log}")
+        wait_until(lambda: answers(f"{address}/health"), START_SECONDS, f"the MLflow server answers, see {log}")
         yield address
-
-
-def _is_healthy(address: str) -> bool:
-    try:
-        return requests.get(f"{address}/health", timeout=5).ok
-    except requests.RequestException:
-        return False
 
 
 def registry_at(address: str, name: str, client: MlflowClient | None = None, **settings) -> Registry:

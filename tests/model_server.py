@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import requests
-from prefect_server import free_port, running, wait_until
+from prefect_server import answers, free_port, running, wait_until
 
 START_SECONDS = 180
 
@@ -42,12 +41,5 @@ def serving(model: str, tracking_uri: str, home: Path) -> Iterator[str]:
     address, log = f"http://127.0.0.1:{port}", home / "server.log"
     command = [binaries / "python", "-m", "mlflow", "models", "serve", "--model-uri", model, "--env-manager", "local"]
     with running([*command, "--host", "127.0.0.1", "--port", port], log, cwd=home, env=environment):
-        wait_until(lambda: _answers(address), START_SECONDS, f"the served model answers, see {log}")
+        wait_until(lambda: answers(f"{address}/ping"), START_SECONDS, f"the served model answers, see {log}")
         yield address
-
-
-def _answers(address: str) -> bool:
-    try:
-        return requests.get(f"{address}/ping", timeout=5).ok
-    except requests.RequestException:
-        return False

@@ -24,6 +24,14 @@ def wait_until(holds: Callable[[], object], seconds: float, what: str) -> None:
         time.sleep(0.2)
 
 
+def answers(url: str) -> bool:
+    """Whether a server says at `url` that all is well."""
+    try:
+        return requests.get(url, timeout=5).ok
+    except requests.RequestException:
+        return False
+
+
 class PrefectServer:
     """A running Prefect server, seen through its HTTP interface."""
 
@@ -40,10 +48,7 @@ class PrefectServer:
         }
 
     def is_healthy(self) -> bool:
-        try:
-            return requests.get(f"{self.url}/health", timeout=5).ok
-        except requests.RequestException:
-            return False
+        return answers(f"{self.url}/health")
 
     def flow_run(self, run_id: str) -> dict:
         return self._answer(requests.get(f"{self.url}/flow_runs/{run_id}", timeout=30))

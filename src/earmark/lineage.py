@@ -18,7 +18,6 @@ from earmark.stores import origins, provenance, source_code, tracking
 from earmark.stores.objects import FOLDER, Held, Objects, objects
 from earmark.stores.origins import Registered
 
-UNRECORDED = "not recorded"
 HOLDS = "holds"
 
 
@@ -75,13 +74,13 @@ def _data_links(version: Registered) -> list[Link]:
         with progress("lineage", sum(len(each or ()) for each in files.values()), "files") as advance:
             links = [_data_link(name, path, md5, files[path], dvc, advance) for path, (name, md5) in recorded.items()]
         silent = "; ".join(f"{place} does not answer: {reason}" for place, reason in dvc.unreachable.items())
-        lock = Link("dvc.lock then", version.origin.tags.get("dvc_lock", UNRECORDED), silent)
+        lock = Link("dvc.lock then", version.origin.tags.get("dvc_lock", origin.UNRECORDED), silent)
         return [*links, lock, _speakers_link(version, dvc)]
 
 
 def _data_link(name: str, path: str, md5: str, files: Mapping[str, str] | None, dvc: Objects, advance: Advance) -> Link:
     if not md5:
-        return Link(name, UNRECORDED, "", (f"the version has no hash of {path}",))
+        return Link(name, origin.UNRECORDED, "", (f"the version has no hash of {path}",))
     recorded = f"{path}  {md5}"
     if files is None:
         return Link(name, recorded, "missing", (f"the list of the files of {path}: {dvc.without(md5)}",))
@@ -110,7 +109,7 @@ def _speakers_link(version: Registered, dvc: Objects) -> Link:
     with tempfile.TemporaryDirectory(prefix="earmark-") as folder:
         accepted = Path(folder) / ACCEPTED.name
         if not (md5 and dvc.copied(md5, accepted)):
-            return Link("speakers", recorded or UNRECORDED, "", (f"cannot be told without {ACCEPTED}",))
+            return Link("speakers", recorded or origin.UNRECORDED, "", (f"cannot be told without {ACCEPTED}",))
         found = origin.speakers_sha256(pd.read_parquet(accepted, columns=["speaker"])["speaker"])
     other = (f"those of {ACCEPTED} have SHA-256 {found}, and not {recorded}",)
     return _checked("speakers", recorded, *(() if found == recorded else other))
@@ -143,14 +142,15 @@ def _other_links(version: Registered) -> Iterator[Link]:
     tags = version.origin.tags
     if origin.FEATURES_AT in tags:
         yield Link("features", tags[origin.FEATURES_AT], "of which DVC keeps no copy")
-    yield Link("validation said", tags.get("validation", UNRECORDED), "")
+    yield Link("validation said", tags.get("validation", origin.UNRECORDED), "")
     yield Link("flow run", tags.get("prefect_flow_run_id", "none: registered by hand"), "")
-    yield Link("processor", tags.get("cpu", UNRECORDED), "" if tags.get("cpu") == origin.cpu() else "not this one")
+    cpu = tags.get("cpu", origin.UNRECORDED)
+    yield Link("processor", cpu, "" if cpu == origin.cpu() else "not this one")
 
 
 def _checked(name: str, recorded: str, *faults: str) -> Link:
     if not recorded:
-        return Link(name, UNRECORDED, "", faults or ("the version does not say",))
+        return Link(name, origin.UNRECORDED, "", faults or ("the version does not say",))
     return Link(name, recorded, "broken" if faults else HOLDS, faults)
 
 

@@ -18,7 +18,6 @@ from earmark.stores.files import write_text
 from earmark.stores.objects import FOLDER, Objects, objects
 from earmark.stores.origins import Registered
 
-UNRECORDED = "not recorded"
 _COMPARED = ("accepted clips", "features", "weights")
 _UNCOMPARED = re.compile(r"(^|\.)(train_seconds|train_clips_per_second|latency_ms[^.]*|content_sha256)$")
 NEEDED_FILES = (origin.PARAMS, origin.DVC_LOCK, origin.METRICS_FILE)
@@ -102,7 +101,7 @@ def _differences(version: Registered, dvc: Objects, checkout: Path) -> Iterator[
     tags, files = version.origin.tags, version.origin.files
     compared = [ACCEPTED] if origin.FEATURES_AT in tags else [ACCEPTED, FEATURES]
     for path in compared:
-        recorded, found = tags.get(origin.DVC + path.as_posix(), UNRECORDED), dvc.md5(checkout / path)
+        recorded, found = tags.get(origin.DVC + path.as_posix(), origin.UNRECORDED), dvc.md5(checkout / path)
         if recorded != found:
             yield f"{path}: {recorded} -> {found}{_first_other_file(path, version, dvc, checkout)}"
     model = MODELS / version.candidate
@@ -159,17 +158,17 @@ def _report(version: Registered, differences: list[str]) -> str:
 
 def _reasons(version: Registered) -> Iterator[str]:
     tags = version.origin.tags
-    lock = tags.get(origin.SHA256 + origin.REQUIREMENTS, UNRECORDED)
+    lock = tags.get(origin.SHA256 + origin.REQUIREMENTS, origin.UNRECORDED)
     here = origin.sha256(_read(origin.KEPT[origin.REQUIREMENTS]))
     if lock != here:
         yield f"requirements.lock is another: SHA-256 {lock} -> {here}; 'make setup' installs that of a checkout"
-    if tags.get("cpu", UNRECORDED) != origin.cpu():
-        yield f"the processor is another: {tags.get('cpu', UNRECORDED)} -> {origin.cpu()}"
-    trained_at = (version.run_tags or {}).get("git_commit", UNRECORDED)
+    if tags.get("cpu", origin.UNRECORDED) != origin.cpu():
+        yield f"the processor is another: {tags.get('cpu', origin.UNRECORDED)} -> {origin.cpu()}"
+    trained_at = (version.run_tags or {}).get("git_commit", origin.UNRECORDED)
     if trained_at != tags["git_commit"]:
         yield f"it was trained at git commit {trained_at} and registered at {tags['git_commit']}"
-    if tags.get("dvc_lock", UNRECORDED) != "agrees":
-        yield f"dvc.lock when it was registered: {tags.get('dvc_lock', UNRECORDED)}"
+    if tags.get("dvc_lock", origin.UNRECORDED) != "agrees":
+        yield f"dvc.lock when it was registered: {tags.get('dvc_lock', origin.UNRECORDED)}"
 
 
 def _read(path: Path) -> bytes:

@@ -5,7 +5,6 @@ project that stays in reports/bench-serve. It ends with 0 where everything could
 shows in the table.
 """
 
-import argparse
 import base64
 import json
 import statistics
@@ -24,8 +23,8 @@ from earmark.learning import conversion, export, runtimes
 from earmark.stores import shards
 from tests.benchmarks import figures
 from tests.benchmarks.figures import Figure
-from tests.benchmarks.train import SPEAKER, Bench, Entry
-from tests.conftest import BIN, EXCERPT, ROOT, change_params
+from tests.benchmarks.train import SPEAKER, Bench, Entry, asked_archive
+from tests.conftest import BIN, ROOT, change_params
 
 CANDIDATES = ("tc_resnet", "stem_resnet")
 CALLS = 300
@@ -36,12 +35,7 @@ MAX_REQUEST_MS = 100
 
 def main() -> None:
     """Measures, prints and writes all figures."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("archive", nargs="?", type=Path, default=EXCERPT)
-    archive = parser.parse_args().archive.absolute()
-    if not archive.is_file():
-        parser.error(f"{archive} is no file: an archive of Speech Commands is needed")
-    bench = Bench(ROOT / "reports/bench-serve", archive)
+    bench = Bench(ROOT / "reports/bench-serve", asked_archive(__doc__))
     project = bench.project("speaker", SPEAKER)
     for candidate in CANDIDATES:
         bench.trained(Entry(candidate, candidate), 1, project)

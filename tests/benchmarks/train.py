@@ -140,6 +140,16 @@ class Bench:
         return said
 
 
+def asked_archive(description: str) -> Path:
+    """The archive of Speech Commands that the command line names, or the excerpt."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("archive", nargs="?", type=Path, default=EXCERPT)
+    archive = parser.parse_args().archive.absolute()
+    if not archive.is_file():
+        parser.error(f"{archive} is no file: an archive of Speech Commands is needed")
+    return archive
+
+
 def _digest(content: object) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -156,12 +166,7 @@ def median_of(trainings: list[Trained]) -> Trained:
 
 def main() -> None:
     """Measures, prints and writes all figures."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("archive", nargs="?", type=Path, default=EXCERPT)
-    archive = parser.parse_args().archive.absolute()
-    if not archive.is_file():
-        parser.error(f"{archive} is no file: an archive of Speech Commands is needed")
-    bench = Bench(ROOT / "reports/bench-train", archive)
+    bench = Bench(ROOT / "reports/bench-train", asked_archive(__doc__))
     project = bench.project("speaker", SPEAKER)
     fast = {each.name: [bench.trained(each, seed, project) for seed in each.seeds] for each in FAST}
     slow = bench.trained(SLOW, 1, project)

@@ -11,12 +11,10 @@ from earmark.report import drawing, templates, verdict
 from earmark.report.charts import themes
 from earmark.report.confusions import count_confusions
 from earmark.report.noise import noise_curves
-from earmark.report.records import CandidateReport, Mistake
+from earmark.report.records import METRICS_OF_SPLIT, CandidateReport, Mistake
 
 if TYPE_CHECKING:
     import pandas as pd
-
-_METRICS_OF_SPLIT = {"validation": "validation", "testing": "test"}
 
 
 def render(
@@ -47,7 +45,7 @@ def render(
     text = template.render(
         title=title,
         best=chosen,
-        split="test" if reporting_split == "testing" else reporting_split,
+        split=scores_key,
         scores_key=scores_key,
         scores=scores,
         candidates=sorted(candidates, key=lambda candidate: -scores[candidate.name]["accuracy"]),
@@ -66,9 +64,9 @@ def render(
 
 
 def _scores_key(reporting_split: str) -> str:
-    if reporting_split not in _METRICS_OF_SPLIT:
-        raise ValueError(f"reporting_split is {reporting_split!r}; allowed: {', '.join(_METRICS_OF_SPLIT)}")
-    return _METRICS_OF_SPLIT[reporting_split]
+    if reporting_split not in METRICS_OF_SPLIT:
+        raise ValueError(f"reporting_split is {reporting_split!r}; allowed: {', '.join(METRICS_OF_SPLIT)}")
+    return METRICS_OF_SPLIT[reporting_split]
 
 
 def _chosen(candidates: Sequence[CandidateReport], best: str) -> CandidateReport:

@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
+METRICS_OF_SPLIT = {"validation": "validation", "testing": "test"}
+"""What reports/metrics.json calls a split."""
+
 
 @dataclass(frozen=True)
 class CandidateReport:

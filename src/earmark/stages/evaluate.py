@@ -9,8 +9,9 @@ import pandas as pd
 
 from earmark.errors import UserError
 from earmark.params import PATH, Params
+from earmark.report.records import METRICS_OF_SPLIT
 from earmark.stages import judged
-from earmark.stages.judgement import METRICS_OF_SPLIT, Judgement, judge, worst_mistakes
+from earmark.stages.judgement import Judgement, judge, worst_mistakes
 from earmark.stages.paths import (
     ACCEPTED,
     CALIBRATION,
@@ -73,7 +74,7 @@ def _report(params: Params, best: str, reporting: str, found: Mapping[str, Judge
         CandidateReport(name, each.entry, each.history, each.predictions, each.labels, each.calibration, each.slices)
         for name, each in found.items()
     ]
-    mistakes = worst_mistakes(best, _of(found[best].predictions, reporting), clips)
+    mistakes = worst_mistakes(_of(found[best].predictions, reporting), clips, found[best].front_end.stored)
     validation = _validation()
     facts = _data(params, validation)
     return render("earmark", best, reporting, candidates, mistakes, facts, validation["quarantine"], _origin(params))

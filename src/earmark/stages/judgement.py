@@ -8,8 +8,10 @@ import numpy as np
 import pandas as pd
 
 from earmark.audio import numpy_front_end, stream
+from earmark.audio.front_ends import FrontEnd
 from earmark.errors import UserError
 from earmark.params import NOT_WORDS, Params
+from earmark.report.records import METRICS_OF_SPLIT, Mistake
 from earmark.scoring import calibration, detection, metrics, rejection, slices
 from earmark.stages import judged
 from earmark.stages.paths import HISTORIES, MODELS
@@ -17,10 +19,7 @@ from earmark.stores import provenance
 
 if TYPE_CHECKING:
     from earmark.learning.export import Classifier
-    from earmark.report.page import Mistake
 
-METRICS_OF_SPLIT = {"validation": "validation", "testing": "test"}
-"""What reports/metrics.json calls a split."""
 MISTAKES = 12
 """How many of the worst can be listened to in the report."""
 
@@ -32,6 +31,7 @@ class Judgement:
     of loudness or length."""
 
     entry: dict
+    front_end: FrontEnd
     history: pd.DataFrame
     predictions: pd.DataFrame
     labels: pd.DataFrame
@@ -59,6 +59,7 @@ def judge(name: str, clips: pd.DataFrame, params: Params) -> Judgement:
     by_slice = {name: slices.by_slice(frame.join(facts), seconds, params.seed) for name, frame in splits.items()}
     return Judgement(
         scores | _costs(name, classifier, history, judged.training_clips(params)),
+        classifier.front_end,
         history,
         predictions,
         _by_split({split: metrics.per_label(frame) for split, frame in splits.items()}),
@@ -83,12 +84,9 @@ def _costs(name: str, classifier: "Classifier", history: pd.DataFrame, clips_of_
     }
 
 
-def worst_mistakes(name: str, predictions: pd.DataFrame, clips: pd.DataFrame) -> "list[Mistake]":
-    """The wrong ones of `predictions` of the candidate `name` that it was surest of, with what it heard."""
-    from earmark.learning import export
-    from earmark.report.page import Mistake
-
-    front_end = export.load(MODELS / name).front_end.stored
+def worst_mistakes(predictions: pd.DataFrame, clips: pd.DataFrame, front_end: FrontEnd) -> list[Mistake]:
+    """The wrong ones of a candidate's `predictions` that it was surest of, with what it heard; `front_end` is what
+    shards hold for its own."""
     wrong = predictions[predictions["label"] != predictions["predicted"]]
     worst = wrong.sort_values(["probability", "id"], ascending=[False, True]).head(MISTAKES)
     heard = judged.waveforms(clips.loc[worst.index], front_end, MISTAKES)

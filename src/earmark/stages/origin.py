@@ -26,6 +26,8 @@ FEATURES_AT = "features_at"
 """The tag with the address of features that DVC keeps no copy of."""
 MANIFEST = RAW / shards.MANIFEST
 PARAMS, DVC_LOCK, REQUIREMENTS = PATH.name, "dvc.lock", "requirements.lock"
+UNRECORDED = "not recorded"
+"""What is said of a tag that a version lacks."""
 CODE_PATCH, METRICS_FILE, VALIDATION_FILE = "code.patch", METRICS.name, "validation.json"
 KEPT = {
     PARAMS: PATH,
@@ -45,7 +47,7 @@ def gather(candidate: str, params: Params) -> Origin:
     metrics, validation's result, and `code.patch` where git's commit lacks something.
     """
     files = dict(_files())
-    flow_run = os.environ.get("EARMARK_FLOW_RUN_ID")
+    flow_run = provenance.flow_run_id()
     return Origin(
         tags={
             **provenance.git_state(),

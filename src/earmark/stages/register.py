@@ -12,9 +12,9 @@ import pandas as pd
 
 from earmark.errors import UserError
 from earmark.params import Params
+from earmark.report.records import METRICS_OF_SPLIT
 from earmark.scoring import gate
 from earmark.stages import judged, origin
-from earmark.stages.judgement import METRICS_OF_SPLIT
 from earmark.stages.paths import (
     ACCEPTED,
     CALIBRATION,

@@ -18,7 +18,7 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from earmark.stores import moves
+from earmark.stores import moves, provenance
 from earmark.stores.moves import ALIASES, NOWHERE, Move, Record
 from earmark.stores.tracking import all_versions, answering, make_model, require
 
@@ -125,7 +125,7 @@ class Aliases:
             "who": who,
             "when": self._clock().isoformat(timespec="milliseconds"),
             "why": why,
-            "flow_run_id": os.environ.get("EARMARK_FLOW_RUN_ID", ""),
+            "flow_run_id": provenance.flow_run_id(),
         }
         said = f"{alias}: {before or 'none'} → {after or 'none'} ({how}), by {who}: {why}"[:MAX_DESCRIPTION]
         make_model(self._client, self._record_name, RECORD_DESCRIPTION.format(name=self._name))

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from functools import cache
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import yaml
 
+FLOW_RUN_ID = "EARMARK_FLOW_RUN_ID"
+"""The variable of the environment in which a flow says what its run is called."""
 CODE = ("src", "flows")
 """Folders in which a file counts as code before git knows it."""
 UNCODED = (":!data", ":!dvc.lock", ":!reports")
@@ -18,12 +21,17 @@ UNCODED = (":!data", ":!dvc.lock", ":!reports")
 def git_state() -> dict[str, str]:
     """`git_commit` and `git_dirty` ("true" where tracked files differ from it, or code is new); "unknown" outside a git
     repository."""
-    commit = _git("rev-parse", "HEAD")
+    commit = git("rev-parse", "HEAD")
     if commit is None:
         return {"git_commit": "unknown", "git_dirty": "unknown"}
-    changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", *UNCODED)
-    changed = changed or _git("ls-files", "--others", "--exclude-standard", "--", *CODE)
-    return {"git_commit": commit, "git_dirty": "true" if changed else "false"}
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", *UNCODED)
+    changed = changed or git("ls-files", "--others", "--exclude-standard", "--", *CODE)
+    return {"git_commit": commit.decode().strip(), "git_dirty": "true" if changed else "false"}
+
+
+def flow_run_id() -> str:
+    """What Prefect calls the run that this process belongs to; "" where there is none."""
+    return os.environ.get(FLOW_RUN_ID, "")
 
 
 def dvc_hashes(lock: Path = Path("dvc.lock")) -> dict[str, str]:
@@ -72,9 +80,10 @@ def content_sha256(folder: Path, pattern: str = "*") -> str:
     return digest.hexdigest()
 
 
-def _git(*arguments: str) -> str | None:
+def git(*arguments: str, **environment: str) -> bytes | None:
+    """What git says, with more in its environment; None where it cannot."""
     try:
-        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True)
+        done = subprocess.run(["git", *arguments], capture_output=True, check=True, env=os.environ | environment)
     except (OSError, subprocess.CalledProcessError):
         return None
-    return done.stdout.strip()
+    return done.stdout

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from earmark.errors import UserError
-from earmark.stores.provenance import CODE, UNCODED
+from earmark.stores.provenance import CODE, UNCODED, git
 
 PATCH_FORMAT = ("--binary", "--no-color", "--no-ext-diff", "--no-textconv", "--src-prefix=a/", "--dst-prefix=b/")
 
@@ -15,7 +15,7 @@ PATCH_FORMAT = ("--binary", "--no-color", "--no-ext-diff", "--no-textconv", "--s
 def uncommitted() -> bytes:
     """A patch of what the files here have beyond HEAD: tracked ones, and new ones of `provenance.CODE`; without
     recordings and results. Empty where there is nothing, or no git repository."""
-    index = _git("rev-parse", "--git-path", "index")
+    index = git("rev-parse", "--git-path", "index")
     if index is None:
         return b""
     with tempfile.TemporaryDirectory(prefix="earmark-") as folder:
@@ -24,13 +24,13 @@ def uncommitted() -> bytes:
         if Path(index.decode().strip()).is_file():
             shutil.copyfile(index.decode().strip(), copy)
         noted = {"GIT_INDEX_FILE": str(copy)}
-        _git("add", "--intent-to-add", "--", *filter(os.path.isdir, CODE), **noted)
-        return _git("diff", *PATCH_FORMAT, "HEAD", "--", ".", *UNCODED, **noted) or b""
+        git("add", "--intent-to-add", "--", *filter(os.path.isdir, CODE), **noted)
+        return git("diff", *PATCH_FORMAT, "HEAD", "--", ".", *UNCODED, **noted) or b""
 
 
 def has_commit(commit: str) -> bool:
     """Whether this repository has the commit of this full hash."""
-    return _git("cat-file", "-e", f"{commit}^{{commit}}") is not None
+    return git("cat-file", "-e", f"{commit}^{{commit}}") is not None
 
 
 def check_out(commit: str, patch: bytes, folder: Path) -> None:
@@ -54,11 +54,3 @@ def _must(*arguments: str, standard_input: bytes = b"") -> None:
     if done.returncode:
         said = " ".join(done.stderr.decode(errors="replace").split())
         raise UserError(f"git {' '.join(arguments)} failed: {said}")
-
-
-def _git(*arguments: str, **environment: str) -> bytes | None:
-    try:
-        done = subprocess.run(["git", *arguments], capture_output=True, check=True, env=os.environ | environment)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return done.stdout

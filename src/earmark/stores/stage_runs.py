@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from earmark.stores.provenance import FLOW_RUN_ID
+
 TERMINATION_SECONDS = 10
-"""How long a stage has to end by itself."""
+"""How long a command has to end by itself."""
 
 
 @contextmanager
@@ -43,13 +45,13 @@ def run(stage: str, checkout: Path) -> int:
     try:
         return process.wait()
     except BaseException:
-        _end_group(process)
+        end_group(process)
         raise
 
 
 def _environment(checkout: Path) -> dict[str, str]:
     """This process's environment, of which nothing leads out of `checkout`."""
-    leading_out = ("GIT_", "DVC_", "MLFLOW_", "EARMARK_FLOW_RUN_ID")
+    leading_out = ("GIT_", "DVC_", "MLFLOW_", FLOW_RUN_ID)
     kept = {name: value for name, value in os.environ.items() if not name.startswith(leading_out)}
     return kept | {
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
@@ -61,7 +63,8 @@ def _environment(checkout: Path) -> dict[str, str]:
     }
 
 
-def _end_group(process: subprocess.Popen) -> None:
+def end_group(process: subprocess.Popen) -> None:
+    """Ends a process that leads a group, and the group: those that do not end by themselves are killed."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):

@@ -243,7 +243,7 @@ def _start() -> None:
 
 
 def _tags(candidate: str) -> dict[str, str]:
-    flow_run = os.environ.get("EARMARK_FLOW_RUN_ID")
+    flow_run = provenance.flow_run_id()
     flow = {"prefect_flow_run_id": flow_run} if flow_run else {}
     return {"candidate": candidate, **flow, **provenance.git_state(), **_hash_tags()}
 
