@@ -13,14 +13,13 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import IO
 
-import yaml
 from prefect import get_run_logger, task
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed, State
 
 from earmark import params
 from earmark.errors import UserError
-from earmark.stores.provenance import FLOW_RUN_ID
+from earmark.stores import provenance
 from earmark.stores.stage_runs import end_group
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -84,11 +83,7 @@ def make_plan() -> Plan:
 
 def recorded_outputs(stage: str) -> list[dict]:
     """What dvc.lock records of the stage's outputs; empty where the stage has never run."""
-    try:
-        recorded = yaml.safe_load((ROOT / "dvc.lock").read_text(encoding="utf-8"))["stages"]
-    except FileNotFoundError:
-        return []
-    return recorded.get(stage, {}).get("outs", [])
+    return provenance.dvc_stages(ROOT / "dvc.lock").get(stage, {}).get("outs", [])
 
 
 def written_at(path: Path) -> int:
@@ -179,7 +174,7 @@ def _started(command: Sequence[str | Path]) -> Iterator[subprocess.Popen]:
 def _environment() -> dict[str, str]:
     """This process's environment, with the venv's commands first for DVC's shell and the flow run for provenance."""
     path = os.pathsep.join([str(BIN), os.environ.get("PATH", os.defpath)])
-    return os.environ | {"PATH": path, "PYTHONUNBUFFERED": "1", FLOW_RUN_ID: flow_run.id or ""}
+    return os.environ | {"PATH": path, "PYTHONUNBUFFERED": "1", provenance.FLOW_RUN_ID: flow_run.id or ""}
 
 
 def _read_lines(stream: IO[str], log: Callable[[str], None]) -> list[str]:

@@ -27,7 +27,7 @@ def move(address: str, name: str, version: str, times: str) -> None:
     for _ in range(int(times)):
         champion = aliases.open().aliases["champion"]
         if champion != version:
-            counts = aliases.move("champion", champion, version, "register", "a race")
+            counts = aliases.move("champion", champion, version, "register", "a race", champion)
             print(json.dumps([champion, version, counts]), flush=True)
 
 
@@ -36,7 +36,7 @@ def killed(address: str, name: str, method: str, version: str) -> None:
     aliases = registry_at(address, name, KilledClient(address, method)).aliases
     champion = aliases.open().aliases["champion"]
     wait_for_start()
-    aliases.move("champion", champion, version, "register", "never to be finished")
+    aliases.move("champion", champion, version, "register", "never to be finished", champion)
 
 
 def add(address: str, name: str, run: str, content: str) -> None:

@@ -6,25 +6,17 @@ from hypothesis import strategies as st
 
 from earmark.stores.moves import ALIASES, NOWHERE, Move, replay
 
+WHEN = "2026-01-01T00:00:00+00:00"
 
-def record(*entries: tuple[str, str, str, str]):
-    """The record of entries (how, alias, before, after)."""
-    moves = [
-        Move(
-            number,
-            str(number),
-            alias,
-            before,
-            after,
-            how,
-            "somebody",
-            "2026-01-01T00:00:00+00:00",
-            "a reason",
-            "",
-            True,
+
+def record(*entries: tuple[str, ...]):
+    """The record of entries (how, alias, before, after) or (how, alias, before, after, judged against)."""
+    moves = []
+    for number, (how, alias, before, after, *champion) in enumerate(entries, 1):
+        judged_against = champion[0] if champion else NOWHERE
+        moves.append(
+            Move(number, f"{number}", alias, before, after, how, judged_against, "somebody", WHEN, "why", "", True)
         )
-        for number, (how, alias, before, after) in enumerate(entries, 1)
-    ]
     return replay(moves)
 
 
@@ -34,7 +26,9 @@ def test_nothing_is_anywhere_at_first():
 
 def test_of_two_promotions_written_at_once_the_second_is_void():
     found = record(
-        ("register", "champion", "", "1"), ("register", "champion", "1", "2"), ("register", "champion", "1", "3")
+        ("register", "champion", "", "1"),
+        ("register", "champion", "1", "2", "1"),
+        ("register", "champion", "1", "3", "1"),
     )
     assert found.aliases["champion"] == "2"
     assert [move.number for move in found.counted] == [1, 2]
@@ -42,14 +36,21 @@ def test_of_two_promotions_written_at_once_the_second_is_void():
 
 def test_a_version_that_becomes_champion_is_no_challenger_any_more():
     found = record(
-        ("register", "champion", "", "1"), ("register", "challenger", "", "2"), ("promote", "champion", "1", "2")
+        ("register", "champion", "", "1"), ("register", "challenger", "", "2", "1"), ("promote", "champion", "1", "2")
     )
     assert found.aliases == {"champion": "2", "challenger": NOWHERE}
 
 
 def test_the_champion_cannot_become_challenger_by_a_verdict_that_was_overtaken():
-    found = record(("register", "champion", "", "1"), ("register", "challenger", "", "1"))
+    found = record(("promote", "champion", "", "1"), ("register", "challenger", "", "1"))
     assert found.aliases == {"champion": "1", "challenger": NOWHERE}
+
+
+def test_a_verdict_about_a_champion_that_reigns_no_more_makes_no_challenger():
+    overtaken = ("register", "challenger", "", "3", "1")
+    reigns = (("promote", "champion", "", "1"), ("promote", "champion", "1", "2"))
+    assert record(*reigns, overtaken).aliases["challenger"] == NOWHERE
+    assert record(*reigns, overtaken, ("register", "challenger", "", "3", "2")).aliases["challenger"] == "3"
 
 
 def test_rollbacks_go_back_champion_by_champion():
@@ -104,8 +105,7 @@ ENTRIES = st.lists(
     st.tuples(
         st.sampled_from(["register", "promote", "rollback", "repair", "outside", "nonsense"]),
         st.sampled_from([*ALIASES, "other"]),
-        st.sampled_from(["", "1", "2", "3"]),
-        st.sampled_from(["", "1", "2", "3"]),
+        *[st.sampled_from(["", "1", "2", "3"])] * 3,
     )
 )
 

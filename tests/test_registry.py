@@ -60,7 +60,7 @@ def test_a_new_champion_loses_the_challengers_alias(registry, versions, client):
 
 def test_a_move_from_where_the_alias_is_not_any_more_is_void(registry, versions, client):
     moved(registry, "1", "2")
-    assert not registry.aliases.move("champion", "1", "3", "register", "too late")
+    assert not registry.aliases.move("champion", "1", "3", "register", "too late", "1")
     assert in_mlflow(client, registry) == {"champion": "2"}
     assert registry.aliases.open().aliases["champion"] == "2"
 
@@ -149,6 +149,24 @@ def test_of_two_runs_at_once_the_second_is_judged_again_by_the_new_champion(regi
     assert rivals == ["1", "2"]
     assert in_mlflow(client, registry) == {"champion": "2", "challenger": "3"}
     assert client.get_model_version(registry.name, "3").tags["verdict"] == "challenger: as good as any"
+
+
+def test_a_challenger_whose_champion_was_replaced_meanwhile_is_judged_by_the_new_one(
+    registry, versions, address, client
+):
+    moved(registry, "1")
+    rivals = []
+
+    def judge(champion: str) -> Verdict:
+        """Never better; but while it is judged for the first time, a person makes 2 champion."""
+        rivals.append(champion)
+        if champion == "1":
+            moved(registry_at(address, registry.name), "2")
+        return WORSE
+
+    assert admit(registry, versions[2], "some_candidate", judge) == WORSE
+    assert rivals == ["1", "2"]
+    assert in_mlflow(client, registry) == {"champion": "2", "challenger": "3"}
 
 
 def test_of_two_first_versions_at_once_one_is_judged_against_the_other(registry, versions, address, client):

@@ -14,7 +14,7 @@ from earmark.scoring import metrics
 from earmark.stages import judged
 from earmark.stages.paths import ACCEPTED, RAW
 from earmark.stores import shards
-from earmark.stores.files import whole_folder, write_json
+from earmark.stores.files import require_writable, whole_folder, write_json
 
 if TYPE_CHECKING:
     from earmark.learning.export import Classifier
@@ -50,6 +50,7 @@ def export_model(params: Params, source: str, format: str, folder: Path) -> str:
     """
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise UserError(f"{folder} is there already; allowed is a new or an empty folder")
+    require_writable(folder)
     from earmark.learning import conversion, export, runtimes
 
     with tempfile.TemporaryDirectory(prefix="earmark-") as temporary:

@@ -7,10 +7,8 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import yaml
-
 from earmark.errors import UserError
-from earmark.params import Params
+from earmark.params import Params, yaml
 from earmark.stages import origin
 from earmark.stages.paths import ACCEPTED, FEATURES, METRICS, MODELS, RAW
 from earmark.stores import origins, provenance, source_code, stage_runs, tracking
@@ -75,13 +73,13 @@ def _prepare(version: Registered, dvc: Objects, checkout: Path) -> None:
 def _change_params(checkout: Path, section: str, values: Mapping[str, object]) -> None:
     path = checkout / origin.PARAMS
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.loaded(path.read_text(encoding="utf-8"))
         content[section] = content[section] | values
     except (yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError):
         raise UserError(
             f"the version's {origin.PARAMS} cannot be read; needed is the one of its registration"
         ) from None
-    write_text(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+    write_text(path, yaml.dumped(content))
 
 
 def _rerun(version: Registered, checkout: Path) -> str:

@@ -11,7 +11,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import SMALL, change_params, checkout
+from conftest import OPEN_GATE, SMALL, change_params, checkout
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +66,18 @@ def test_a_second_run_trains_nothing_and_registers_nothing(project, run, client)
     assert "nothing new to register" in run(project, "earmark", "register").stdout
     assert len(client.search_model_versions("name = 'earmark'")) == 1
     assert len(client.search_runs([client.get_experiment_by_name("earmark").experiment_id])) == 1
+
+
+def test_parameters_that_were_edited_after_the_training_are_not_registered_with_it(project, run):
+    kept = (project / "params.yaml").read_bytes()
+    change_params(project, {"train": {"epochs": 9}})
+    done = run(project, "earmark", "register")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "params.yaml has train.epochs: 9, and train@tc_resnet ran with 2; run 'dvc repro' first" in done.stderr
+    (project / "params.yaml").write_bytes(kept)
+    change_params(project, {"register": {"gate": OPEN_GATE | {"min_saving": 0.3}}})  # which makes no result
+    assert run(project, "earmark", "register").returncode == 0
+    (project / "params.yaml").write_bytes(kept)
 
 
 def test_training_twice_gives_the_same_bytes(project, run):

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from earmark.errors import UserError
+from earmark.params import yaml
 from earmark.params.fields import Closed, Count, Fraction, NotNegative, Positive, Range
 from earmark.params.training import Candidate, Choice, Span, Train, Tune, require_ranges
 
@@ -251,11 +250,10 @@ def exact_samples(seconds: float, sample_rate_hz: int, key: str) -> int:
 def load(path: Path = PATH) -> Params:
     """Reads and checks `path`; UserError names the first wrong key, its value and what is allowed."""
     try:
-        # As DVC reads and writes it: YAML 1.2, in which the label no is text.
-        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+        content = yaml.loaded(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path} is not in {Path.cwd()}; run earmark in the root of its checkout") from None
-    except (YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     try:
         return Params.model_validate(content)

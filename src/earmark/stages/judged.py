@@ -3,7 +3,7 @@ heard."""
 
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,7 +33,7 @@ def judged_clips(params: Params) -> pd.DataFrame:
     `silence_start` where it begins, from 0 to 1 of where it can.
     """
     accepted = shards.read_accepted(ACCEPTED).assign(silence_gain=np.nan, silence_start=np.nan)
-    noise = noise_rows()
+    noise = noise_rows(params.dataset.sample_rate_hz)
     found = []
     for split in SPLITS:
         clips = accepted[accepted["split"] == split]
@@ -44,7 +44,9 @@ def judged_clips(params: Params) -> pd.DataFrame:
 
 def _silences(noise: pd.DataFrame, split: str, count: int, seed: int) -> pd.DataFrame:
     generator = np.random.default_rng([seed, zlib.crc32(split.encode())])
-    drawn = noise.iloc[generator.choice(len(noise), count, p=noise["seconds"] / noise["seconds"].sum())]
+    chosen = generator.choice(len(noise), count, p=noise["seconds"] / noise["seconds"].sum())
+    # Those of one recording stand together, which is decoded once for them.
+    drawn = noise.iloc[np.sort(chosen)]
     return drawn[["shard", "offset", "length"]].assign(
         id=[f"{SILENCE}/{split}-{number:05}" for number in range(count)],
         speaker=drawn["id"],
@@ -66,19 +68,17 @@ def reporting_split(clips: pd.DataFrame) -> str:
     return "testing" if (clips["split"] == "testing").any() else "validation"
 
 
-def noise_rows() -> pd.DataFrame:
-    """The manifest's rows of background noise that can be decoded."""
+def noise_rows(sample_rate_hz: int) -> pd.DataFrame:
+    """The manifest's rows of background noise that can be decoded; not of hours that are too much at this rate."""
     members = shards.read_members(RAW)
-    return members[~members["retired"] & (members["split"] == shards.NOISE) & (members["error"] == "")]
+    noise = members[~members["retired"] & (members["split"] == shards.NOISE) & (members["error"] == "")]
+    return noise[noise["seconds"] * sample_rate_hz <= decode.MAX_SAMPLES]
 
 
 def noise_of(split: str, sample_rate_hz: int) -> list[np.ndarray]:
     """What `split` hears of each recording of background noise, float32 (samples,)."""
-    found = []
-    for content in shards.read_recordings(RAW, noise_rows()):
-        with suppress(decode.UndecodableAudio):  # hours at a very low sample rate, which are too much once resampled
-            found.append(background.part(decode.mono(content, sample_rate_hz), split))
-    return found
+    contents = shards.read_recordings(RAW, noise_rows(sample_rate_hz))
+    return [background.part(decode.mono(content, sample_rate_hz), split) for content in contents]
 
 
 def predict_clips(classifier: "Classifier", clips: pd.DataFrame, snr_db: Sequence[int] = ()) -> pd.DataFrame:
@@ -114,14 +114,23 @@ def waveforms(clips: pd.DataFrame, front_end: FrontEnd, block_clips: int) -> Ite
     """Judged clips as a model with this front end hears them, float32 (clips, samples), `block_clips` at a time."""
     heard = front_end.sample_rate_hz, front_end.clip_samples, front_end.padding
     contents = shards.read_recordings(RAW, clips)
+
+    @lru_cache(maxsize=1)
+    def noise(content: bytes, split: str) -> np.ndarray:
+        return background.part(decode.mono(content, front_end.sample_rate_hz), split)
+
     for first in range(0, len(clips), block_clips):
         rows = clips.iloc[first : first + block_clips].itertuples(index=False)
-        yield np.stack([_waveform(row, content, *heard) for row, content in zip(rows, contents, strict=False)])
+        yield np.stack(
+            [
+                decode.clip(content, *heard)
+                if np.isnan(row.silence_gain)
+                else _silence(row, noise(content, row.split), front_end.clip_samples, front_end.padding)
+                for row, content in zip(rows, contents, strict=False)
+            ]
+        )
 
 
-def _waveform(row, content: bytes, sample_rate_hz: int, length: int, padding: Padding) -> np.ndarray:
-    if np.isnan(row.silence_gain):
-        return decode.clip(content, sample_rate_hz, length, padding)
-    noise = background.part(decode.mono(content, sample_rate_hz), row.split)
+def _silence(row, noise: np.ndarray, length: int, padding: Padding) -> np.ndarray:
     start = int(row.silence_start * max(0, len(noise) - length))
     return fit(noise[start : start + length], length, padding) * np.float32(row.silence_gain)

@@ -4,14 +4,14 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from functools import cache
+from functools import cache, reduce
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from earmark.errors import UserError
-from earmark.params import Params
+from earmark.params import PATH, Params, yaml
 from earmark.report.records import METRICS_OF_SPLIT
 from earmark.scoring import gate
 from earmark.stages import judged, origin
@@ -51,6 +51,7 @@ def register(params: Params) -> str:
     clips = shards.read_accepted(ACCEPTED)
     _require_models_of(metrics)
     _require_reports(metrics)
+    _require_params_of(metrics)
     registry = open_registry(params.register_.name)
     with tracking.answering():
         runs = {name: _logged(name, metrics, params, clips) for name in metrics["candidates"]}
@@ -77,6 +78,24 @@ def _require_reports(metrics: dict) -> None:
     for path in (REPORT, PREDICTIONS, LABELS, SLICES, VALIDATION_RESULT, *of_each):
         if not path.is_file():
             raise UserError(f"{path} is missing; run 'dvc repro' first")
+
+
+def _require_params_of(metrics: dict) -> None:
+    """A version is to be registered with the parameters that it was made with."""
+    trained = {f"train@{name}" for name in metrics["candidates"]}
+    now = yaml.loaded(PATH.read_text(encoding="utf-8"))
+    for stage, ran in provenance.dvc_stages().items():
+        if stage.startswith("train@") and stage not in trained:
+            continue
+        for key, then in ran.get("params", {}).get(PATH.name, {}).items():
+            if (found := reduce(_at, key.split("."), now)) != then:
+                raise UserError(
+                    f"{PATH} has {key}: {found}, and {stage} ran with {then}; run 'dvc repro' first, or change it back"
+                )
+
+
+def _at(section: object, key: str) -> object:
+    return section.get(key) if isinstance(section, dict) else None
 
 
 def _logged(name: str, metrics: dict, params: Params, clips: pd.DataFrame) -> str:
@@ -182,11 +201,12 @@ def admit(registry: "Registry", version: "Version", candidate: str, judge: Judge
         record = registry.aliases.open()
         if any(move.after == version.number for move in record.counted):
             return None
-        verdict = judge(record.aliases["champion"])
+        champion = record.aliases["champion"]
+        verdict = judge(champion)
         # Before the move: a version that an alias points to has its verdict, whenever a process is killed.
         registry.describe(version, f"{candidate}; {_said(verdict)}", _verdict_tags(verdict))
         at = record.aliases[verdict.alias]
-        if registry.aliases.move(verdict.alias, at, version.number, "register", verdict.reason):
+        if registry.aliases.move(verdict.alias, at, version.number, "register", verdict.reason, champion):
             return verdict
 
 

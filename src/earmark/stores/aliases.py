@@ -68,14 +68,15 @@ class Aliases:
                 else:
                     self._take_over(record, aliases)
 
-    def move(self, alias: str, before: str, after: str, how: str, why: str) -> bool:
+    def move(self, alias: str, before: str, after: str, how: str, why: str, judged_against: str = NOWHERE) -> bool:
         """Moves `alias` from the version `before` to `after`, where NOWHERE is none, and records it.
 
-        False where the alias was not at `before` any more, or a rollback's `after` was not the last champion: the entry
-        is void then, and nothing has moved. `why` is one line of text.
+        False where the alias was not at `before` any more, a registered version was `judged_against` another champion
+        than reigns now, or a rollback's `after` was not the last champion: the entry is void then, and nothing has
+        moved. `why` is one line of text.
         """
         with answering():
-            return self._apply([self._append(alias, before, after, how, why, _who())])
+            return self._apply([self._append(alias, before, after, how, why, _who(), judged_against)])
 
     def in_mlflow(self) -> dict[str, str]:
         """Where MLflow's aliases point, others than earmark's too; `champion` and `challenger` are always there."""
@@ -114,7 +115,9 @@ class Aliases:
             if self._clock() - datetime.fromisoformat(move.when) > ABANDONED_AFTER:
                 self._mark_applied(move)
 
-    def _append(self, alias: str, before: str, after: str, how: str, why: str, who: str) -> str:
+    def _append(
+        self, alias: str, before: str, after: str, how: str, why: str, who: str, judged_against: str = NOWHERE
+    ) -> str:
         """Adds an entry to the record; returns its identity, by which the author finds it."""
         entry = {
             moves.ID: uuid.uuid4().hex,
@@ -122,6 +125,7 @@ class Aliases:
             "from": before,
             "to": after,
             "how": how,
+            "judged_against": judged_against,
             "who": who,
             "when": self._clock().isoformat(timespec="milliseconds"),
             "why": why,
@@ -181,7 +185,7 @@ def _who() -> str:
 
 
 def _move(entry: ModelVersion) -> Move:
-    names = (moves.ID, "alias", "from", "to", "how", "who", "when", "why", "flow_run_id")
+    names = (moves.ID, "alias", "from", "to", "how", "judged_against", "who", "when", "why", "flow_run_id")
     texts = (entry.tags.get(name, "") for name in names)
     return Move(int(entry.version), *texts, applied=APPLIED in entry.tags)
 

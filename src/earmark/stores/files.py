@@ -37,6 +37,15 @@ def is_local(path: Path) -> bool:
     return not isinstance(path, UPath) or path.protocol in ("", "file")
 
 
+def require_writable(path: Path) -> None:
+    """UserError where nothing can be made at `path`, before the work that is to end there."""
+    above = next(each for each in path.absolute().parents if each.exists())
+    if not above.is_dir():
+        raise UserError(f"{path} cannot be written: {above} is no folder")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise UserError(f"{path} cannot be written: {above} is closed to this user")
+
+
 @contextmanager
 def reachable(*paths: Path) -> Iterator[None]:
     """What goes wrong at those of `paths` that are addresses, as without credentials, is a UserError in here."""

@@ -14,8 +14,9 @@ NOWHERE = ""
 class Move:
     """One entry: who moved `alias` from the version `before` to `after`, when and why.
 
-    `how` is register, promote, rollback, repair (of what a killed process began) or outside (by somebody in MLflow).
-    An entry is `applied` once its author has brought MLflow's aliases into line with the record.
+    `how` is register, promote, rollback, repair (of what a killed process began) or outside (by somebody in MLflow);
+    `judged_against` is the champion that the verdict of a register is about, NOWHERE for none. An entry is `applied`
+    once its author has brought MLflow's aliases into line with the record.
     """
 
     number: int
@@ -24,6 +25,7 @@ class Move:
     before: str
     after: str
     how: str
+    judged_against: str
     who: str
     when: str
     why: str
@@ -53,8 +55,9 @@ class Record:
 def replay(moves: Sequence[Move]) -> Record:
     """What the entries come to, in the order of their numbers.
 
-    An entry counts only if its alias was just then where it says that it was: of two that were written at once, the
-    second is void. A version that becomes champion is no challenger any more. A rollback takes back the last champion.
+    An entry counts only if its alias was just then where it says that it was, and the champion still the one that a
+    version was judged against: of two that were written at once, the second is void. A version that becomes champion
+    is no challenger any more. A rollback takes back the last champion.
     """
     aliases = dict.fromkeys(ALIASES, NOWHERE)
     reigned: list[str] = []
@@ -78,8 +81,9 @@ def _counts(move: Move, aliases: dict[str, str], reigned: list[str]) -> bool:
         return move.before == move.after
     if move.how == "rollback":
         return move.alias == CHAMPION and bool(reigned) and move.after == reigned[-1]
-    reigns_already = move.alias == CHALLENGER and move.after == aliases[CHAMPION] != NOWHERE
-    return move.before != move.after and (move.how == "outside" or not reigns_already)
+    if move.how == "register" and move.judged_against != aliases[CHAMPION]:
+        return False
+    return move.before != move.after
 
 
 def _change_reign(move: Move, present: str, reigned: list[str]) -> None:

@@ -8,7 +8,8 @@ import sys
 from functools import cache
 from pathlib import Path
 
-import yaml
+from earmark.errors import UserError
+from earmark.params import yaml
 
 FLOW_RUN_ID = "EARMARK_FLOW_RUN_ID"
 """The variable of the environment in which a flow says what its run is called."""
@@ -34,13 +35,20 @@ def flow_run_id() -> str:
     return os.environ.get(FLOW_RUN_ID, "")
 
 
-def dvc_hashes(lock: Path = Path("dvc.lock")) -> dict[str, str]:
-    """DVC's hash of each output that it has recorded: `dvc:<path>` -> hash. Empty where nothing has run under DVC."""
+def dvc_stages(lock: Path = Path("dvc.lock")) -> dict[str, dict]:
+    """What DVC has recorded of each stage when it last ran: cmd, deps, params, outs. Empty where nothing has run under
+    DVC; UserError where its lock cannot be read."""
     try:
-        stages = yaml.safe_load(lock.read_text(encoding="utf-8"))["stages"]
+        return yaml.loaded(lock.read_text(encoding="utf-8"))["stages"]
     except (FileNotFoundError, TypeError, KeyError):
         return {}
-    outs = [out for stage in stages.values() for out in stage.get("outs", [])]
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{lock} is not YAML: {' '.join(str(error).split())[:200]}") from None
+
+
+def dvc_hashes() -> dict[str, str]:
+    """DVC's hash of each output that it has recorded: `dvc:<path>` -> hash."""
+    outs = [out for stage in dvc_stages().values() for out in stage.get("outs", [])]
     return {f"dvc:{out['path']}": out["md5"] for out in outs if "md5" in out}
 
 
