@@ -12,7 +12,7 @@ from training import CANDIDATES, Unwatched, in_memory
 from earmark import params
 from earmark.audio import front_ends, numpy_front_end
 from earmark.errors import UserError
-from earmark.learning import export, fitting
+from earmark.learning import fitting, model_folder
 from earmark.learning.candidates import front_end_of, module_of
 
 
@@ -52,8 +52,8 @@ def test_bc_resnet_refuses_bands_that_it_cannot_divide():
 def test_a_saved_model_answers_as_the_network_does(loaded, candidate, tmp_path):
     model, front_end = network(loaded, candidate, labels=3)
     waveforms = np.random.default_rng(2).normal(0, 0.1, (2, 16000)).astype(np.float32)
-    export.save(tmp_path, model, front_end, ("a", "b", "c d"), 0.5)
-    saved = export.load(tmp_path)
+    model_folder.save(tmp_path, model, front_end, ("a", "b", "c d"), 0.5)
+    saved = model_folder.load(tmp_path)
     (features,) = numpy_front_end.features(waveforms, (front_end,))
     expected = model.predict_on_batch(features)
     np.testing.assert_allclose(saved.model.predict_on_batch(waveforms), expected, atol=1e-5)
@@ -62,7 +62,7 @@ def test_a_saved_model_answers_as_the_network_does(loaded, candidate, tmp_path):
 
 def test_a_saved_model_loads_where_earmark_is_not(loaded, tmp_path):
     model, front_end = network(loaded, "tc_resnet", labels=3)
-    export.save(tmp_path, model, front_end, ("a", "b", "c"), 0.5)
+    model_folder.save(tmp_path, model, front_end, ("a", "b", "c"), 0.5)
     script = (
         "import sys; sys.modules['earmark'] = None\n"
         "import keras, numpy\n"
@@ -75,19 +75,19 @@ def test_a_saved_model_loads_where_earmark_is_not(loaded, tmp_path):
 
 def test_a_damaged_model_is_refused_in_a_sentence(loaded, tmp_path):
     model, front_end = network(loaded, "tc_resnet", labels=3)
-    export.save(tmp_path, model, front_end, ("a", "b", "c"), 0.5)
+    model_folder.save(tmp_path, model, front_end, ("a", "b", "c"), 0.5)
     settings = json.loads((tmp_path / "settings.json").read_text())
     (tmp_path / "settings.json").write_text(json.dumps(settings | {"labels": ["a", "b"]}))
     with pytest.raises(UserError, match="lists 2 labels for a model that tells 3 apart"):
-        export.load(tmp_path)
+        model_folder.load(tmp_path)
     (tmp_path / "settings.json").write_text(json.dumps(settings | {"labels": ["c", "b", "a"]}))
     with pytest.raises(UserError, match=r"settings.json and model.keras are not as they were saved together"):
-        export.load(tmp_path)
+        model_folder.load(tmp_path)
     (tmp_path / "model.keras").write_bytes((tmp_path / "model.keras").read_bytes()[:1000])
     with pytest.raises(UserError, match="no model that can be read"):
-        export.load(tmp_path)
+        model_folder.load(tmp_path)
     with pytest.raises(UserError, match="holds no model"):
-        export.load(tmp_path / "absent")
+        model_folder.load(tmp_path / "absent")
 
 
 def test_a_network_on_mfcc_is_trained_on_stored_log_mel_and_answers_to_waveforms(loaded, tmp_path):
@@ -105,7 +105,7 @@ def test_a_network_on_mfcc_is_trained_on_stored_log_mel_and_answers_to_waveforms
     recipe = fitting.Recipe(build, front_end, np.empty((0, 40)), 2, settings, 1)
     model = build()
     model.set_weights(fitting.fit(recipe, examples, examples, Unwatched()).weights)
-    export.save(tmp_path, model, front_end, ("tone", "noise"), 0.5)
+    model_folder.save(tmp_path, model, front_end, ("tone", "noise"), 0.5)
     (cepstra,) = numpy_front_end.features(waveforms, (front_end,))
-    answers = export.load(tmp_path).model.predict_on_batch(waveforms)
+    answers = model_folder.load(tmp_path).model.predict_on_batch(waveforms)
     np.testing.assert_allclose(answers, model.predict_on_batch(cepstra), atol=1e-5)

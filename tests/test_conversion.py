@@ -8,7 +8,7 @@ from training import CANDIDATES
 from earmark import params
 from earmark.audio import front_ends
 from earmark.errors import UserError
-from earmark.learning import backend, conversion, export, runtimes
+from earmark.learning import backend, conversion, model_folder, runtimes
 from earmark.learning.candidates import front_end_of, module_of
 
 LABELS = ("left", "right", "good morning")
@@ -26,7 +26,7 @@ def clips():
     return np.concatenate([np.zeros((1, 16000)), np.sign(noise[:1]), noise]).astype(np.float32)
 
 
-def classifier_of(network, front_end, clips) -> export.Classifier:
+def classifier_of(network, front_end, clips) -> model_folder.Classifier:
     """`network` with weights of which none is what it is at first, so that each counts, and a last layer that tells
     `clips` apart."""
     import keras
@@ -38,15 +38,15 @@ def classifier_of(network, front_end, clips) -> export.Classifier:
         else:
             weight.assign(weight + generator.normal(0, 0.02, weight.shape))
     last = network.layers[-1]
-    before = export.with_front_end(keras.Model(network.inputs, last.input, name="before"), front_end)
+    before = model_folder.with_front_end(keras.Model(network.inputs, last.input, name="before"), front_end)
     logits = before.predict_on_batch(clips) @ np.asarray(last.kernel)
     last.kernel.assign(np.asarray(last.kernel) / logits.std(axis=0))
     last.bias.assign(-(logits / logits.std(axis=0)).mean(axis=0))
-    model = export.with_front_end(network, front_end)
-    return export.Classifier(model, network.name, LABELS, front_end, network.count_params(), 0.0)
+    model = model_folder.with_front_end(network, front_end)
+    return model_folder.Classifier(model, network.name, LABELS, front_end, network.count_params(), 0.0)
 
 
-def candidate_classifier(loaded, candidate: str, clips) -> export.Classifier:
+def candidate_classifier(loaded, candidate: str, clips) -> model_folder.Classifier:
     backend.start(1)
     front_end = front_ends.front_end(front_end_of(candidate), loaded)
     settings = loaded.train.candidate(candidate).network
@@ -111,7 +111,7 @@ def test_what_was_trained_in_half_precision_is_converted_in_full(loaded, clips, 
     assert np.corrcoef(said.ravel(), expected.ravel())[0, 1] > 0.95
 
 
-def linear_on_coefficients(loaded, clips, fft_length: int) -> export.Classifier:
+def linear_on_coefficients(loaded, clips, fft_length: int) -> model_folder.Classifier:
     """Through a front end that no candidate has."""
     backend.start(1)
     import keras
@@ -144,8 +144,8 @@ def test_a_network_that_a_format_has_no_operation_for_is_refused_in_a_sentence(l
     features = keras.Input((front_end.frames, front_end.bins))
     values, _ = keras.ops.qr(features[:, :3, :3])
     network = keras.Model(features, keras.ops.softmax(values[:, 0, :]), name="by_factors")
-    model = export.with_front_end(network, front_end)
-    classifier = export.Classifier(model, "by_factors", LABELS, front_end, 0, 0.0)
+    model = model_folder.with_front_end(network, front_end)
+    classifier = model_folder.Classifier(model, "by_factors", LABELS, front_end, 0, 0.0)
     with pytest.raises(UserError, match="by_factors cannot be converted to litert: "):
         conversion.converted(classifier, "litert", list)
 

@@ -12,7 +12,7 @@ from training import CANDIDATES
 
 from earmark import params
 from earmark.audio import front_ends
-from earmark.learning import cost, export
+from earmark.learning import cost, model_folder
 from earmark.learning.candidates import module_of
 
 
@@ -51,7 +51,7 @@ def test_multiply_adds_of_a_recurrence_count_every_step():
 def test_a_model_on_waveforms_counts_the_network_inside_and_its_mel_bands(tmp_path):
     front_end = front_ends.front_end("log_mel", params.load())
     network = keras.Sequential([layers.Input((98, 40)), layers.Flatten(), layers.Dense(2)])
-    model = export.with_front_end(network, front_end)
+    model = model_folder.with_front_end(network, front_end)
     assert cost.multiply_adds(model) == 98 * 257 * 40 + 98 * 40 * 2
 
 

@@ -132,11 +132,11 @@ def model_of(settings: front_ends.FrontEnd, tmp_path):
     """A saved and loaded model that answers with its own front end."""
     import keras
 
-    from earmark.learning import export
+    from earmark.learning import model_folder
 
     features = keras.Input((settings.frames, settings.bins))
     network = keras.Model(features, keras.layers.Activation("linear")(features), name="identity")
-    export.with_front_end(network, settings).save(tmp_path / "model.keras")
+    model_folder.with_front_end(network, settings).save(tmp_path / "model.keras")
     return keras.saving.load_model(tmp_path / "model.keras", compile=False, safe_mode=True)
 
 

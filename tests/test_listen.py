@@ -16,7 +16,7 @@ from conftest import BIN
 
 from earmark.audio.front_ends import FrontEnd, mel_matrix
 from earmark.cli import main
-from earmark.learning import export
+from earmark.learning import model_folder
 
 FRONT_END = FrontEnd(
     name="log_mel",
@@ -52,7 +52,7 @@ def model(tmp_path_factory) -> Path:
         weights[mel_matrix(FRONT_END)[round(hertz * FRONT_END.fft_length / RATE)].argmax(), label] = 20.0
     network.layers[-1].set_weights([weights, np.array([0.0, 0.0, 9.0], np.float32)])
     folder = tmp_path_factory.mktemp("tones")
-    export.save(folder, network, FRONT_END, LABELS, 0.75)
+    model_folder.save(folder, network, FRONT_END, LABELS, 0.75)
     return folder
 
 

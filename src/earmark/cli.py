@@ -177,9 +177,9 @@ def predict(paths: tuple[Path, ...], model: str | None, as_json: bool) -> None:
 def export(source: str, folder: Path, format_: str) -> None:
     """A model as a file for another runtime, in a new folder DIR, once the test split shows what it loses."""
     from earmark import params
-    from earmark.export_model import export_model
+    from earmark.export import export
 
-    click.echo(f"export: {export_model(params.load(), source, format_, folder)}")
+    click.echo(f"export: {export(params.load(), source, format_, folder)}")
 
 
 @main.command()

@@ -89,10 +89,10 @@ def _reason(why: str) -> str:
 
 
 def _require_loadable(registry: "Registry", number: str) -> None:
-    from earmark.learning import export
+    from earmark.learning import model_folder
 
     with tempfile.TemporaryDirectory(prefix="earmark-") as folder:
-        export.load(registry.download(number, Path(folder)))
+        model_folder.load(registry.download(number, Path(folder)))
 
 
 def _moved(registry: "Registry", before: str, after: str, how: str, why: str) -> str:

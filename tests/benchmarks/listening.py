@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from earmark.audio import decode, stream
-from earmark.learning import export
+from earmark.learning import model_folder
 from earmark.params import NOT_WORDS
 from earmark.scoring.detection import HOP_SECONDS, Detection, Detector
 from earmark.stages import judged
@@ -87,7 +87,7 @@ def main(folder: Path, split: str, snr_db: float | None) -> None:
     """Prints the figures."""
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     began = time.perf_counter()
-    classifier = export.load(folder)
+    classifier = model_folder.load(folder)
     loading = time.perf_counter() - began
     clips = shards.read_accepted(ACCEPTED)
     clips = clips[(clips["split"] == split) & clips["label"].isin(classifier.labels)].sample(frac=1, random_state=1)

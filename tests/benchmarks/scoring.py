@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from earmark import params
-from earmark.learning import cost, export
+from earmark.learning import cost, model_folder
 from earmark.scoring import metrics
 from earmark.stages import judged
 
@@ -17,7 +17,7 @@ SNR_DB = 10
 
 def main(folder: Path, split: str) -> None:
     """Prints accuracy, its interval, accuracy in noise, size and latency."""
-    classifier = export.load(folder)
+    classifier = model_folder.load(folder)
     clips = judged.judged_clips(params.load())
     predictions = judged.predict_clips(classifier, clips[clips["split"] == split], [SNR_DB])
     noisy = predictions.assign(predicted=predictions[f"predicted_at_{SNR_DB}_db"])
@@ -27,7 +27,7 @@ def main(folder: Path, split: str) -> None:
             | {
                 "noisy_accuracy": metrics.accuracy(noisy),
                 "parameters": classifier.parameters,
-                "saved_bytes": (folder / export.MODEL).stat().st_size,
+                "saved_bytes": (folder / model_folder.MODEL).stat().st_size,
                 "latency_ms": cost.latency(classifier).p50_ms,
             }
         )

@@ -19,7 +19,7 @@ import requests
 from model_server import serving
 
 from earmark.audio import decode
-from earmark.learning import conversion, export, runtimes
+from earmark.learning import conversion, model_folder, runtimes
 from earmark.stores import shards
 from tests.benchmarks import figures
 from tests.benchmarks.figures import Figure
@@ -58,9 +58,9 @@ def main() -> None:
 
 def exported(bench: Bench, project: Path, candidate: str, recording: bytes) -> list[Figure]:
     """Each format of a candidate: its size, what it loses, and how long it takes for a clip."""
-    classifier = export.load(project / "models" / candidate)
+    classifier = model_folder.load(project / "models" / candidate)
     clip = waveform(classifier, recording)[None]
-    original_kilobytes = (project / "models" / candidate / export.MODEL).stat().st_size / 1000
+    original_kilobytes = (project / "models" / candidate / model_folder.MODEL).stat().st_size / 1000
     original_ms = milliseconds(lambda: classifier.model.predict_on_batch(clip))
     against = f"the original: {statistics.median(original_ms):.2f} ms, all cores"
     found = []
@@ -119,7 +119,7 @@ def served(project: Path, recording: bytes) -> list[Figure]:
     experiments = [each.experiment_id for each in client.search_experiments()]
     runs = client.search_runs(experiments, f"tags.candidate = '{candidate}'", order_by=["start_time DESC"])
     model = runs[0].outputs.model_outputs[-1].model_id
-    samples = waveform(export.load(project / "models" / candidate), recording).astype(float).tolist()
+    samples = waveform(model_folder.load(project / "models" / candidate), recording).astype(float).tolist()
     bodies = {
         "WAV": {"dataframe_records": [{"wav": base64.b64encode(recording).decode()}]},
         "samples": {"inputs": [samples]},
@@ -144,7 +144,7 @@ def post(session: requests.Session, server: str, body: dict) -> None:
     session.post(f"{server}/invocations", json=body, timeout=60).raise_for_status()
 
 
-def waveform(classifier: export.Classifier, recording: bytes) -> np.ndarray:
+def waveform(classifier: model_folder.Classifier, recording: bytes) -> np.ndarray:
     """A recording as the model hears it, float32 (samples,)."""
     heard = classifier.front_end
     return decode.clip(recording, heard.sample_rate_hz, heard.clip_samples, heard.padding)

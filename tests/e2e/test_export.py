@@ -15,7 +15,7 @@ from champions import trained_champion
 from conftest import change_params
 
 from earmark.errors import UserError
-from earmark.learning import backend, export
+from earmark.learning import backend, model_folder
 from earmark.stores import shards
 
 FORMATS = {"litert": "model.tflite", "litert-int8": "model.tflite", "onnx": "model.onnx"}
@@ -92,7 +92,7 @@ def fragile(project, tmp_path_factory) -> Path:
     backend.start()
     import keras
 
-    whole = export.load(project / "models/tc_resnet")
+    whole = model_folder.load(project / "models/tc_resnet")
     network = whole.model.get_layer("tc_resnet")
     last = network.layers[-1]
     constant = keras.ops.ones_like(last.input[:, :1]) * 1e5
@@ -100,7 +100,7 @@ def fragile(project, tmp_path_factory) -> Path:
     fragile = keras.Model(network.inputs, layer(keras.ops.concatenate([last.input, constant], axis=1)), name="fragile")
     layer.set_weights([np.vstack([last.kernel, np.zeros((1, len(whole.labels)))]), np.asarray(last.bias)])
     folder = tmp_path_factory.mktemp("fragile")
-    export.save(folder, fragile, whole.front_end, whole.labels, 0.0)
+    model_folder.save(folder, fragile, whole.front_end, whole.labels, 0.0)
     return folder
 
 
@@ -220,7 +220,7 @@ def test_a_model_that_is_not_whole_or_anothers_is_refused(project, tmp_path, cha
     shutil.copytree(project / "models/tc_resnet", model)
     change(model)
     with pytest.raises(UserError, match=re.escape(said)):
-        export.load(model)
+        model_folder.load(model)
 
 
 def test_a_model_that_holds_code_is_refused_and_the_code_not_run(project, run, tmp_path):
@@ -229,7 +229,7 @@ def test_a_model_that_holds_code_is_refused_and_the_code_not_run(project, run, t
 
     exploded = tmp_path / "exploded"
     shutil.copytree(project / "models/tc_resnet", tmp_path / "model")
-    whole = export.load(tmp_path / "model").model
+    whole = model_folder.load(tmp_path / "model").model
     path = str(exploded)
     evil = keras.layers.Lambda(lambda x: (open(path, "w").close(), x)[1], output_shape=(16000,))
     waveforms = keras.Input((16000,))

@@ -19,7 +19,7 @@ from champions import trained_champion
 from model_server import serving
 
 from earmark.audio import decode
-from earmark.learning import export
+from earmark.learning import model_folder
 from earmark.stores import shards
 
 RATE, LENGTH = 16_000, 16_000
@@ -39,7 +39,7 @@ def address(project, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def labels(project):
-    return export.read_settings(project / "models/tc_resnet")["labels"]
+    return model_folder.read_settings(project / "models/tc_resnet")["labels"]
 
 
 @pytest.fixture(scope="module")

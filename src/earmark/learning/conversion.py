@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from earmark.errors import UserError
-from earmark.learning.export import Classifier
+from earmark.learning.model_folder import Classifier
 from earmark.remarks import remarks_aside
 
 FORMATS = {"litert": "model.tflite", "litert-int8": "model.tflite", "onnx": "model.onnx"}

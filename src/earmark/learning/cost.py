@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from earmark.learning.export import Classifier
+from earmark.learning.model_folder import Classifier
 
 LATENCY_CALLS = 300
 WARM_UP_CALLS = 10

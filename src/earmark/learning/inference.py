@@ -7,7 +7,7 @@ import numpy as np
 
 from earmark.audio import decode
 from earmark.audio.front_ends import FrontEnd
-from earmark.learning.export import Classifier
+from earmark.learning.model_folder import Classifier
 
 BLOCK_CLIPS = 256
 """Clips decoded and classified at a time, which bounds memory."""

@@ -17,7 +17,7 @@ from earmark.stages.paths import ACCEPTED, RAW
 from earmark.stores import shards
 
 if TYPE_CHECKING:
-    from earmark.learning.export import Classifier
+    from earmark.learning.model_folder import Classifier
 
 SPLITS = ("validation", "testing")
 SNR_DB = (20, 10, 5, 0)

@@ -18,7 +18,7 @@ from earmark.stages.paths import HISTORIES, MODELS
 from earmark.stores import provenance
 
 if TYPE_CHECKING:
-    from earmark.learning.export import Classifier
+    from earmark.learning.model_folder import Classifier
 
 MISTAKES = 12
 """How many of the worst can be listened to in the report."""
@@ -41,9 +41,9 @@ class Judgement:
 
 def judge(name: str, clips: pd.DataFrame, params: Params) -> Judgement:
     """Scores the candidate `name` on judged clips, clean and in noise, and measures what it costs."""
-    from earmark.learning import export
+    from earmark.learning import model_folder
 
-    classifier = export.load(MODELS / name)
+    classifier = model_folder.load(MODELS / name)
     history = _history(name)
     predictions = judged.predict_clips(classifier, clips, judged.SNR_DB)
     splits = dict(list(predictions.groupby("split", sort=False)))
@@ -69,14 +69,14 @@ def judge(name: str, clips: pd.DataFrame, params: Params) -> Judgement:
 
 
 def _costs(name: str, classifier: "Classifier", history: pd.DataFrame, clips_of_epoch: int) -> dict:
-    from earmark.learning import cost, export
+    from earmark.learning import cost, model_folder
 
     latency, seconds = cost.latency(classifier), float(history["seconds"].sum())
     return {
         "content_sha256": provenance.content_sha256(MODELS / name),
         "parameters": classifier.parameters,
         "multiply_adds": cost.multiply_adds(classifier.model),
-        "saved_bytes": (MODELS / name / export.MODEL).stat().st_size,
+        "saved_bytes": (MODELS / name / model_folder.MODEL).stat().st_size,
         "latency_ms_p50": latency.p50_ms,
         "latency_ms_p99": latency.p99_ms,
         "train_seconds": seconds,

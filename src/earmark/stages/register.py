@@ -246,11 +246,11 @@ def _heard(registry: "Registry", number: str, clips: pd.DataFrame) -> int:
 
 
 def _contender(folder: Path, clips: pd.DataFrame) -> gate.Contender:
-    from earmark.learning import cost, export
+    from earmark.learning import cost, model_folder
 
-    classifier = export.load(folder)
+    classifier = model_folder.load(folder)
     latency = cost.latency(classifier)
-    spent = gate.Cost((folder / export.MODEL).stat().st_size, latency.p50_ms, latency.p99_ms)
+    spent = gate.Cost((folder / model_folder.MODEL).stat().st_size, latency.p50_ms, latency.p99_ms)
     return gate.Contender(classifier.labels, judged.predict_clips(classifier, clips), spent)
 
 

@@ -41,7 +41,7 @@ def _train(params: Params, candidate: str, settings: Candidate) -> str:
     from earmark.learning import backend
 
     backend.start(params.seed)
-    from earmark.learning import export, fitting
+    from earmark.learning import fitting, model_folder
     from earmark.stores import tracking
 
     data = preparation.read_data(params, candidate)
@@ -60,7 +60,7 @@ def _train(params: Params, candidate: str, settings: Candidate) -> str:
         run.epochs(state.rows)
         untrained.set_weights(state.weights)
         with whole_folder(MODELS / candidate) as folder:
-            export.save(folder, untrained, data.front_end, data.labels, _rejection_threshold(untrained, data))
+            model_folder.save(folder, untrained, data.front_end, data.labels, _rejection_threshold(untrained, data))
         with whole_file(HISTORIES / f"{candidate}.csv") as history:
             pd.DataFrame(state.rows).to_csv(history, index=False)
         run.finish(MODELS / candidate)

@@ -17,7 +17,7 @@ from earmark.stores import shards
 from earmark.stores.files import require_writable, whole_folder, write_json
 
 if TYPE_CHECKING:
-    from earmark.learning.export import Classifier
+    from earmark.learning.model_folder import Classifier
 
 CALIBRATION_CLIPS = 512
 """Training clips from which 8-bit ranges are taken."""
@@ -41,7 +41,7 @@ class Comparison:
         return self.original_accuracy - self.accuracy
 
 
-def export_model(params: Params, source: str, format: str, folder: Path) -> str:
+def export(params: Params, source: str, format: str, folder: Path) -> str:
     """Writes the model of a version, an alias or a folder into the new folder `folder`, in one of conversion.FORMATS,
     with its labels and what its input and output are; returns a sentence.
 
@@ -51,11 +51,11 @@ def export_model(params: Params, source: str, format: str, folder: Path) -> str:
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise UserError(f"{folder} is there already; allowed is a new or an empty folder")
     require_writable(folder)
-    from earmark.learning import conversion, export, runtimes
+    from earmark.learning import conversion, model_folder, runtimes
 
     with tempfile.TemporaryDirectory(prefix="earmark-") as temporary:
         model = _model_folder(params, source, Path(temporary))
-        classifier, original_bytes = export.load(model), (model / export.MODEL).stat().st_size
+        classifier, original_bytes = model_folder.load(model), (model / model_folder.MODEL).stat().st_size
     content = conversion.converted(classifier, format, lambda: _training_clips(classifier, params.seed))
     exported = replace(classifier, model=runtimes.opened(content, format))
     found = _compared(params, classifier, exported, len(content), original_bytes)
