@@ -1,4 +1,4 @@
-"""A headless Chromium, told what to do through its DevTools protocol."""
+"""A headless Chromium, told what to do through its DevTools protocol, and whether a report is whole in it."""
 
 import contextlib
 import itertools
@@ -20,6 +20,16 @@ _FLAGS = (
     *("--mute-audio", "--autoplay-policy=no-user-gesture-required", "--remote-debugging-port=0"),
 )
 PATIENCE_S = 60
+DRAWN = """[...document.querySelectorAll(".chart")].every(chart => chart.querySelector("svg"))"""
+# Whatever stands for data: points, bars, cells, bands.
+_MARKS = ".scatterlayer path, .barlayer path, .heatmaplayer image, .sankey-link"
+_CHARTS = f"""[...document.querySelectorAll(".chart")].map(chart => {{
+  const {{ width, height }} = chart.querySelector("svg").getBoundingClientRect();
+  return {{ id: chart.id, width, height, marks: chart.querySelectorAll("{_MARKS}").length }};
+}})"""
+_SECTIONS = """[...document.querySelectorAll("nav a")].map(link => {
+  return { id: link.hash.slice(1), height: document.querySelector(link.hash)?.offsetHeight ?? 0 };
+})"""
 
 
 class Tab:
@@ -92,3 +102,44 @@ def chromium(profile: Path) -> Iterator[Tab]:
                 yield Tab(socket)
         finally:
             browser.terminate()
+
+
+def assert_whole(tab: Tab) -> None:
+    """Holds that the report in the tab is drawn, each section and chart, with nothing to complain of, and that nothing
+    but the page itself was asked for since it was opened."""
+    tab.until(DRAWN)
+    listed, drawn = sections(tab), charts(tab)
+    assert listed and drawn, "no contents, or no charts"
+    small = [each for each in listed if each["height"] < 80]
+    assert not small, f"sections that are hardly there: {small}"
+    bare = [each for each in drawn if each["width"] < 150 or each["height"] < 100 or not each["marks"]]
+    assert not bare, f"charts that show nothing: {bare}"
+    assert complaints(tab) == [], complaints(tab)
+    assert requests(tab) == {tab.run("location.href")}, requests(tab)
+
+
+def sections(tab: Tab) -> list[dict]:
+    """`id` and `height` in pixels of each section that the page's contents name, 0 of one that is not there."""
+    return tab.run(_SECTIONS)
+
+
+def charts(tab: Tab) -> list[dict]:
+    """`id`, `width` and `height` in pixels of each chart, and how many `marks` stand for data in it."""
+    return tab.run(_CHARTS)
+
+
+def complaints(tab: Tab) -> list[dict]:
+    """Exceptions, and what the console shows as an error or a warning."""
+    return [
+        event["params"]
+        for event in tab.events
+        if event["method"] in ("Runtime.exceptionThrown", "Page.javascriptDialogOpening")
+        or event["method"] == "Log.entryAdded"
+        or (event["method"] == "Runtime.consoleAPICalled" and event["params"]["type"] in ("error", "warning", "assert"))
+    ]
+
+
+def requests(tab: Tab) -> set[str]:
+    """What was asked for, but for what the page itself holds."""
+    sent = [event["params"]["request"]["url"] for event in tab.events if event["method"] == "Network.requestWillBeSent"]
+    return {url for url in sent if not url.startswith("data:")}

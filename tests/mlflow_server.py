@@ -4,6 +4,7 @@ import hashlib
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from mlflow.entities import LoggedModelOutput
 from prefect_server import answers, free_port, running, wait_until
 
 from earmark.stores import tracking
-from earmark.stores.aliases import Aliases
+from earmark.stores.aliases import ABANDONED_AFTER, Aliases
 from earmark.stores.registry import Registry, Version
 
 START_SECONDS = 120
@@ -35,6 +36,11 @@ def registry_at(address: str, name: str, client: MlflowClient | None = None, **s
     """The registry `name` of the server at `address`."""
     client = client or MlflowClient(address)
     return Registry(name, client, Aliases(name, client, **settings))
+
+
+def long_after(address: str, registry: Registry) -> Aliases:
+    """The aliases, at a time when what is not applied is one of a killed process."""
+    return registry_at(address, registry.name, clock=lambda: datetime.now(UTC) + 2 * ABANDONED_AFTER).aliases
 
 
 @pytest.fixture

@@ -22,12 +22,12 @@ LABELS = ("no", "yes")
 SPEAKERS, CLIPS_OF_EACH = 40, 20
 
 
-def said(wrong: dict[int, int] | None = None, speakers: int = SPEAKERS) -> pd.DataFrame:
-    """Predictions of half "yes" and half "no" clips by each speaker; `wrong` of them by speaker."""
+def said(wrong: dict[int, int] | None = None, speakers: int = SPEAKERS, clips: int = CLIPS_OF_EACH) -> pd.DataFrame:
+    """Predictions of half "yes" and half "no" of `clips` clips by each speaker; `wrong` of them by speaker."""
     rows = [
         (label, f"speaker {speaker}", label if clip >= (wrong or {}).get(speaker, 0) else "something else")
         for speaker in range(speakers)
-        for clip, label in enumerate(LABELS * (CLIPS_OF_EACH // 2))
+        for clip, label in enumerate(LABELS * (clips // 2))
     ]
     return pd.DataFrame(rows, columns=["label", "speaker", "predicted"]).assign(split="testing")
 
@@ -83,7 +83,8 @@ def test_what_lies_exactly_on_a_limit_passes():
 def test_without_background_noise_the_noise_limit_is_skipped_and_it_is_said():
     found = judged(model(said()), None, at_10_db=None)
     assert found.promoted
-    assert check(found, "accuracy at 10 dB").observed == "no background noise in the data set"
+    expected = "not measured: the split has no background noise as long as a clip"
+    assert check(found, "accuracy at 10 dB").observed == expected
 
 
 def test_better_beyond_chance_takes_the_champions_place():
@@ -114,6 +115,10 @@ def test_what_every_one_of_few_speakers_gains_may_still_be_chance(speakers, prom
     assert found.promoted is promoted
     chance = gate.difference(said(speakers=speakers), said(everybody, speakers=speakers), seed=2).chance
     assert chance == pytest.approx(0.5**speakers, abs=0.015)
+
+
+def test_the_fewest_speakers_are_those_of_whom_all_can_gain_beyond_chance():
+    assert 0.5**gate.FEWEST_SPEAKERS <= gate.CHANCE < 0.5 ** (gate.FEWEST_SPEAKERS - 1)
 
 
 def test_the_interval_is_that_of_paired_differences_of_speakers_drawn_one_by_one():
@@ -152,10 +157,46 @@ def test_a_cheaper_one_that_may_be_worse_is_a_challenger():
     assert "not surely as good (-1.25 points" in found.reason
 
 
-def test_with_one_speaker_nothing_is_better_beyond_chance_nor_as_good():
-    found = judged(model(said(speakers=1), cost=Cost(1000, 0.1, 0.2)), model(said({0: 8}, speakers=1)))
+@pytest.mark.parametrize("speakers", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("wrong", [0, 8])
+def test_of_few_speakers_nothing_is_better_beyond_chance_nor_as_good(speakers, wrong):
+    """Of 1000 clips of each, all right: clips are not what lacks."""
+    champion = said(dict.fromkeys(range(speakers), wrong), speakers, clips=1000)
+    found = judged(model(said(speakers=speakers, clips=1000), cost=Cost(1000, 0.1, 0.2)), model(champion))
     assert not found.promoted
-    assert "one speaker only" in found.reason
+    assert [each.name for each in found.checks if not each.passed] == ["against the champion"]
+    assert f"too few speakers to tell from chance, {speakers} of at least 6" in found.reason
+
+
+# Of the rule of three, 3 / 600 clips are the half point that `equal_within` allows.
+@pytest.mark.parametrize(
+    ("speakers", "clips", "promoted"), [(6, 2, False), (6, 98, False), (6, 100, True), (30, 20, True), (299, 2, False)]
+)
+def test_without_a_loss_there_must_be_clips_enough_to_have_shown_one(speakers, clips, promoted):
+    same = said({0: 1}, speakers, clips)
+    found = judged(model(same, cost=Cost(500_000, 1.0, 4.0)), model(same.copy()))
+    assert found.promoted is promoted
+    if promoted:
+        assert "as good (+0.00 points" in found.reason
+    else:
+        might = f"{100 * 3 / (speakers * clips):.2f} points"
+        says = (
+            f"too few clips to tell whether as good: none of {speakers * clips} is lost, up to {might} of more may be"
+        )
+        assert says in found.reason
+
+
+def test_few_clips_may_be_better_beyond_chance_where_none_was_lost():
+    found = judged(model(said(speakers=6, clips=4)), model(said(dict.fromkeys(range(6), 2), 6, clips=4)))
+    assert found.promoted
+    assert "better beyond chance (+50.00 points" in found.reason
+
+
+def test_where_clips_were_lost_the_interval_alone_says_how_many_may_be():
+    found = gate.difference(said({0: 1}), said({1: 1}), seed=1)
+    assert (found.clips, found.lost, found.lowest) == (800, 1, found.low)
+    unlike = gate.difference(said(), said({0: 1, 1: 2}), seed=1)
+    assert (unlike.lost, unlike.lowest) == (0, -3 / 800) and unlike.low >= 0
 
 
 def test_a_label_that_is_found_less_often_keeps_a_better_one_from_the_place():

@@ -65,13 +65,13 @@ def register() -> None:
     found = origin.gather("tc_resnet", params.load())
     mlflow.set_experiment("earmark")
     with mlflow.start_run() as started:
-        mlflow.set_tag("git_commit", found.tags["git_commit"])
+        mlflow.set_tags({"git_commit": found.tags["git_commit"], "cpu": provenance.cpu(), "trained_by": "nothing"})
         mlflow.log_artifacts("models/tc_resnet", "model/artifacts/tc_resnet")
-        origins.keep(started.info.run_id, found.files)
+        kept = origins.keep(started.info.run_id, found.files)
     content = provenance.content_sha256(Path("models/tc_resnet"))
     client.create_registered_model("earmark")
     source = f"{started.info.artifact_uri}/model"
-    tags = {**found.tags, "candidate": "tc_resnet", "content_sha256": content}
+    tags = {**found.tags, **kept, "candidate": "tc_resnet", "content_sha256": content}
     client.create_model_version("earmark", source, started.info.run_id, tags=tags)
     client.set_registered_model_alias("earmark", "champion", "1")
 
@@ -99,7 +99,7 @@ def in_remote(path: str) -> Path:
 
 
 def artifact(name: str) -> Path:
-    return next(Path("mlruns").rglob(f"provenance/{name}"))
+    return next(Path("mlruns").rglob(f"provenance/*/{name}"))
 
 
 def change_registry(project: Path, run, statement: str) -> None:

@@ -5,10 +5,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 from mlflow_server import (
     client,
     in_mlflow,
     logged_run,
+    long_after,
     moved,
     registry,
     registry_at,
@@ -20,6 +23,8 @@ from earmark.errors import UserError
 from earmark.scoring.gate import Check, Verdict
 from earmark.stages.register import admit
 from earmark.stores import provenance, tracking
+from earmark.stores.aliases import Aliases
+from earmark.stores.registry import Registry
 
 __all__ = ["client", "registry", "versions"]  # fixtures
 
@@ -103,6 +108,86 @@ def test_a_move_to_a_version_that_was_deleted_meanwhile_leaves_no_champion(regis
     registry.aliases.move("champion", "1", "2", "promote", "it was there a moment ago")
     assert registry.aliases.open().aliases["champion"] == "1"
     assert in_mlflow(client, registry) == {"champion": "1"}
+
+
+class FailingClient(MlflowClient):
+    """A client one of whose methods fails as it does where the server went away."""
+
+    def __init__(self, address: str, method: str):
+        super().__init__(address)
+        setattr(self, method, self._fail)
+
+    def _fail(self, *_, **__):
+        raise MlflowException("the server went away")
+
+
+def failing(address: str, registry: Registry, method: str) -> Aliases:
+    """The aliases of a registry whose server does not answer calls of `method`."""
+    return registry_at(address, registry.name, FailingClient(address, method)).aliases
+
+
+@pytest.mark.parametrize("method", ["search_model_versions", "set_registered_model_alias", "set_model_version_tag"])
+def test_a_move_that_fails_once_it_is_recorded_says_so_and_is_finished_next_time(
+    registry, versions, address, client, method
+):
+    moved(registry, "1")
+    with pytest.raises(UserError) as refused:
+        failing(address, registry, method).move("champion", "1", "2", "promote", "as the test wants it")
+    assert str(refused.value) == (
+        "the move of champion from version 1 to version 2 is recorded, and the next earmark command that opens the"
+        " registry ('earmark register', 'earmark registry promote' or 'rollback') finishes it, unless another came"
+        f" before it: MLflow at {address} does not answer: the server went away"
+    )
+    assert registry.aliases.open().aliases["champion"] == "2"
+    assert in_mlflow(client, registry) == {"champion": "2"}
+
+
+def test_a_move_that_fails_before_it_is_recorded_is_not_made_later(registry, versions, address, client):
+    moved(registry, "1")
+    with pytest.raises(UserError, match=r"^MLflow at .* does not answer: the server went away$"):
+        failing(address, registry, "get_registered_model").move("champion", "1", "2", "promote", "never to be")
+    assert registry.aliases.open().aliases["champion"] == "1"
+
+
+def test_while_a_move_may_still_be_going_on_an_alias_elsewhere_is_its_doing(registry, versions, address, client):
+    moved(registry, "1")
+    with pytest.raises(UserError):
+        failing(address, registry, "set_registered_model_alias").move("champion", "1", "2", "promote", "unfinished")
+    client.set_registered_model_alias(registry.name, "champion", "3")
+    record = registry.aliases.open()
+    assert (record.aliases["champion"], record.counted[-1].how) == ("2", "repair")
+    assert in_mlflow(client, registry) == {"champion": "2"}
+
+
+def test_a_move_that_was_finished_by_another_process_may_be_taken_back_by_hand(registry, versions, address, client):
+    moved(registry, "1")
+    with pytest.raises(UserError):
+        failing(address, registry, "set_registered_model_alias").move("champion", "1", "2", "promote", "unfinished")
+    assert registry.aliases.open().counted[-1].how == "repair"
+    client.set_registered_model_alias(registry.name, "champion", "1")
+    record = long_after(address, registry).open()
+    assert (record.aliases["champion"], record.counted[-1].how) == ("1", "outside")
+    assert in_mlflow(client, registry) == {"champion": "1"}
+
+
+def test_a_challengers_alias_that_its_promotion_left_is_taken_away_however_late(registry, versions, address, client):
+    moved(registry, "1")
+    assert registry.aliases.move("challenger", "", "2", "register", "not better", "1")
+    with pytest.raises(UserError):
+        failing(address, registry, "delete_registered_model_alias").move("champion", "1", "2", "promote", "unfinished")
+    assert in_mlflow(client, registry) == {"champion": "2", "challenger": "2"}
+    assert long_after(address, registry).open().counted[-1].how == "repair"
+    assert in_mlflow(client, registry) == {"champion": "2"}
+
+
+def test_of_two_aliases_the_one_is_finished_that_was_begun_and_the_other_respected(registry, versions, address, client):
+    moved(registry, "1")
+    with pytest.raises(UserError):
+        failing(address, registry, "set_registered_model_alias").move("champion", "1", "2", "promote", "unfinished")
+    client.set_registered_model_alias(registry.name, "challenger", "1")
+    record = long_after(address, registry).open()
+    assert record.aliases == in_mlflow(client, registry) == {"champion": "2", "challenger": "1"}
+    assert (record.counted[-1].alias, record.counted[-1].how) == ("challenger", "outside")
 
 
 @pytest.mark.parametrize("wanted", ["abc", "0", "999", "01", "", "a/b", "../1", "latest", "1 or 1=1", "²"])

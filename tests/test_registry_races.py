@@ -4,7 +4,6 @@ import json
 import signal
 import subprocess
 import sys
-from datetime import UTC, datetime
 
 import pytest
 from conftest import ROOT
@@ -12,15 +11,14 @@ from mlflow_server import (
     client,
     in_mlflow,
     logged_run,
+    long_after,
     moved,
     registry,
-    registry_at,
     serving,
     some_model,
     versions,
 )
 
-from earmark.stores.aliases import ABANDONED_AFTER
 from earmark.stores.registry import Registry
 
 __all__ = ["client", "registry", "versions"]  # fixtures
@@ -113,11 +111,53 @@ def test_a_killed_process_is_not_waited_for_for_ever(registry, versions, address
     """While its move may still be going on, an alias that differs is its doing; afterwards it is somebody else's."""
     [victim] = started([Other(address, registry, "killed", "set_model_version_tag", "2")])
     victim.end()
-    later = registry_at(address, registry.name, clock=lambda: datetime.now(UTC) + 2 * ABANDONED_AFTER).aliases
+    later = long_after(address, registry)
     assert later.open().pending
     assert not later.record().pending
     client.set_registered_model_alias(registry.name, "champion", "3")
     assert (later.open().aliases["champion"], later.record().counted[-1].how) == ("3", "outside")
+
+
+def test_what_a_killed_process_began_is_not_put_over_what_a_person_did_long_after(registry, versions, address, client):
+    moved(registry, "1")
+    [victim] = started([Other(address, registry, "killed", "set_registered_model_alias", "2")])
+    assert victim.end()[0] == -signal.SIGKILL
+    client.set_registered_model_alias(registry.name, "champion", "3")
+    later = long_after(address, registry)
+    record = later.open()
+    assert (record.aliases["champion"], record.counted[-1].how) == ("3", "outside")
+    assert in_mlflow(client, registry) == {"champion": "3"}
+    assert later.open().counted[-1].number == record.counted[-1].number
+    assert not later.record().pending
+
+
+def test_what_a_killed_process_began_long_ago_is_finished_where_nobody_moved_the_alias(
+    registry, versions, address, client
+):
+    moved(registry, "1")
+    [victim] = started([Other(address, registry, "killed", "set_registered_model_alias", "2")])
+    assert victim.end()[0] == -signal.SIGKILL
+    later = long_after(address, registry)
+    record = later.open()
+    assert (record.aliases["champion"], record.counted[-1].how) == ("2", "repair")
+    assert in_mlflow(client, registry) == {"champion": "2"}
+    assert not later.record().pending
+
+
+@pytest.mark.parametrize("method, left_at", [("set_registered_model_alias", "1"), ("set_model_version_tag", "")])
+def test_a_version_that_was_deleted_after_its_mover_was_killed_is_given_up(
+    registry, versions, address, client, method, left_at
+):
+    moved(registry, "1")
+    [victim] = started([Other(address, registry, "killed", method, "2")])
+    assert victim.end()[0] == -signal.SIGKILL
+    client.delete_model_version(registry.name, "2")
+    record = registry.aliases.open()
+    assert (record.aliases["champion"], record.counted[-1].how) == (left_at, "outside")
+    assert [move.how for move in record.pending] == ["register"]
+    assert registry.aliases.open().counted == record.counted
+    assert long_after(address, registry).open().counted == record.counted
+    assert in_mlflow(client, registry) == ({"champion": left_at} if left_at else {})
 
 
 def test_one_content_is_one_version_however_many_register_it_at_once(registry, address, tmp_path):

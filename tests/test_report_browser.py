@@ -1,10 +1,11 @@
 """The report in a real browser, Debian's Chromium: drawn, heard, and reached by keyboard, with nothing but itself."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from chromium import CHROMIUM, Tab, chromium
+from chromium import CHROMIUM, DRAWN, Tab, assert_whole, charts, chromium, complaints, sections
 from report_inputs import HOSTILE, WORDS, fake_candidate, fake_mistakes, fake_page
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium")
@@ -13,13 +14,6 @@ SECTIONS = 13
 PHONE, DESK = 390, 1280
 # Light and dark, on a phone and on a desk, few labels and many.
 VIEWS = [("light", DESK, 12), ("dark", DESK, 35), ("light", PHONE, 35), ("dark", PHONE, 12)]
-DRAWN = """[...document.querySelectorAll(".chart")].every(chart => chart.querySelector("svg"))"""
-# Whatever stands for data: points, bars, cells, bands.
-MARKS = ".scatterlayer path, .barlayer path, .heatmaplayer image, .sankey-link"
-CHARTS = f"""[...document.querySelectorAll(".chart")].map(chart => {{
-  const {{ width, height }} = chart.querySelector("svg").getBoundingClientRect();
-  return {{ id: chart.id, width, height, marks: chart.querySelectorAll("{MARKS}").length }};
-}})"""
 REGIONS = """[...document.querySelectorAll("[role=region]")]
   .filter(region => !region.closest("details:not([open])")).map(region => region.getAttribute("aria-label"))"""
 FOCUSED = """document.activeElement.getAttribute("aria-label") ?? document.activeElement.tagName"""
@@ -70,33 +64,45 @@ def show(tab: Tab, page: Path, scheme: str = "light", width: int = DESK) -> None
     tab.until(DRAWN)
 
 
-def complaints(tab: Tab) -> list[dict]:
-    """Exceptions, and what the console shows as an error or a warning."""
-    return [
-        event["params"]
-        for event in tab.events
-        if event["method"] in ("Runtime.exceptionThrown", "Page.javascriptDialogOpening")
-        or event["method"] == "Log.entryAdded"
-        or (event["method"] == "Runtime.consoleAPICalled" and event["params"]["type"] in ("error", "warning", "assert"))
-    ]
-
-
-def requests(tab: Tab) -> set[str]:
-    """What was asked for, but for what the page itself holds."""
-    sent = [event["params"]["request"]["url"] for event in tab.events if event["method"] == "Network.requestWillBeSent"]
-    return {url for url in sent if not url.startswith("data:")}
-
-
 @pytest.mark.parametrize(("scheme", "width", "labels"), VIEWS)
 def test_every_chart_is_drawn_with_nothing_asked_for_and_nothing_to_complain_of(tab, pages, scheme, width, labels):
     show(tab, pages[labels], scheme, width)
-    charts = tab.run(CHARTS)
-    assert len(charts) == 10 + 12
-    assert all(chart["width"] > 150 and chart["height"] > 100 and chart["marks"] for chart in charts), charts
-    sections = tab.run('[...document.querySelectorAll("section")].map(section => section.offsetHeight)')
-    assert len(sections) == SECTIONS and min(sections) > 80
-    assert complaints(tab) == []
-    assert requests(tab) == {pages[labels].as_uri()}
+    assert_whole(tab)
+    assert (len(sections(tab)), len(charts(tab))) == (SECTIONS, 10 + 12)
+    assert tab.run('document.querySelectorAll("section").length') == SECTIONS
+
+
+@pytest.mark.parametrize(
+    ("harm", "says"),
+    [
+        ("document.querySelector('#noise').style.display = 'none'", "hardly there.*'noise'"),
+        ("document.querySelector('#slices').remove()", "hardly there.*'slices'"),
+        ("document.querySelectorAll('#noise-chart .scatterlayer path').forEach(path => path.remove())", "noise-chart"),
+        ("document.querySelector('#size-chart svg').setAttribute('height', 20)", "size-chart"),
+        ("console.error('too hot')", "too hot"),
+        ("void setTimeout(() => { throw new Error('too cold') })", "too cold"),
+    ],
+)
+def test_a_page_that_is_harmed_is_not_whole(tab, pages, harm, says):
+    show(tab, pages[12])
+    tab.run(harm)
+    tab.run("new Promise(done => setTimeout(done))")
+    with pytest.raises(AssertionError, match=says):
+        assert_whole(tab)
+
+
+def test_a_page_that_asks_for_anything_else_is_not_whole(tab, pages, tmp_path):
+    """Which the policy would have refused."""
+    page, beside = tmp_path / "page.html", tmp_path / "beside.svg"
+    beside.write_text('<svg xmlns="http://www.w3.org/2000/svg"/>', encoding="utf-8")
+    text = re.sub('<meta http-equiv="Content-Security-Policy"[^>]*>', "", pages[12].read_text(encoding="utf-8"))
+    page.write_text(text, encoding="utf-8")
+    show(tab, page)
+    assert_whole(tab)
+    page.write_text(text.replace("<main>", '<main><img src="beside.svg">'), encoding="utf-8")
+    show(tab, page)
+    with pytest.raises(AssertionError, match=re.escape("beside.svg")):
+        assert_whole(tab)
 
 
 @pytest.mark.parametrize(("scheme", "width", "labels"), VIEWS)
@@ -162,8 +168,7 @@ def test_an_arrow_key_scrolls_what_is_wider_than_a_phone(tab, pages):
 def test_hostile_labels_are_shown_and_do_nothing(tab, tmp_path):
     page = _write(tmp_path / "hostile.html", HOSTILE)
     show(tab, page)
-    assert complaints(tab) == [] and requests(tab) == {page.as_uri()}
-    assert all(chart["marks"] for chart in tab.run(CHARTS))
+    assert_whole(tab)
     shown = tab.run('[...document.querySelectorAll("#slices th[scope=row]")].map(cell => cell.textContent)')
     assert set(HOSTILE) <= set(shown)
 

@@ -120,7 +120,7 @@ def test_noise_goes_from_clean_to_the_loudest_whatever_the_order_given(candidate
 def test_without_background_noise_the_sections_say_so(candidates):
     scores = {k: v for k, v in candidates[0].metrics["test"].items() if k not in ("accuracy_in_noise", "rejection")}
     page = Page(fake_page(dataclasses.replace(candidates[0], metrics=candidates[0].metrics | {"test": scores})))
-    assert "Not measured: the data set has no background noise." in page.text
+    assert "Not measured: the split has no background noise as long as a clip." in page.text
     assert "noise-chart" not in page.ids
     assert after(page, "Rejection", "tc_resnet")[:4] == ["not measured"] * 4
 

@@ -1,20 +1,40 @@
 """The classifier that a command is given: a registered version, or a folder."""
 
+import os
+import re
 import tempfile
 from pathlib import Path
 
 from earmark import params
+from earmark.errors import UserError
+
+ADDRESS = re.compile(r"models:/([^/@]+)(?:/(\d+)|@([^/@]+))")
 
 
 def chosen(model: str | None):
-    """The loaded Classifier of an address, models:/NAME@ALIAS or models:/NAME/VERSION, or of a folder that holds a
-    model; the champion's without either. UserError where there is none."""
+    """The loaded Classifier of what `folder_of` takes, or of the champion; UserError where there is none."""
     from earmark.learning import model_folder
 
-    if model and not model.startswith("models:/"):
-        return model_folder.load(Path(model))
-    from earmark.stores import tracking
+    with tempfile.TemporaryDirectory(prefix="earmark-") as temporary:
+        return model_folder.load(folder_of(model or "champion", Path(temporary)))
 
-    address = model or f"models:/{params.load().register_.name}@champion"
-    with tempfile.TemporaryDirectory(prefix="earmark-") as folder:
-        return model_folder.load(tracking.download_model(address, Path(folder)))
+
+def folder_of(model: str, temporary: Path) -> Path:
+    """The model folder of a folder's path, of a version or an alias of register.name, or of MLflow's address of one,
+    models:/NAME/VERSION or models:/NAME@ALIAS.
+
+    What is registered is below `temporary`, and whole, as it was registered; UserError where it cannot be had.
+    """
+    if model.startswith("models:"):
+        found = ADDRESS.fullmatch(model)
+        if not found:
+            raise UserError(f"{model} is no address of a version; allowed are models:/NAME/VERSION, models:/NAME@ALIAS")
+        name, wanted = found[1], found[2] or found[3]
+    elif os.sep in model or Path(model).is_dir():
+        return Path(model)
+    else:
+        name, wanted = params.load().register_.name, model
+    from earmark.stores.registry import open_registry
+
+    registry = open_registry(name)
+    return registry.download(registry.find(wanted).number, temporary)

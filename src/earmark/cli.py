@@ -155,7 +155,8 @@ def reproduce(version: str) -> None:
 
 
 _of_model = click.option(
-    "--model", help="models:/NAME@ALIAS, models:/NAME/VERSION, or a folder under models/; default: the champion."
+    "--model",
+    help="A version, an alias, a folder under models/, models:/NAME/VERSION or models:/NAME@ALIAS; default: champion.",
 )
 
 

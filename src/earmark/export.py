@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from earmark import classifiers
 from earmark.errors import UserError
 from earmark.params import Params
 from earmark.scoring import metrics
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 CALIBRATION_CLIPS = 512
 """Training clips from which 8-bit ranges are taken."""
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -54,12 +56,12 @@ def export(params: Params, source: str, format: str, folder: Path) -> str:
     from earmark.learning import conversion, model_folder, runtimes
 
     with tempfile.TemporaryDirectory(prefix="earmark-") as temporary:
-        model = _model_folder(params, source, Path(temporary))
+        model = classifiers.folder_of(source, Path(temporary))
         classifier, original_bytes = model_folder.load(model), (model / model_folder.MODEL).stat().st_size
     content = conversion.converted(classifier, format, lambda: _training_clips(classifier, params.seed))
     exported = replace(classifier, model=runtimes.opened(content, format))
     found = _compared(params, classifier, exported, len(content), original_bytes)
-    if found.loss > params.export.max_accuracy_loss:
+    if found.loss > params.export.max_accuracy_loss + _ROUNDING:
         raise UserError(
             f"{format} gets {found.accuracy:.2%} of {found.clips} {found.split} clips right and the original"
             f" {found.original_accuracy:.2%}; allowed is a loss of {params.export.max_accuracy_loss:.2%},"
@@ -70,16 +72,6 @@ def export(params: Params, source: str, format: str, folder: Path) -> str:
         write_json(partial / "labels.json", list(classifier.labels))
         write_json(partial / "settings.json", _settings(classifier, format, found))
     return _sentence(folder / conversion.FORMATS[format], classifier, format, found)
-
-
-def _model_folder(params: Params, source: str, temporary: Path) -> Path:
-    if not source.startswith("models:/"):
-        if Path(source).is_dir():
-            return Path(source)
-        source = f"models:/{params.register_.name}{'/' if source.isdecimal() else '@'}{source}"
-    from earmark.stores import tracking
-
-    return tracking.download_model(source, temporary)
 
 
 def _training_clips(classifier: "Classifier", seed: int) -> Iterator[np.ndarray]:

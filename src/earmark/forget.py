@@ -213,7 +213,7 @@ def _report(
     lines += [f"trained on them: {', '.join(trained.on_them) or 'no registered version that is known'}"]
     lines += [
         "MLflow keeps, of every run that was evaluated, report.html, in which the worst mistakes can be heard, and of"
-        " each version's run provenance/validation.json, which names clips"
+        " each version's run provenance/…/validation.json, which names clips"
     ]
     if trained.unknown:
         lines += [f"cannot be told of: {', '.join(trained.unknown)}, whose training data is not in DVC's cache"]

@@ -144,8 +144,10 @@ def _other_links(version: Registered) -> Iterator[Link]:
         yield Link("features", tags[origin.FEATURES_AT], "of which DVC keeps no copy")
     yield Link("validation said", tags.get("validation", origin.UNRECORDED), "")
     yield Link("flow run", tags.get("prefect_flow_run_id", "none: registered by hand"), "")
-    cpu = tags.get("cpu", origin.UNRECORDED)
-    yield Link("processor", cpu, "" if cpu == origin.cpu() else "not this one")
+    trained = version.run_tags or {}
+    cpu = trained.get("cpu", origin.UNRECORDED)
+    yield Link("processor", cpu, "" if cpu == provenance.cpu() else "not this one")
+    yield Link("trained by", trained.get("trained_by", origin.UNRECORDED), "")
 
 
 def _checked(name: str, recorded: str, *faults: str) -> Link:

@@ -160,9 +160,11 @@ def _reasons(version: Registered) -> Iterator[str]:
     here = origin.sha256(_read(origin.KEPT[origin.REQUIREMENTS]))
     if lock != here:
         yield f"requirements.lock is another: SHA-256 {lock} -> {here}; 'make setup' installs that of a checkout"
-    if tags.get("cpu", origin.UNRECORDED) != origin.cpu():
-        yield f"the processor is another: {tags.get('cpu', origin.UNRECORDED)} -> {origin.cpu()}"
-    trained_at = (version.run_tags or {}).get("git_commit", origin.UNRECORDED)
+    trained = version.run_tags or {}
+    cpu, trained_by = trained.get("cpu", origin.UNRECORDED), trained.get("trained_by", origin.UNRECORDED)
+    if cpu != provenance.cpu():
+        yield f"the processor is another: {cpu} -> {provenance.cpu()}; it was trained by {trained_by}"
+    trained_at = trained.get("git_commit", origin.UNRECORDED)
     if trained_at != tags["git_commit"]:
         yield f"it was trained at git commit {trained_at} and registered at {tags['git_commit']}"
     if tags.get("dvc_lock", origin.UNRECORDED) != "agrees":

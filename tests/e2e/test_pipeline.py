@@ -11,6 +11,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+from chromium import CHROMIUM, assert_whole, chromium
 from conftest import OPEN_GATE, SMALL, change_params, checkout
 
 
@@ -68,16 +69,48 @@ def test_a_second_run_trains_nothing_and_registers_nothing(project, run, client)
     assert len(client.search_runs([client.get_experiment_by_name("earmark").experiment_id])) == 1
 
 
-def test_parameters_that_were_edited_after_the_training_are_not_registered_with_it(project, run):
-    kept = (project / "params.yaml").read_bytes()
-    change_params(project, {"train": {"epochs": 9}})
+def appended(path: Path) -> None:
+    path.write_text(path.read_text(encoding="utf-8") + "\n", encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    [
+        (
+            "params.yaml",
+            lambda folder: change_params(folder, {"train": {"epochs": 9}}),
+            "params.yaml train.epochs: not what DVC's last run of train@tc_resnet read or wrote",
+        ),
+        (
+            "src/earmark/learning/fitting.py",
+            lambda folder: appended(folder / "src/earmark/learning/fitting.py"),
+            "src/earmark/learning: not what DVC's last run of train@tc_resnet read or wrote",
+        ),
+        (
+            "data/accepted.parquet",
+            lambda folder: (
+                pd.read_parquet(folder / "data/accepted.parquet").iloc[1:].to_parquet(folder / "data/accepted.parquet")
+            ),
+            "data/accepted.parquet: not what DVC's last run of validate read or wrote",
+        ),
+        ("reports/report.html", lambda folder: appended(folder / "reports/report.html"), "DVC's last run of evaluate"),
+    ],
+)
+def test_what_is_not_what_the_model_was_made_from_is_not_registered_with_it(project, run, name, change, said):
+    kept = (project / name).read_bytes()
+    change(project)
     done = run(project, "earmark", "register")
-    assert done.returncode == 2 and done.stderr.count("\n") == 1
-    assert "params.yaml has train.epochs: 9, and train@tc_resnet ran with 2; run 'dvc repro' first" in done.stderr
+    (project / name).write_bytes(kept)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    assert f"{said}; run 'dvc repro' first" in done.stderr
+
+
+def test_parameters_that_make_no_result_may_have_changed(project, run):
+    kept = (project / "params.yaml").read_bytes()
+    change_params(project, {"register": {"gate": OPEN_GATE | {"min_saving": 0.3}}})
+    done = run(project, "earmark", "register")
     (project / "params.yaml").write_bytes(kept)
-    change_params(project, {"register": {"gate": OPEN_GATE | {"min_saving": 0.3}}})  # which makes no result
-    assert run(project, "earmark", "register").returncode == 0
-    (project / "params.yaml").write_bytes(kept)
+    assert done.returncode == 0, done.stderr
 
 
 def test_training_twice_gives_the_same_bytes(project, run):
@@ -167,7 +200,8 @@ def test_predict_that_can_answer_for_no_file_is_a_mistake(project, run, tmp_path
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--model", "models:/earmark@nobody"], "models:/earmark@nobody"),
+        (["--model", "models:/earmark@nobody"], "earmark has no version or alias 'nobody'"),
+        (["--model", "models:/earmark"], "models:/earmark is no address of a version"),
         (["--model", "models/absent"], "models/absent"),
     ],
 )
@@ -206,6 +240,13 @@ def test_dvc_shows_metrics_plots_and_the_graph(project, run):
     plots = run(project, "dvc", "plots", "show")
     assert plots.returncode == 0, plots.stderr
     assert (project / "dvc_plots/index.html").exists()
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium")
+def test_the_page_of_a_real_evaluation_is_whole_in_a_browser(project, tmp_path):
+    with chromium(tmp_path / "profile") as tab:
+        tab.open(project / "reports/registered.html")
+        assert_whole(tab)
 
 
 def test_dvc_queues_experiments_and_leaves_the_workspace_alone(project, run):

@@ -152,9 +152,50 @@ def test_a_registry_that_is_down_is_one_sentence(project, run, command):
     assert "http://127.0.0.1:9 does not answer" in refused(project, run, "registry", *command, **nobody)
 
 
-def test_register_at_a_registry_that_is_down_is_one_sentence_too(project, run):
+OTHERS = [
+    ["register"],
+    ["lineage", "1"],
+    ["reproduce", "1"],
+    ["predict", "clip.wav"],
+    ["listen", "params.yaml"],
+    ["export", "champion", "out", "--format", "onnx"],
+]
+
+
+@pytest.mark.parametrize("command", OTHERS, ids=[command[0] for command in OTHERS])
+def test_other_commands_at_a_registry_that_is_down_are_one_sentence_too(project, run, command, tmp_path):
     nobody = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
-    assert "http://127.0.0.1:9 does not answer" in refused(project, run, "register", **nobody)
+    assert "http://127.0.0.1:9 does not answer" in refused(project, run, *command, **nobody)
+    (tmp_path / "damaged.db").write_bytes(b"no database" * 1000)
+    damaged = {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/damaged.db"}
+    assert "damaged.db does not answer" in refused(project, run, *command, **damaged)
+
+
+def test_what_cannot_be_judged_is_not_registered(project, run, tmp_path):
+    """The champion is of the shards that are there; another model is, of which a shard is gone meanwhile."""
+    kept = tmp_path / "kept"
+    shutil.copytree(project, kept)
+    another_model(project, seed=5)
+    trained(project, run)
+    before = state(project)
+    shutil.rmtree(project / "data/raw")
+    text = refused(project, run, "register")
+    after = state(project)
+    shutil.rmtree(project)
+    kept.rename(project)
+    assert "data/raw" in text
+    assert after == before
+
+
+def test_new_figures_of_a_registered_model_are_in_the_page_with_its_verdict(project, run):
+    page = project / "reports/registered.html"
+    report = project / "reports/report.html"
+    kept = report.read_text(encoding="utf-8")
+    report.write_text(kept.replace("<h1", "<p>figures of today</p><h1", 1), encoding="utf-8")
+    assert "nothing new to register" in run(project, "earmark", "register").stdout
+    again = page.read_text(encoding="utf-8")
+    report.write_text(kept, encoding="utf-8")
+    assert "figures of today" in again and "clips right, the champion" in again
 
 
 def test_an_empty_registry_says_so(extracted, tmp_path, run):

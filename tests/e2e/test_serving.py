@@ -142,6 +142,7 @@ SILENCE = [0] * LENGTH
         ({"samples": [SILENCE]}, "samples: 1 x 16000"),
         ({"samples": [float("nan"), *SILENCE[1:]]}, "NaN or infinite samples"),
         ({"samples": [1e300, *SILENCE[1:]]}, "a sample of 1e+300; allowed are -1 to 1"),
+        ({"samples": [10**400, *SILENCE[1:]]}, "a sample beyond any float; allowed are -1 to 1"),
         ({"samples": [-32768, *SILENCE[1:]]}, "a sample of 32768; allowed are -1 to 1"),
         ({"samples": ["loud", *SILENCE[1:]]}, "no list of numbers"),
         ({"sound": "UklGRg=="}, "it has sound; allowed are"),

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -48,6 +49,14 @@ def devices() -> list[str]:
 
     found = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
     return [each.name for each in found]
+
+
+def described() -> str:
+    """Keras' backend, its version, and the devices, as people read it."""
+    import keras
+
+    name = keras.backend.backend()
+    return f"{name} {version(name)} on {', '.join(devices())}"
 
 
 def all_devices() -> AbstractContextManager:

@@ -92,6 +92,8 @@ class WaveformClassifier(mlflow.pyfunc.PythonModel):
         sample_rate_hz, length, _ = self._clip
         try:
             samples = np.asarray(value, dtype=np.float64)
+        except OverflowError:
+            raise Refused("a sample beyond any float; allowed are -1 to 1") from None
         except (TypeError, ValueError):
             raise Refused("samples that are no list of numbers") from None
         if samples.shape != (length,):

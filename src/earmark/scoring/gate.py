@@ -1,5 +1,6 @@
 """Whether a new model takes the champion's place: limits, and a comparison on the same clips. Pure."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,10 +12,13 @@ from earmark.scoring import metrics
 
 AGAINST_CHAMPION = "against the champion"
 NO_CHAMPION = "no champion reigns yet"
+NO_NOISE = "not measured: the split has no background noise as long as a clip"
 BY_HAND = "a person may promote it all the same"
 NAMED_LABELS = 5
 CHANCE = 0.025
 """How often a model that is as good may seem better."""
+FEWEST_SPEAKERS = math.ceil(math.log2(1 / CHANCE))
+"""Of fewer, even that every one gains or loses is chance: all n gain with a chance of 1 in 2 to the n."""
 PERMUTATIONS = 9999
 _ROUNDING = 1e-9
 
@@ -74,13 +78,23 @@ class Verdict:
 @dataclass(frozen=True)
 class Difference:
     """Accuracy of the new model minus the champion's on the same clips, in [-1, 1], with its 95 % interval; `chance` is
-    how often as much or more would be gained if both were as good."""
+    how often as much or more would be gained if both were as good; `lost` counts the clips that only the champion has
+    right."""
 
     mean: float
     low: float
     high: float
     speakers: int
+    clips: int
+    lost: int
     chance: float
+
+    @property
+    def lowest(self) -> float:
+        """The smallest plausible difference: `low`; where no clip was lost, so that no resample can show a loss, minus
+        3 / `clips`, by the rule of three (Hanley and Lippman-Hand 1983, "If nothing goes wrong, is everything all
+        right?")."""
+        return self.low if self.lost else min(self.low, -3 / self.clips)
 
 
 def verdict(
@@ -88,9 +102,9 @@ def verdict(
 ) -> Verdict:
     """Judges `new` by the limits, and against the champion where one reigns.
 
-    `accuracy_at_10_db` is the new one's in background noise, None where the data set has none. Promoted where all
-    limits hold, and it is better than the champion beyond chance, or as good and smaller or faster. ValueError where
-    the two were not scored on the same clips in the same order.
+    `accuracy_at_10_db` is the new one's in background noise, None where the split has none as long as a clip. Promoted
+    where all limits hold, and it is better than the champion beyond chance, or as good and smaller or faster.
+    ValueError where the two were not scored on the same clips in the same order.
     """
     checks = (
         *_limits(limits, new, accuracy_at_10_db),
@@ -118,13 +132,13 @@ def difference(new: pd.DataFrame, champion: pd.DataFrame, seed: int) -> Differen
     low, high = metrics.percentiles(sums[:, 0] / sums[:, 1])
     signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(PERMUTATIONS, len(of_speaker)))
     as_much = int((signs @ of_speaker[:, 0] >= of_speaker[:, 0].sum()).sum())
-    return Difference(float(gained.mean()), low, high, len(of_speaker), (1 + as_much) / (1 + PERMUTATIONS))
+    chance = (1 + as_much) / (1 + PERMUTATIONS)
+    return Difference(float(gained.mean()), low, high, len(of_speaker), len(gained), int((gained < 0).sum()), chance)
 
 
 def _limits(limits: Gate, new: Contender, accuracy_at_10_db: float | None) -> list[Check]:
     accuracy, cost = metrics.accuracy(new.predictions), new.cost
     clips = f"{len(new.predictions)} {' and '.join(sorted(new.predictions['split'].unique()))} clips"
-    at_10_db = "no background noise in the data set" if accuracy_at_10_db is None else f"{accuracy_at_10_db:.2%}"
     return [
         Check(
             "accuracy",
@@ -134,7 +148,7 @@ def _limits(limits: Gate, new: Contender, accuracy_at_10_db: float | None) -> li
         ),
         Check(
             "accuracy at 10 dB",
-            at_10_db,
+            NO_NOISE if accuracy_at_10_db is None else f"{accuracy_at_10_db:.2%}",
             f"at least {limits.min_accuracy_at_10_db:.2%}",
             accuracy_at_10_db is None or accuracy_at_10_db >= limits.min_accuracy_at_10_db,
         ),
@@ -194,18 +208,25 @@ def _against(limits: Gate, new: Contender, champion: Contender | Unscored | None
 
 
 def _outcome(limits: Gate, found: Difference, new: Cost, champion: Cost) -> tuple[str, bool]:
-    if found.speakers < 2:
-        return "one speaker only, of whom nothing follows beyond chance", False
+    if found.speakers < FEWEST_SPEAKERS:
+        return f"too few speakers to tell from chance, {found.speakers} of at least {FEWEST_SPEAKERS}", False
     interval = (
         f"{_points(found.mean, '+')}, 95 % interval {_points(found.low, '+')} to {_points(found.high, '+')},"
         f" of {found.speakers} speakers"
     )
     if found.low > 0 and found.chance <= CHANCE:
         return f"better beyond chance ({interval})", True
+    if found.lowest < -limits.equal_within - _ROUNDING:
+        return f"not better beyond chance, and {_doubt(found)} ({interval})", False
     cheaper = _saving(limits.min_saving, new, champion)
-    if found.low < -limits.equal_within - _ROUNDING:
-        return f"not better beyond chance, and not surely as good ({interval})", False
     return f"as good ({interval}), {cheaper or 'and neither smaller nor faster by enough'}", bool(cheaper)
+
+
+def _doubt(found: Difference) -> str:
+    if found.lost:
+        return "not surely as good"
+    might = _points(-found.lowest)
+    return f"too few clips to tell whether as good: none of {found.clips} is lost, up to {might} of more may be"
 
 
 def _saving(share: float, new: Cost, champion: Cost) -> str:

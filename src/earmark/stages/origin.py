@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import os
-import platform
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -43,7 +41,7 @@ def gather(candidate: str, params: Params) -> Origin:
 
     Tags: git's commit and state; `dvc.<path>`, DVC's hash of the files as they are, and `features_at`, an address of
     features that DVC keeps none of; `dvc_lock`, whether DVC has recorded those; `sha256.<file>` of each kept file;
-    `validation`, `speakers_sha256`, `cpu`, and the `prefect_flow_run_id` where there is one. Files: parameters, locks,
+    `validation`, `speakers_sha256`, and the `prefect_flow_run_id` where there is one. Files: parameters, locks,
     metrics, validation's result, and `code.patch` where git's commit lacks something.
     """
     files = dict(_files())
@@ -56,7 +54,6 @@ def gather(candidate: str, params: Params) -> Origin:
             **{SHA256 + name: sha256(content) for name, content in files.items()},
             "validation": _validation(files),
             "speakers_sha256": speakers_sha256(pd.read_parquet(ACCEPTED, columns=["speaker"])["speaker"]),
-            "cpu": cpu(),
             **({"prefect_flow_run_id": flow_run} if flow_run else {}),
         },
         files=files,
@@ -82,16 +79,6 @@ def speakers_sha256(speakers: Iterable[str]) -> str:
 def sha256(content: bytes) -> str:
     """SHA-256 of `content`, in hexadecimal digits."""
     return hashlib.sha256(content).hexdigest()
-
-
-def cpu() -> str:
-    """The kind of processor, and how many cores this process may use: on both depend the last bits of weights."""
-    cores = len(os.sched_getaffinity(0))
-    kind = platform.machine()
-    with suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        kind = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), kind)
-    return f"{kind}, cores: {cores}"
 
 
 def _files() -> Iterator[tuple[str, bytes]]:

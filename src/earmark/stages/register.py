@@ -1,20 +1,19 @@
 """register: the best candidate becomes a version of the registered model, once, and champion where it earns it."""
 
 import json
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from functools import cache, reduce
-from pathlib import Path
+from functools import cache
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from earmark.errors import UserError
-from earmark.params import PATH, Params, yaml
+from earmark.params import Params
 from earmark.report.records import METRICS_OF_SPLIT
 from earmark.scoring import gate
 from earmark.stages import judged, origin
+from earmark.stages.contest import Contest
 from earmark.stages.paths import (
     ACCEPTED,
     CALIBRATION,
@@ -32,10 +31,12 @@ from earmark.stages.paths import (
 )
 from earmark.stores import provenance, shards
 from earmark.stores.files import write_json, write_text
+from earmark.stores.objects import objects
 
 if TYPE_CHECKING:
     from earmark.stores.registry import Registry, Version
 
+NAMED_CHANGES = 3
 Judge = Callable[[str], gate.Verdict]
 """Judges the best candidate against the champion of this number, "" for none."""
 
@@ -44,18 +45,16 @@ def register(params: Params) -> str:
     """Makes sure that MLflow knows every candidate's run, registers the best; returns the table of candidates and what
     became of the best one."""
     from earmark.report.leaderboard import leaderboard
-    from earmark.stores import tracking
     from earmark.stores.registry import open_registry
 
     metrics = _metrics()
     clips = shards.read_accepted(ACCEPTED)
     _require_models_of(metrics)
     _require_reports(metrics)
-    _require_params_of(metrics)
+    _require_up_to_date(metrics)
     registry = open_registry(params.register_.name)
-    with tracking.answering():
-        runs = {name: _logged(name, metrics, params, clips) for name in metrics["candidates"]}
-        return leaderboard(metrics) + "\n\n" + _registered(params, metrics, runs[metrics["best"]], registry)
+    runs = {name: _logged(name, metrics, params, clips) for name in metrics["candidates"]}
+    return leaderboard(metrics) + "\n\n" + _registered(params, metrics, runs[metrics["best"]], registry)
 
 
 def _metrics() -> dict:
@@ -80,22 +79,21 @@ def _require_reports(metrics: dict) -> None:
             raise UserError(f"{path} is missing; run 'dvc repro' first")
 
 
-def _require_params_of(metrics: dict) -> None:
-    """A version is to be registered with the parameters that it was made with."""
-    trained = {f"train@{name}" for name in metrics["candidates"]}
-    now = yaml.loaded(PATH.read_text(encoding="utf-8"))
-    for stage, ran in provenance.dvc_stages().items():
-        if stage.startswith("train@") and stage not in trained:
-            continue
-        for key, then in ran.get("params", {}).get(PATH.name, {}).items():
-            if (found := reduce(_at, key.split("."), now)) != then:
-                raise UserError(
-                    f"{PATH} has {key}: {found}, and {stage} ran with {then}; run 'dvc repro' first, or change it back"
-                )
-
-
-def _at(section: object, key: str) -> object:
-    return section.get(key) if isinstance(section, dict) else None
+def _require_up_to_date(metrics: dict) -> None:
+    """A version names the data, code and parameters that lie here as those that it was made from. Stages that ran
+    without DVC cannot be told."""
+    mine = {"ingest", "validate", "extract", "evaluate", *(f"train@{name}" for name in metrics["candidates"])}
+    recorded = [stage for stage in provenance.dvc_stages() if stage in mine]
+    if not recorded:
+        return
+    with objects() as dvc:
+        changes = dvc.changes(recorded)
+    for stage, changed in changes.items():
+        more = f" and {len(changed) - NAMED_CHANGES} more" if len(changed) > NAMED_CHANGES else ""
+        raise UserError(
+            f"{', '.join(changed[:NAMED_CHANGES])}{more}: not what DVC's last run of {stage} read or wrote;"
+            " run 'dvc repro' first"
+        )
 
 
 def _logged(name: str, metrics: dict, params: Params, clips: pd.DataFrame) -> str:
@@ -146,44 +144,75 @@ def _flat(entry: dict) -> Iterator[tuple[str, float]]:
 
 
 def _registered(params: Params, metrics: dict, run_id: str, registry: "Registry") -> str:
-    from earmark.report.verdict import with_verdict
-    from earmark.stores import tracking
-
     best = metrics["best"]
     entry = metrics["candidates"][best]
     content = entry["content_sha256"]
-    version = registry.with_content(content) or _added(params, best, entry, run_id, registry)
-    verdict = admit(registry, version, best, _judge(params, best, entry, registry))
+    contest = Contest(params, best, entry, registry)
+    version = registry.with_content(content)
+    if version is None:
+        contest.newcomer  # noqa: B018  # what cannot be scored is not registered
+        version = _added(params, best, entry, run_id, registry)
+
+    def judge(champion: str) -> gate.Verdict:
+        verdict = contest.verdict(champion)
+        _publish(verdict, version, best, run_id)
+        return verdict
+
+    verdict = admit(registry, version, best, judge)
     if verdict is None:
-        _remove_verdict_of_others(version.number)
+        _publish_again(version, best, run_id)
         aliases = registry.find(version.number).aliases
-        known = f"{registry.name} version {version.number}" + (f" ({', '.join(aliases)})" if aliases else "")
+        known = _title(version) + (f" ({', '.join(aliases)})" if aliases else "")
         return f"nothing new to register: {best} is {known}"
-    page = with_verdict(REPORT.read_text(encoding="utf-8"), verdict)
-    write_text(REGISTERED, page)
-    tracking.log_page(run_id, page, REPORT.name)
-    said = f"registered {best} as {registry.name} version {version.number}, {verdict.alias}: {verdict.reason}"
-    write_json(VERDICT, {"version": version.number, "sentence": said, **asdict(verdict)})
+    said = _publish(verdict, version, best, run_id)
     return said if verdict.promoted else f"{said}\nto make it champion all the same: {_by_hand(version)}"
 
 
-def _remove_verdict_of_others(version: str) -> None:
-    """The verdict here, and its page, where they are of another version than this."""
+def _publish(verdict: gate.Verdict, version: "Version", best: str, run_id: str) -> str:
+    """Writes a verdict where people read it, and today's page with it, here and in MLflow, where that is not there yet;
+    returns it as a sentence."""
+    from earmark.report.verdict import with_verdict
+    from earmark.stores import tracking
+
+    said = f"registered {best} as {_title(version)}, {verdict.alias}: {verdict.reason}"
+    content = {"version": version.number, "sentence": said, **asdict(verdict)}
+    if _kept() != json.loads(json.dumps(content)):
+        write_json(VERDICT, content)
+    page = with_verdict(REPORT.read_text(encoding="utf-8"), verdict)
+    if not REGISTERED.exists() or REGISTERED.read_text(encoding="utf-8") != page:
+        tracking.log_page(run_id, page, REPORT.name)
+        write_text(REGISTERED, page)
+    return said
+
+
+def _publish_again(version: "Version", best: str, run_id: str) -> None:
+    """A verdict that was made here, with today's page; one of another version goes."""
+    kept = _kept()
+    if kept.get("version") == version.number:
+        checks = tuple(gate.Check(**each) for each in kept["checks"])
+        _publish(gate.Verdict(kept["promoted"], kept["reason"], checks), version, best, run_id)
+        return
+    for path in (VERDICT, REGISTERED):
+        path.unlink(missing_ok=True)
+
+
+def _kept() -> dict:
     try:
-        same = json.loads(VERDICT.read_text(encoding="utf-8"))["version"] == version
-    except (FileNotFoundError, ValueError, KeyError):
-        same = False
-    if not same:
-        for path in (VERDICT, REGISTERED):
-            path.unlink(missing_ok=True)
+        return json.loads(VERDICT.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
 
 
 def _added(params: Params, best: str, entry: dict, run_id: str, registry: "Registry") -> "Version":
     from earmark.stores import origins
 
     found = origin.gather(best, params)
-    origins.keep(run_id, found.files)
-    return registry.add(run_id, entry["content_sha256"], {**_tags(best, entry), **found.tags})
+    kept = origins.keep(run_id, found.files)
+    return registry.add(run_id, entry["content_sha256"], {**_tags(best, entry), **found.tags, **kept})
+
+
+def _title(version: "Version") -> str:
+    return f"{version.name} version {version.number}"
 
 
 def _by_hand(version: "Version") -> str:
@@ -208,50 +237,6 @@ def admit(registry: "Registry", version: "Version", candidate: str, judge: Judge
         at = record.aliases[verdict.alias]
         if registry.aliases.move(verdict.alias, at, version.number, "register", verdict.reason, champion):
             return verdict
-
-
-def _judge(params: Params, best: str, entry: dict, registry: "Registry") -> Judge:
-    """Scores the champion on today's clips, and measures both in this process."""
-    clips = judged.judged_clips(params)
-    split = judged.reporting_split(clips)
-    clips = clips[clips["split"] == split]
-    at_10_db = entry[METRICS_OF_SPLIT[split]].get("accuracy_in_noise", {}).get("10_db")
-    ours = cache(lambda: _contender(MODELS / best, clips))
-
-    def judge(champion: str) -> gate.Verdict:
-        reigning = _champion(registry, champion, clips) if champion else None
-        return gate.verdict(params.register_.gate, ours(), at_10_db, reigning, params.seed)
-
-    return judge
-
-
-def _champion(registry: "Registry", number: str, clips: pd.DataFrame) -> gate.Contender | gate.Unscored:
-    heard = _heard(registry, number, clips)
-    if heard:
-        return gate.Unscored(f"it was trained on {heard} of the {len(clips)} clips that it is to be judged by")
-    with tempfile.TemporaryDirectory(prefix="earmark-") as folder:
-        try:
-            return _contender(registry.download(number, Path(folder)), clips)
-        except UserError as error:
-            return gate.Unscored(str(error))
-
-
-def _heard(registry: "Registry", number: str, clips: pd.DataFrame) -> int:
-    """How many of `clips` a version was trained on, under another split; 0 where DVC's cache does not tell any more."""
-    path = provenance.cached(registry.find(number).tags.get(f"dvc.{ACCEPTED.as_posix()}", ""))
-    if path is None:
-        return 0
-    then = pd.read_parquet(path, columns=["sha256", "split"])
-    return int(clips["sha256"].isin(then.loc[then["split"] == "training", "sha256"]).sum())
-
-
-def _contender(folder: Path, clips: pd.DataFrame) -> gate.Contender:
-    from earmark.learning import cost, model_folder
-
-    classifier = model_folder.load(folder)
-    latency = cost.latency(classifier)
-    spent = gate.Cost((folder / model_folder.MODEL).stat().st_size, latency.p50_ms, latency.p99_ms)
-    return gate.Contender(classifier.labels, judged.predict_clips(classifier, clips), spent)
 
 
 def _tags(candidate: str, entry: dict) -> dict[str, str]:

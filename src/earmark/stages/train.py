@@ -17,7 +17,7 @@ from earmark.progress import Advance, progress
 from earmark.scoring import rejection
 from earmark.stages import preparation
 from earmark.stages.paths import CHECKPOINTS, HISTORIES, LOGS, MODELS
-from earmark.stores import checkpoints
+from earmark.stores import checkpoints, provenance
 from earmark.stores.files import sole_writer, whole_file, whole_folder
 
 if TYPE_CHECKING:
@@ -51,7 +51,9 @@ def _train(params: Params, candidate: str, settings: Candidate) -> str:
     path = CHECKPOINTS / f"{candidate}.npz"
     found = checkpoints.read(path, identity)
     state = preparation.state_in(found)
-    with _log(candidate, state) as say, tracking.live_run(candidate, params, data.clips, found and found.run_id) as run:
+    machine = {"cpu": provenance.cpu(), "trained_by": backend.described()}
+    live = tracking.live_run(candidate, params, data.clips, machine, found and found.run_id)
+    with _log(candidate, state) as say, live as run:
         for remark in preparation.remarks(data, settings):
             say(remark)
         with _progress(candidate, len(data.training.labels), settings.epochs, state) as advance:

@@ -3,7 +3,8 @@
 MLflow has no transactions, but it gives a new version of a registered model its number atomically. So the record is a
 registered model of its own, NAME-moves, each of whose versions is one entry, and `moves.replay` says what they come to.
 MLflow's aliases follow the record: whoever writes them has an entry in it that is not marked as applied meanwhile, and
-reads the record again after writing. So an alias that differs where every entry is applied was moved by somebody else.
+reads the record again after writing. So an alias that differs where every entry is applied was moved by somebody else;
+and so was one where the only pending entries are abandoned, and none can have left it where it is.
 """
 
 import getpass
@@ -18,6 +19,7 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
+from earmark.errors import UserError
 from earmark.stores import moves, provenance
 from earmark.stores.moves import ALIASES, NOWHERE, Move, Record
 from earmark.stores.tracking import all_versions, answering, make_model, require
@@ -32,6 +34,9 @@ OUTSIDER = "unknown, outside earmark"
 MAX_DESCRIPTION = 5000
 ABANDONED_AFTER = timedelta(minutes=10)
 """A move that is not applied after this time is one of a killed process."""
+_FINISHER = (
+    "the next earmark command that opens the registry ('earmark register', 'earmark registry promote' or 'rollback')"
+)
 _TRANSIENT = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE")
 
 
@@ -56,27 +61,37 @@ class Aliases:
 
     def open(self) -> Record:
         """What the record says, for whoever means to move an alias: what a killed process began is finished first, and
-        an alias that somebody moved in MLflow is taken over into the record."""
+        an alias that somebody moved in MLflow, or whose version somebody deleted, is taken over into the record."""
         with answering():
             while True:
                 record, aliases = self._at_one_moment()
-                if aliases == record.aliases:
+                moved = {alias: at for alias, at in aliases.items() if at != record.aliases[alias]}
+                if not moved:
                     self._close_abandoned(record)
                     return record
-                if record.pending:
-                    self._repair(record)
+                outside = {alias: at for alias, at in moved.items() if not self._is_unfinished(record, alias, at)}
+                if outside:
+                    self._take_over(record, outside)
                 else:
-                    self._take_over(record, aliases)
+                    self._repair(record)
 
     def move(self, alias: str, before: str, after: str, how: str, why: str, judged_against: str = NOWHERE) -> bool:
         """Moves `alias` from the version `before` to `after`, where NOWHERE is none, and records it.
 
         False where the alias was not at `before` any more, a registered version was `judged_against` another champion
         than reigns now, or a rollback's `after` was not the last champion: the entry is void then, and nothing has
-        moved. `why` is one line of text.
+        moved. `why` is one line of text. The UserError says so where the move is recorded all the same.
         """
         with answering():
-            return self._apply([self._append(alias, before, after, how, why, _who(), judged_against)])
+            entry = self._append(alias, before, after, how, why, _who(), judged_against)
+        try:
+            with answering():
+                return self._apply([entry])
+        except UserError as error:
+            raise UserError(
+                f"the move of {alias} from version {before or 'none'} to version {after or 'none'} is recorded, and"
+                f" {_FINISHER} finishes it, unless another came before it: {error}"
+            ) from None
 
     def in_mlflow(self) -> dict[str, str]:
         """Where MLflow's aliases point, others than earmark's too; `champion` and `challenger` are always there."""
@@ -97,23 +112,43 @@ class Aliases:
                 return moves.replay(known), {alias: aliases[alias] for alias in ALIASES}
             known = again
 
+    def _is_unfinished(self, record: Record, alias: str, at: str) -> bool:
+        """Whether MLflow's `alias` is to be moved from `at` to where the record has it: an entry's author may be about
+        to, or was killed before."""
+        begun = any(move.may_leave(alias, at) for move in record.unsettled)
+        if not begun and all(self._is_abandoned(move) for move in record.pending):
+            return False
+        return self._can_point_to(record.aliases[alias])
+
+    def _can_point_to(self, number: str) -> bool:
+        if number == NOWHERE:
+            return True
+        try:
+            self._client.get_model_version(self._name, number)
+        except MlflowException as error:
+            require(error, "RESOURCE_DOES_NOT_EXIST")
+            return False
+        return True
+
     def _repair(self, record: Record) -> None:
         broken = record.pending[-1]
         at = record.aliases[broken.alias]
         why = f"brings MLflow's aliases into line with move {broken.number}, which was interrupted"
         self._apply([self._append(broken.alias, at, at, "repair", why, _who())])
 
-    def _take_over(self, record: Record, aliases: Mapping[str, str]) -> None:
-        moved = [alias for alias in ALIASES if aliases[alias] != record.aliases[alias]]
+    def _take_over(self, record: Record, moved: Mapping[str, str]) -> None:
         why = "found moved in MLflow"
         self._apply(
-            [self._append(each, record.aliases[each], aliases[each], "outside", why, OUTSIDER) for each in moved]
+            [self._append(alias, record.aliases[alias], at, "outside", why, OUTSIDER) for alias, at in moved.items()]
         )
 
     def _close_abandoned(self, record: Record) -> None:
         for move in record.pending:
-            if self._clock() - datetime.fromisoformat(move.when) > ABANDONED_AFTER:
+            if self._is_abandoned(move):
                 self._mark_applied(move)
+
+    def _is_abandoned(self, move: Move) -> bool:
+        return self._clock() - datetime.fromisoformat(move.when) > ABANDONED_AFTER
 
     def _append(
         self, alias: str, before: str, after: str, how: str, why: str, who: str, judged_against: str = NOWHERE

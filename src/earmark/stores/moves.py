@@ -32,6 +32,13 @@ class Move:
     flow_run_id: str
     applied: bool
 
+    def may_leave(self, alias: str, at: str) -> bool:
+        """Whether MLflow's `alias` may be found `at` this version where the entry's author stopped on the way. For a
+        moment, a version that becomes champion is challenger as well."""
+        if alias == self.alias:
+            return at in (self.before, self.after)
+        return alias == CHALLENGER and at == self.after != NOWHERE
+
 
 @dataclass(frozen=True)
 class Record:
@@ -46,6 +53,13 @@ class Record:
     def pending(self) -> tuple[Move, ...]:
         """Entries whose authors may still be bringing MLflow's aliases into line, or were killed."""
         return tuple(move for move in self.counted if not move.applied)
+
+    @property
+    def unsettled(self) -> tuple[Move, ...]:
+        """The pending entries after the last applied one, whose author brought MLflow's aliases into line with all
+        before it."""
+        settled = max((move.number for move in self.counted if move.applied), default=0)
+        return tuple(move for move in self.pending if move.number > settled)
 
     def of(self, version: str) -> tuple[Move, ...]:
         """The entries that moved an alias to `version` or away from it."""

@@ -1,6 +1,6 @@
 """Files and folders as DVC knows them, by MD5: what hash it would give them, and whether it still has their bytes."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, cached_property, partial
@@ -78,6 +78,22 @@ class Objects:
             damaged.append(path)
         return Held("", tuple(damaged))
 
+    def changes(self, stages: Iterable[str]) -> dict[str, list[str]]:
+        """What of each stage's dependencies, parameters and outputs is not as DVC recorded it when the stage last ran,
+        for those stages where something is not; UserError where DVC knows no such stage."""
+        from dvc.exceptions import DvcException
+
+        try:
+            found = self._repo.status(targets=list(stages))
+        except DvcException as error:
+            raise UserError(f"DVC cannot be asked here: {_one_line(error)}") from None
+        # Beside mappings there are words, such as that a stage always runs.
+        named = {
+            stage: [name for each in said if isinstance(each, dict) for one in each.values() for name in _names(one)]
+            for stage, said in found.items()
+        }
+        return {stage: names for stage, names in named.items() if names}
+
     def restore(self, md5: str, target: Path) -> None:
         """Writes the file or folder with the hash `md5` to `target`, where nothing is yet, as copies whose bytes have
         been checked; UserError where no place has one of them whole."""
@@ -136,6 +152,11 @@ class Objects:
         names = sorted(self._repo.config["remote"], key=lambda name: (name != default, name))
         remotes = [(f"remote {name!r}", cache(partial(self._repo.cloud.get_remote_odb, name))) for name in names]
         return [("DVC's cache", lambda: self._repo.cache.local), *remotes]
+
+
+def _names(changed: Mapping[str, object]) -> Iterator[str]:
+    for path, how in changed.items():
+        yield from (f"{path} {key}" for key in how) if isinstance(how, dict) else [path]
 
 
 def _files(tree) -> dict[str, str]:

@@ -1,18 +1,18 @@
 """Where registered versions come from, as MLflow keeps it: tags of the version, and files of its run."""
 
+import hashlib
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from mlflow import MlflowClient
-from mlflow.artifacts import download_artifacts
 from mlflow.exceptions import MlflowException
 
-from earmark.stores import registry
+from earmark.stores import registry, tracking
 
 FOLDER = "provenance"
-"""Where a run's artifacts have the files."""
+"""The tag with the folder in which a run's artifacts have the files, and that which all such folders lie in."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,18 @@ class Registered:
         return self.origin.tags.get("candidate", "")
 
 
-def keep(run_id: str, files: Mapping[str, bytes]) -> None:
-    """Stores the files with the run; those of an earlier registration with the same names give way."""
+@tracking.answering()
+def keep(run_id: str, files: Mapping[str, bytes]) -> dict[str, str]:
+    """Stores the files with the run, in a folder that is theirs by content, since two may register the same model at
+    once; returns the version's tag that says where."""
+    digest = hashlib.sha256()
     with tempfile.TemporaryDirectory(prefix="earmark-") as folder:
-        for name, content in files.items():
+        for name, content in sorted(files.items()):
+            digest.update(f"{name} {len(content)}\n".encode() + content)
             (Path(folder) / name).write_bytes(content)
-        MlflowClient().log_artifacts(run_id, folder, FOLDER)
+        kept = f"{FOLDER}/{digest.hexdigest()[:16]}"
+        MlflowClient().log_artifacts(run_id, folder, kept)
+    return {FOLDER: kept}
 
 
 def read(name: str, wanted: str) -> Registered:
@@ -63,22 +69,28 @@ def read(name: str, wanted: str) -> Registered:
     registry does not answer."""
     version = registry.open_registry(name).find(wanted)
     run_tags = _run_tags(version.run_id)
-    files = _files(version.run_id) if run_tags is not None else {}
+    kept = version.tags.get(FOLDER)
+    files = _files(version.run_id, kept) if run_tags is not None and kept else {}
     return Registered(name, version.number, version.aliases, version.run_id, Origin(version.tags, files), run_tags)
 
 
+@tracking.answering()
 def _run_tags(run_id: str) -> dict[str, str] | None:
+    if not run_id:
+        return None
     try:
         run = MlflowClient().get_run(run_id)
-    except MlflowException:
+    except MlflowException as error:
+        tracking.require(error, "RESOURCE_DOES_NOT_EXIST")
         return None
     return dict(run.data.tags) if run.info.lifecycle_stage == "active" else None
 
 
-def _files(run_id: str) -> dict[str, bytes]:
+@tracking.answering()
+def _files(run_id: str, kept: str) -> dict[str, bytes]:
+    """Those files that are left."""
+    client = MlflowClient()
     with tempfile.TemporaryDirectory(prefix="earmark-") as folder:
-        try:
-            root = Path(download_artifacts(run_id=run_id, artifact_path=FOLDER, dst_path=folder))
-        except (MlflowException, OSError):
-            return {}
-        return {path.name: path.read_bytes() for path in root.iterdir() if path.is_file()}
+        paths = [entry.path for entry in client.list_artifacts(run_id, kept) if not entry.is_dir]
+        found = [Path(client.download_artifacts(run_id, path, folder)) for path in paths]
+        return {path.name: path.read_bytes() for path in found}

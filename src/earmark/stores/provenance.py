@@ -3,8 +3,10 @@
 import hashlib
 import json
 import os
+import platform
 import subprocess
 import sys
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -28,6 +30,16 @@ def git_state() -> dict[str, str]:
     changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", *UNCODED)
     changed = changed or git("ls-files", "--others", "--exclude-standard", "--", *CODE)
     return {"git_commit": commit.decode().strip(), "git_dirty": "true" if changed else "false"}
+
+
+def cpu() -> str:
+    """The kind of processor, and how many cores this process may use: on both depend the last bits of weights."""
+    cores = len(os.sched_getaffinity(0))
+    kind = platform.machine()
+    with suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        kind = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), kind)
+    return f"{kind}, cores: {cores}"
 
 
 def flow_run_id() -> str:

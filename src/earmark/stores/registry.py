@@ -11,7 +11,7 @@ from mlflow.entities.model_registry import ModelVersion
 from earmark.errors import UserError
 from earmark.stores import provenance
 from earmark.stores.aliases import MAX_DESCRIPTION, Aliases
-from earmark.stores.tracking import CONTENT, all_versions, answering, connect, download_model, make_model
+from earmark.stores.tracking import CONTENT, all_versions, answering, client, download_model, make_model
 
 DESCRIPTION = (
     "A sound classifier: float32 waveforms in [-1, 1] to labels and probabilities, front end and labels inside."
@@ -20,8 +20,9 @@ DESCRIPTION = (
 
 @dataclass(frozen=True)
 class Version:
-    """A registered version; `content` is the SHA-256 of its model folder, "" where that is unknown."""
+    """A registered version of the model `name`; `content` is the SHA-256 of its model folder, "" if unknown."""
 
+    name: str
     number: str
     content: str
     aliases: tuple[str, ...]
@@ -94,12 +95,12 @@ class Registry:
 
 def open_registry(name: str) -> Registry:
     """The registry at MLFLOW_TRACKING_URI, or in mlflow.db; UserError where it does not answer."""
-    client = connect(name)
-    return Registry(name, client, Aliases(name, client))
+    mlflow = client()
+    return Registry(name, mlflow, Aliases(name, mlflow))
 
 
 def _version(found: ModelVersion, aliases: Mapping[str, str]) -> Version:
     number = str(found.version)
     mine = tuple(sorted(alias for alias, target in aliases.items() if target == number))
     registered = datetime.fromtimestamp(found.creation_timestamp / 1000, UTC)
-    return Version(number, found.tags.get(CONTENT, ""), mine, found.tags, registered, found.run_id or "")
+    return Version(found.name, number, found.tags.get(CONTENT, ""), mine, found.tags, registered, found.run_id or "")

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import mlflow
 import pandas as pd
+from boto3.exceptions import Boto3Error
+from botocore.exceptions import BotoCoreError, ClientError
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
@@ -24,8 +26,17 @@ CONTENT = "content_sha256"
 RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 
 
+def client() -> MlflowClient:
+    """A client of MLFLOW_TRACKING_URI, or of the SQLite file mlflow.db; UserError where it does not answer."""
+    _start()
+    with answering(), _impatient():
+        found = MlflowClient()
+        found.search_registered_models(max_results=1)
+    return found
+
+
 def connect(name: str) -> MlflowClient:
-    """A client of MLFLOW_TRACKING_URI, or of the SQLite file mlflow.db, with `name` as its experiment."""
+    """The same, with `name` as the experiment of runs."""
     _start()
     with answering(), _impatient():
         mlflow.set_experiment(name)
@@ -33,12 +44,15 @@ def connect(name: str) -> MlflowClient:
 
 
 @contextmanager
-def answering() -> Iterator[None]:
-    """What MLflow does not do in here is a UserError."""
+def answering(wanted: str = "") -> Iterator[None]:
+    """What MLflow does not do in here, such as give what is `wanted`, is a UserError, whether its database, its server
+    or its store of artifacts fails with exceptions of its own library."""
     try:
         yield
-    except (MlflowException, SQLAlchemyError, OSError) as error:
-        raise UserError(f"MLflow at {_address()} does not answer: {_first_line(error)}") from None
+    except (MlflowException, SQLAlchemyError, BotoCoreError, ClientError, Boto3Error, OSError) as error:
+        mlflow_there = f"MLflow at {_address()}"
+        failure = f"{wanted} cannot be had from {mlflow_there}" if wanted else f"{mlflow_there} does not answer"
+        raise UserError(f"{failure}: {_first_line(error)}") from None
 
 
 @contextmanager
@@ -80,15 +94,18 @@ class LiveRun:
 
 
 @contextmanager
-def live_run(candidate: str, params: Params, clips: pd.DataFrame, run_id: str | None = None) -> Iterator[LiveRun]:
-    """A run of the training of `candidate` on `clips`: parameters, data set and provenance first, epochs as they end;
-    the run `run_id` goes on where the server still has it."""
+def live_run(
+    candidate: str, params: Params, clips: pd.DataFrame, machine: Mapping[str, str], run_id: str | None = None
+) -> Iterator[LiveRun]:
+    """A run of the training of `candidate` on `clips`: parameters, data set and provenance first, `machine` (tags with
+    what trains it) among it, epochs as they end; the run `run_id` goes on where the server still has it."""
     client = connect(params.register_.name)
     if run_id and _has_run(client, params.register_.name, run_id):
         with mlflow.start_run(run_id=run_id):
+            mlflow.set_tags(dict(machine))
             yield LiveRun(run_id)
         return
-    with mlflow.start_run(run_name=candidate, tags=_tags(candidate)) as started:
+    with mlflow.start_run(run_name=candidate, tags={**_tags(candidate), **machine}) as started:
         mlflow.log_params(_flat(params, candidate))
         with warnings.catch_warnings(action="ignore"):
             dataset = mlflow.data.from_pandas(
@@ -129,6 +146,7 @@ def _has_run(client: MlflowClient, experiment: str, run_id: str) -> bool:
     return info.lifecycle_stage == "active" and info.experiment_id == mine
 
 
+@answering()
 def run_of(candidate: str, model: Path, params: Params, clips: pd.DataFrame, history: pd.DataFrame) -> str:
     """Id of the run that made `model`.
 
@@ -141,12 +159,14 @@ def run_of(candidate: str, model: Path, params: Params, clips: pd.DataFrame, his
     found = client.search_runs([experiment.experiment_id], wanted, max_results=1)
     if found:
         return found[0].info.run_id
-    with live_run(candidate, params, clips) as run:
+    # What trained it is not known here.
+    with live_run(candidate, params, clips, {}) as run:
         run.epochs(history.to_dict("records"))
         run.finish(model)
         return run.run_id
 
 
+@answering()
 def log_evaluation(
     run_id: str, figures: Mapping[str, float], files: Mapping[str, Iterable[Path]], figures_html: Mapping[str, object]
 ) -> None:
@@ -165,10 +185,10 @@ def log_evaluation(
         mlflow.log_metrics(dict(figures))
 
 
+@answering()
 def log_page(run_id: str, page: str, name: str) -> None:
     """Puts an HTML page among the artifacts of a run, in place of one of the same name."""
-    with answering():
-        MlflowClient().log_text(run_id, page, name)
+    MlflowClient().log_text(run_id, page, name)
 
 
 def make_model(client: MlflowClient, name: str, description: str) -> None:
@@ -223,11 +243,8 @@ def trained_versions(experiment: str) -> list[TrainedVersion]:
 def download_model(uri: str, folder: Path) -> Path:
     """The model folder behind a `models:/…` address, below `folder`; UserError where there is none."""
     _start()
-    try:
-        with _impatient():
-            root = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder)))
-    except (MlflowException, OSError) as error:
-        raise UserError(f"{uri} cannot be had from MLflow at {_address()}: {_first_line(error)}") from None
+    with answering(uri), _impatient():
+        root = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder)))
     models = sorted(path.parent for path in root.glob("artifacts/*/model.keras"))
     if not models:
         raise UserError(f"{uri} is no model of earmark: it holds no artifacts/…/model.keras")
