@@ -93,6 +93,15 @@ def test_aliases_from_before_there_was_a_record_are_taken_over(registry, version
     assert in_mlflow(client, registry) == {"champion": "3", "challenger": "4"}
 
 
+def test_a_challenger_that_somebody_made_champion_gives_its_alias_to_the_one_they_chose(registry, versions, client):
+    moved(registry, "2")
+    assert registry.aliases.move("challenger", "", "4", "register", "not better", "2")
+    client.set_registered_model_alias(registry.name, "champion", "4")
+    client.set_registered_model_alias(registry.name, "challenger", "3")
+    assert registry.aliases.open().aliases == {"champion": "4", "challenger": "3"}
+    assert in_mlflow(client, registry) == {"champion": "4", "challenger": "3"}
+
+
 def test_a_champion_that_somebody_deleted_reigns_no_more(registry, versions, client):
     moved(registry, "1", "2")
     client.delete_model_version(registry.name, "2")

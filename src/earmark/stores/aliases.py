@@ -21,7 +21,7 @@ from mlflow.exceptions import MlflowException
 
 from earmark.errors import UserError
 from earmark.stores import moves, provenance
-from earmark.stores.moves import ALIASES, NOWHERE, Move, Record
+from earmark.stores.moves import ALIASES, CHAMPION, NOWHERE, Move, Record
 from earmark.stores.tracking import all_versions, answering, make_model, require
 
 RECORD_DESCRIPTION = (
@@ -138,9 +138,9 @@ class Aliases:
 
     def _take_over(self, record: Record, moved: Mapping[str, str]) -> None:
         why = "found moved in MLflow"
-        self._apply(
-            [self._append(alias, record.aliases[alias], at, "outside", why, OUTSIDER) for alias, at in moved.items()]
-        )
+        # The challenger's first: an entry that makes a challenger champion would void one that comes after it.
+        entries = sorted(moved.items(), key=lambda item: item[0] == CHAMPION)
+        self._apply([self._append(alias, record.aliases[alias], at, "outside", why, OUTSIDER) for alias, at in entries])
 
     def _close_abandoned(self, record: Record) -> None:
         for move in record.pending:
