@@ -93,7 +93,11 @@ def appended(path: Path) -> None:
             ),
             "data/accepted.parquet: not what DVC's last run of validate read or wrote",
         ),
-        ("reports/report.html", lambda folder: appended(folder / "reports/report.html"), "DVC's last run of evaluate"),
+        (
+            "reports/report.html",
+            lambda folder: appended(folder / "reports/report.html"),
+            "reports/report.html: not what DVC's last run of evaluate read or wrote",
+        ),
     ],
 )
 def test_what_is_not_what_the_model_was_made_from_is_not_registered_with_it(project, run, name, change, said):
