@@ -203,7 +203,8 @@ def _line(name: str, trained: list[Trained]) -> Figure:
     scores, (low, high) = median.scores, median.scores["accuracy_ci95"]
     seeds = f"median of {len(trained)} seeds" if len(trained) > 1 else "one seed"
     spread = f"{100 * low:.1f} to {100 * high:.1f} %, {seeds}, {lost_in_noise(median):.1f} points lost at 10 dB"
-    size = f"{scores['parameters']:,} parameters, {scores['saved_bytes'] / 1e6:.2f} MB, {scores['latency_ms']:.1f} ms"
+    ms = statistics.median(each.scores["latency_ms"] for each in trained)
+    size = f"{scores['parameters']:,} parameters, {scores['saved_bytes'] / 1e6:.2f} MB, {ms:.1f} ms"
     accuracy = 100 * scores["accuracy"]
     minutes = statistics.median(each.seconds for each in trained) / 60
     return Figure(f"{name}: test accuracy", accuracy, "%", f"{spread}; {size}, {minutes:.1f} min", accuracy, ">= 90")
