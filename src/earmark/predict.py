@@ -22,7 +22,7 @@ def predict_paths(paths: Sequence[Path], model: str | None, as_json: bool) -> in
         name = os.fsencode(path).decode(errors="replace")
         try:
             found = inference.probabilities(classifier, [path.read_bytes()])[0]
-            line = _answer(name, classifier.labels, found)
+            line = _answer(name, classifier.labels, found, classifier.rejection_threshold)
         except (OSError, UndecodableAudio) as error:
             failed += 1
             line = {"file": name, "error": _reason(path, error)}
@@ -45,13 +45,14 @@ def _reason(path: Path, error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
-def _answer(name: str, labels: Sequence[str], probabilities) -> dict:
+def _answer(name: str, labels: Sequence[str], probabilities, rejection_threshold: float) -> dict:
     order = probabilities.argsort()[::-1][:TOP]
     top = [{"label": labels[i], "probability": round(float(probabilities[i]), 6)} for i in order]
-    return {"file": name, **top[0], "top": top}
+    return {"file": name, **top[0], "accepted": bool(probabilities.max() >= rejection_threshold), "top": top}
 
 
 def _text(line: dict) -> str:
     if "error" in line:
         return f"{line['file']}: error: {line['error']}"
-    return f"{line['file']}: {line['label']} {line['probability']:.1%}"
+    remark = "" if line["accepted"] else ", below the rejection threshold"
+    return f"{line['file']}: {line['label']} {line['probability']:.1%}{remark}"

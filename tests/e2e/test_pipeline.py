@@ -175,7 +175,7 @@ def test_predict_goes_on_after_a_file_that_cannot_be_read(project, run, tmp_path
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     by_name = {Path(line["file"]).name: line for line in lines}
     assert done.returncode == 1
-    assert set(by_name[recording.name]) == {"file", "label", "probability", "top"}
+    assert set(by_name[recording.name]) == {"file", "label", "probability", "accepted", "top"}
     assert len(by_name[recording.name]["top"]) == 5
     assert by_name[recording.name]["top"][0]["label"] == by_name[recording.name]["label"]
     assert "error" in by_name["broken.wav"]

@@ -80,8 +80,8 @@ def read_settings(folder: Path) -> dict:
     does not say."""
     try:
         return json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder} holds no model: {' '.join(str(error).split())}") from None
+    except (OSError, ValueError):
+        raise UserError(f"{folder} holds no model: {SETTINGS} is missing or damaged") from None
 
 
 def load(folder: Path) -> Classifier:

@@ -18,6 +18,7 @@ from earmark.stages.paths import (
     CONFUSION,
     LABELS,
     METRICS,
+    MODELS,
     NOISE,
     PREDICTIONS,
     REPORT,
@@ -106,7 +107,10 @@ def _data(params: Params, validation: dict) -> dict[str, str]:
 def _origin(params: Params) -> dict[str, str]:
     """What the report says of where the figures come from: code, libraries, parameters, and DVC's hashes of what was
     read; reports that DVC knows are still the previous ones."""
-    hashes = {key: each for key, each in provenance.dvc_hashes().items() if not key.startswith("dvc:reports/")}
+    models = {f"dvc:{(MODELS / name).as_posix()}" for name in params.train.candidates}
+    hashes = {
+        key: each for key, each in provenance.dvc_hashes().items() if key in models or key.startswith("dvc:data/")
+    }
     files = [path for path in (LIBRARIES, PATH) if path.exists()]
     sums = {f"sha256:{path}": hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
     return provenance.git_state() | {"seed": str(params.seed)} | sums | hashes

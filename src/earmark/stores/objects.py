@@ -1,6 +1,6 @@
 """Files and folders as DVC knows them, by MD5: what hash it would give them, and whether it still has their bytes."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, cached_property, partial
@@ -78,13 +78,14 @@ class Objects:
             damaged.append(path)
         return Held("", tuple(damaged))
 
-    def changes(self, stages: Iterable[str]) -> dict[str, list[str]]:
+    def changes(self, stages: Sequence[str]) -> dict[str, list[str]]:
         """What of each stage's dependencies, parameters and outputs is not as DVC recorded it when the stage last ran,
-        for those stages where something is not; UserError where DVC knows no such stage."""
+        for those stages where something is not; of a stage that dvc.yaml has no more, dvc.yaml."""
         from dvc.exceptions import DvcException
 
         try:
-            found = self._repo.status(targets=list(stages))
+            known = {stage.addressing for stage in self._repo.index.stages}
+            found = self._repo.status(targets=[stage for stage in stages if stage in known])
         except DvcException as error:
             raise UserError(f"DVC cannot be asked here: {_one_line(error)}") from None
         # Beside mappings there are words, such as that a stage always runs.
@@ -92,7 +93,8 @@ class Objects:
             stage: [name for each in said if isinstance(each, dict) for one in each.values() for name in _names(one)]
             for stage, said in found.items()
         }
-        return {stage: names for stage, names in named.items() if names}
+        gone = {stage: ["dvc.yaml"] for stage in stages if stage not in known}
+        return {stage: names for stage, names in (named | gone).items() if names}
 
     def restore(self, md5: str, target: Path) -> None:
         """Writes the file or folder with the hash `md5` to `target`, where nothing is yet, as copies whose bytes have

@@ -287,4 +287,6 @@ def _address() -> str:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+    # A client of HTTP goes on with all that it tried.
+    said = str(error).strip().partition(" failed with exception ")[0]
+    return said.splitlines()[0][:200] if said else type(error).__name__
