@@ -107,9 +107,11 @@ def _data(params: Params, validation: dict) -> dict[str, str]:
 def _origin(params: Params) -> dict[str, str]:
     """What the report says of where the figures come from: code, libraries, parameters, and DVC's hashes of what was
     read; reports that DVC knows are still the previous ones."""
-    models = {f"dvc:{(MODELS / name).as_posix()}" for name in params.train.candidates}
+    mine = {f"dvc:{(MODELS / name).as_posix()}" for name in params.train.candidates}
     hashes = {
-        key: each for key, each in provenance.dvc_hashes().items() if key in models or key.startswith("dvc:data/")
+        key: each
+        for key, each in provenance.dvc_hashes().items()
+        if key in mine or not key.startswith(("dvc:reports/", "dvc:models/"))
     }
     files = [path for path in (LIBRARIES, PATH) if path.exists()]
     sums = {f"sha256:{path}": hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
