@@ -23,9 +23,14 @@ def bare_environment(folder: Path) -> Path:
     uvicorn = folder / "bin" / "uvicorn"  # which MLflow starts by its name
     uvicorn.write_text(f"#!{folder}/bin/python\nfrom uvicorn.main import main\n\nmain()\n")
     uvicorn.chmod(0o755)
-    without = subprocess.run([folder / "bin" / "python", "-c", "import earmark"], capture_output=True, text=True)
+    command = [folder / "bin" / "python", "-c", "import earmark"]
+    without = subprocess.run(command, cwd=folder, env=_environment(), capture_output=True, text=True)
     assert "No module named 'earmark'" in without.stderr
     return folder / "bin"
+
+
+def _environment() -> dict[str, str]:
+    return {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
 
 
 @contextmanager
@@ -33,7 +38,7 @@ def serving(model: str, tracking_uri: str, home: Path) -> Iterator[str]:
     """The address of a server of `model` on a free port of 127.0.0.1."""
     binaries = bare_environment(home / "bare")
     port = str(free_port())
-    environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")} | {
+    environment = _environment() | {
         "PATH": f"{binaries}{os.pathsep}/usr/bin{os.pathsep}/bin",
         "MLFLOW_TRACKING_URI": tracking_uri,
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
