@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -38,6 +39,12 @@ SMALL = {
 def _nothing_phones_home():
     for name in ("DO_NOT_TRACK", "MLFLOW_DISABLE_TELEMETRY", "DVC_NO_ANALYTICS"):
         os.environ[name] = "true"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _ctrl_c_reaches_commands():
+    # A suite that was started in the background ignores it, and so would every command that a test interrupts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="session")
