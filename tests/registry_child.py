@@ -1,6 +1,6 @@
 """What other processes do with a registry: each prints "ready", waits for a line of standard input, and goes on.
 
-Usage: registry_child.py ADDRESS NAME move VERSION TIMES | killed METHOD VERSION | add RUN CONTENT
+Usage: registry_child.py ADDRESS NAME move VERSION TIMES | killed METHOD VERSION | add RUN CONTENT | train
 """
 
 import json
@@ -8,8 +8,13 @@ import os
 import signal
 import sys
 
+import pandas as pd
+from conftest import ROOT
 from mlflow import MlflowClient
 from mlflow_server import registry_at
+
+from earmark import params
+from earmark.stores import tracking
 
 
 class KilledClient(MlflowClient):
@@ -46,6 +51,16 @@ def add(address: str, name: str, run: str, content: str) -> None:
     print(registry.add(run, content, {}).number, flush=True)
 
 
+def train(address: str, name: str) -> None:
+    """Begins a training run on the same clips as all others, and says so."""
+    os.environ["MLFLOW_TRACKING_URI"] = address
+    loaded = params.load(ROOT / "params.yaml")
+    clips = pd.DataFrame({"id": [name], "error": [""]})
+    wait_for_start()
+    with tracking.live_run("tc_resnet", loaded, clips, {}):
+        print("begun", flush=True)
+
+
 def wait_for_start() -> None:
     print("ready", flush=True)
     sys.stdin.readline()
@@ -53,4 +68,4 @@ def wait_for_start() -> None:
 
 if __name__ == "__main__":
     _, place, registered_name, what, *arguments = sys.argv
-    {"move": move, "killed": killed, "add": add}[what](place, registered_name, *arguments)
+    {"move": move, "killed": killed, "add": add, "train": train}[what](place, registered_name, *arguments)

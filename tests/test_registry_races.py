@@ -167,3 +167,8 @@ def test_one_content_is_one_version_however_many_register_it_at_once(registry, a
     said = {line for other in others for line in other.end()[1]}
     assert len(said) == 1
     assert [each.number for each in registry.versions() if each.content == "the same content"] == list(said)
+
+
+def test_trainings_that_begin_at_once_on_the_same_clips_all_begin(registry, address):
+    others = started([Other(address, registry, "train") for _ in range(4)])
+    assert [other.end()[0] for other in others] == [0] * 4

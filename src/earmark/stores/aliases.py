@@ -14,7 +14,6 @@ import uuid
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 
-import tenacity
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
@@ -22,7 +21,7 @@ from mlflow.exceptions import MlflowException
 from earmark.errors import UserError
 from earmark.stores import moves, provenance
 from earmark.stores.moves import ALIASES, CHAMPION, NOWHERE, Move, Record
-from earmark.stores.tracking import all_versions, answering, make_model, require
+from earmark.stores.tracking import all_versions, answering, make_model, persistently, require
 
 RECORD_DESCRIPTION = (
     "No model: the record of where the aliases of '{name}' moved, one version a move, with who, when, from, to and why"
@@ -169,7 +168,8 @@ class Aliases:
         said = f"{alias}: {before or 'none'} → {after or 'none'} ({how}), by {who}: {why}"[:MAX_DESCRIPTION]
         make_model(self._client, self._record_name, RECORD_DESCRIPTION.format(name=self._name))
         # An entry that is written twice, since the answer to the first request was lost, counts once.
-        for attempt in _persistently():
+        # Numbers go to whoever comes first, and MLflow gives up on who comes second three times.
+        for attempt in persistently(*_TRANSIENT):
             with attempt:
                 self._client.create_model_version(
                     self._record_name, RECORD_SOURCE, tags=entry, description=said, await_creation_for=0
@@ -223,15 +223,3 @@ def _move(entry: ModelVersion) -> Move:
     names = (moves.ID, "alias", "from", "to", "how", "judged_against", "who", "when", "why", "flow_run_id")
     texts = (entry.tags.get(name, "") for name in names)
     return Move(int(entry.version), *texts, applied=APPLIED in entry.tags)
-
-
-def _persistently() -> tenacity.Retrying:
-    """Numbers go to whoever comes first, and MLflow gives up on who comes second three times."""
-    return tenacity.Retrying(
-        retry=tenacity.retry_if_exception(
-            lambda error: isinstance(error, MlflowException) and error.error_code in _TRANSIENT
-        ),
-        stop=tenacity.stop_after_attempt(20),
-        wait=tenacity.wait_random_exponential(multiplier=0.05, max=2.0),
-        reraise=True,
-    )

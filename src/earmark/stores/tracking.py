@@ -10,6 +10,7 @@ from pathlib import Path
 
 import mlflow
 import pandas as pd
+import tenacity
 from boto3.exceptions import Boto3Error
 from botocore.exceptions import BotoCoreError, ClientError
 from mlflow import MlflowClient
@@ -111,7 +112,10 @@ def live_run(
             dataset = mlflow.data.from_pandas(
                 clips.drop(columns="error"), source="data/accepted.parquet", name=_short(params.dataset.source)
             )
-            mlflow.log_input(dataset, context="training")
+            # Of two that make the same data set known at once, MLflow refuses the second, which then finds it there.
+            for attempt in persistently("BAD_REQUEST"):
+                with attempt:
+                    mlflow.log_input(dataset, context="training")
         yield LiveRun(started.info.run_id)
 
 
@@ -211,6 +215,18 @@ def all_versions(client: MlflowClient, name: str) -> list[ModelVersion]:
         page = client.search_model_versions(wanted, order_by=order, page_token=page.token)
         found = [*found, *page]
     return list(found)
+
+
+def persistently(*codes: str) -> tenacity.Retrying:
+    """Attempts, for as long as MLflow refuses with one of these codes what another process did at the same time."""
+    return tenacity.Retrying(
+        retry=tenacity.retry_if_exception(
+            lambda error: isinstance(error, MlflowException) and error.error_code in codes
+        ),
+        stop=tenacity.stop_after_attempt(20),
+        wait=tenacity.wait_random_exponential(multiplier=0.05, max=2.0),
+        reraise=True,
+    )
 
 
 def require(error: MlflowException, code: str) -> None:
