@@ -4,7 +4,6 @@ import base64
 import dataclasses
 import io
 import wave
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -12,24 +11,9 @@ from html_page import Page
 from report_inputs import BANDS, SAMPLE_RATE_HZ, WORDS, chirp, fake_candidate, fake_mistakes, fake_page, wav_of
 
 from earmark.report.verdict import with_verdict
+from earmark.scoring.gate import Check, Verdict
 
 HOSTILE = "</table><script>alert(1)</script><!-- <b>&amp; {{ 7 * 7 }} \udcff"
-
-
-@dataclass(frozen=True)
-class Check:
-    name: str
-    observed: str
-    allowed: str
-    passed: bool
-
-
-@dataclass(frozen=True)
-class Verdict:
-    promoted: bool
-    alias: str
-    reason: str
-    checks: tuple[Check, ...]
 
 
 @pytest.fixture(scope="module")
@@ -200,7 +184,7 @@ def test_before_registration_there_is_no_verdict(page):
 
 def test_the_verdict_stands_in_its_place_and_the_rest_of_the_page_is_as_it_was(html, page):
     checks = (Check("test accuracy", "95.2 %", "at least 80 %", True), Check("p99", "12 ms", "at most 10 ms", False))
-    judged = Page(with_verdict(html, Verdict(False, "challenger", "too slow", checks)))
+    judged = Page(with_verdict(html, Verdict(False, "too slow", checks)))
     assert judged.headings == page.headings and judged.policy == page.policy and judged.scripts == page.scripts
     assert "challenger" in judged.text and ", not promoted: too slow" in judged.text
     assert after(judged, "Verdict", "Allowed")[:8] == [
@@ -211,23 +195,23 @@ def test_the_verdict_stands_in_its_place_and_the_rest_of_the_page_is_as_it_was(h
 
 
 def test_a_later_verdict_takes_the_place_of_an_earlier_one(html):
-    first = with_verdict(html, Verdict(False, "challenger", "too slow", ()))
-    second = Verdict(True, "champion", "better", ())
+    first = with_verdict(html, Verdict(False, "too slow", ()))
+    second = Verdict(True, "better", ())
     assert with_verdict(first, second) == with_verdict(html, second)
 
 
 def test_a_hostile_verdict_stays_text(html, page):
     checks = (Check(HOSTILE, HOSTILE, HOSTILE, True),)
-    hostile = with_verdict(html, Verdict(True, HOSTILE, HOSTILE, checks))
+    hostile = with_verdict(html, Verdict(True, HOSTILE, checks))
     judged = Page(hostile.encode("utf-8").decode("utf-8"))
     assert judged.tags["script"] == page.tags["script"] and judged.tags["b"] == 0
-    assert sum(HOSTILE.replace("\udcff", "?") in text for text in judged.text) == 5
-    assert with_verdict(hostile, Verdict(True, "champion", "better", ())).count("alert(1)") == 0
+    assert sum(HOSTILE.replace("\udcff", "?") in text for text in judged.text) == 4
+    assert with_verdict(hostile, Verdict(True, "better", ())).count("alert(1)") == 0
 
 
 def test_a_title_that_looks_like_the_place_of_the_verdict_is_not_taken_for_it(candidates):
     html = fake_page(candidates[0], title="<!-- the gate's verdict --> me <!-- end of the gate's verdict -->")
-    judged = Page(with_verdict(html, Verdict(True, "champion", "better", ())))
+    judged = Page(with_verdict(html, Verdict(True, "better", ())))
     assert judged.text[0] == "<!-- the gate's verdict --> me <!-- end of the gate's verdict -->"
     assert judged.headings == Page(html).headings and "champion" in judged.text
 
@@ -235,4 +219,4 @@ def test_a_title_that_looks_like_the_place_of_the_verdict_is_not_taken_for_it(ca
 @pytest.mark.parametrize("text", ["", "<html></html>", "<!-- the gate's verdict --> with no end"])
 def test_a_page_without_a_place_for_a_verdict_is_refused(text):
     with pytest.raises(ValueError, match="no place for a verdict"):
-        with_verdict(text, Verdict(True, "champion", "better", ()))
+        with_verdict(text, Verdict(True, "better", ()))
