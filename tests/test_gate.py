@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from earmark.params import Gate
+from earmark.params import SILENCE, Gate
 from earmark.scoring import gate, metrics
 from earmark.scoring.gate import Contender, Cost, Unscored, verdict
 
@@ -131,6 +131,15 @@ def test_the_interval_is_that_of_paired_differences_of_speakers_drawn_one_by_one
     means = [np.concatenate([of_speaker[at] for at in draw]).mean() for draw in draws]
     assert (found.low, found.high) == pytest.approx(tuple(np.quantile(means, [0.025, 0.975])))
     assert found.mean == pytest.approx(gained.mean())
+
+
+def test_recordings_of_noise_that_silence_is_cut_from_are_no_speakers():
+    silence = pd.DataFrame(
+        {"label": SILENCE, "predicted": SILENCE, "speaker": [f"_background_noise_/{at}.wav" for at in range(8)]}
+    )
+    new = pd.concat([said(speakers=2), silence], ignore_index=True)
+    found = gate.difference(new, new.assign(predicted=SILENCE), seed=2)
+    assert (found.speakers, found.clips, found.mean) == (2, 48, pytest.approx(40 / 48))
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,13 @@
 """Figures against hand-made cases and scikit-learn."""
 
+import tracemalloc
+
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import f1_score
 
+from earmark.params import SILENCE
 from earmark.scoring import metrics
 
 
@@ -66,3 +69,33 @@ def test_a_label_that_few_speakers_say_does_not_make_the_interval_nan(prediction
     predictions.loc[0, "label"] = "rare"
     low, high = metrics.macro_f1_interval(predictions, seed=1)
     assert 0 <= low < high <= 1
+
+
+def with_silence(predictions, wrong: int = 0):
+    """60 clips of silence beside, cut from six recordings of noise, of which some are taken for a word."""
+    of_noise = [f"_background_noise_/{place % 6}.wav" for place in range(60)]
+    silence = pd.DataFrame({"label": SILENCE, "predicted": SILENCE, "speaker": of_noise})
+    silence.loc[: wrong - 1, "predicted"] = "a"
+    return pd.concat([predictions, silence], ignore_index=True)
+
+
+@pytest.mark.parametrize("interval", [metrics.accuracy_interval, metrics.macro_f1_interval])
+def test_of_one_speaker_nothing_follows_however_many_noises_silence_is_cut_from(predictions, interval):
+    assert interval(with_silence(predictions.assign(speaker="s0")), seed=1) == [0.0, 1.0]
+
+
+def test_every_resample_has_all_clips_of_silence(predictions):
+    frame = with_silence(predictions, wrong=20)
+    right = (predictions["label"] == predictions["predicted"]).groupby(predictions["speaker"]).sum().to_numpy()
+    draws = np.random.default_rng(1).integers(30, size=(metrics.RESAMPLES, 30))
+    # Each speaker has ten clips.
+    accuracies = (right[draws].sum(axis=1) + 40) / (300 + 60)
+    assert metrics.accuracy_interval(frame, seed=1) == pytest.approx(np.quantile(accuracies, [0.025, 0.975]))
+
+
+def test_memory_does_not_grow_with_speakers_times_resamples():
+    tracemalloc.start()
+    metrics.resampled(np.ones((20_000, 2)), seed=1)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 20_000 * metrics.RESAMPLES * 8 / 4

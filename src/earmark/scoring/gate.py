@@ -20,6 +20,7 @@ CHANCE = 0.025
 FEWEST_SPEAKERS = math.ceil(math.log2(1 / CHANCE))
 """Of fewer, even that every one gains or loses is chance: all n gain with a chance of 1 in 2 to the n."""
 PERMUTATIONS = 9999
+_DRAWN_AT_ONCE = 99
 _ROUNDING = 1e-9
 
 
@@ -126,14 +127,22 @@ def difference(new: pd.DataFrame, champion: pd.DataFrame, seed: int) -> Differen
     for column in ("label", "speaker"):
         if new[column].tolist() != champion[column].tolist():
             raise ValueError(f"the two were scored on other clips, or in another order: {column} differs")
-    gained = _right(new).astype(int) - _right(champion).astype(int).to_numpy()
-    of_speaker = gained.groupby(new["speaker"].to_numpy()).agg(["sum", "size"]).to_numpy(dtype=np.float64)
-    sums = metrics.resampled(of_speaker, seed)
+    gained = (_right(new).astype(int) - _right(champion).astype(int).to_numpy()).to_numpy()
+    of_speaker, of_silence = metrics.by_speaker(np.column_stack([gained, np.ones(len(gained))]), new)
+    sums = metrics.resampled(of_speaker, seed) + of_silence
     low, high = metrics.percentiles(sums[:, 0] / sums[:, 1])
-    signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(PERMUTATIONS, len(of_speaker)))
-    as_much = int((signs @ of_speaker[:, 0] >= of_speaker[:, 0].sum()).sum())
-    chance = (1 + as_much) / (1 + PERMUTATIONS)
+    chance = _chance(of_speaker[:, 0], np.random.default_rng(seed))
     return Difference(float(gained.mean()), low, high, len(of_speaker), len(gained), int((gained < 0).sum()), chance)
+
+
+def _chance(gained: np.ndarray, generator: np.random.Generator) -> float:
+    """How often speakers, (speakers,), gain as much or more in all where each one's gain might as well be a loss."""
+    as_much = 0
+    # Some at a time, so that memory does not grow with speakers times permutations.
+    for _ in range(PERMUTATIONS // _DRAWN_AT_ONCE):
+        signs = generator.choice([-1.0, 1.0], size=(_DRAWN_AT_ONCE, len(gained)))
+        as_much += int((signs @ gained >= gained.sum()).sum())
+    return (1 + as_much) / (1 + PERMUTATIONS)
 
 
 def _limits(limits: Gate, new: Contender, accuracy_at_10_db: float | None) -> list[Check]:

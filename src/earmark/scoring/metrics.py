@@ -6,6 +6,7 @@ import pandas as pd
 from earmark.params import SILENCE
 
 RESAMPLES = 2000
+_DRAWN_AT_ONCE = 100
 
 
 def summary(predictions: pd.DataFrame, seed: int) -> dict:
@@ -31,10 +32,10 @@ def accuracy_interval(predictions: pd.DataFrame, seed: int) -> list[float]:
     independent (Efron and Tibshirani 1993, "An Introduction to the Bootstrap", section 8.3). [0, 1] of one speaker,
     of whom nothing follows for others."""
     correct = predictions["label"] == predictions["predicted"]
-    of_speaker = correct.groupby(predictions["speaker"]).agg(["sum", "size"]).to_numpy(dtype=np.float64)
+    of_speaker, of_silence = by_speaker(np.column_stack([correct, np.ones(len(correct))]), predictions)
     if len(of_speaker) < 2:
         return [0.0, 1.0]
-    sums = resampled(of_speaker, seed)
+    sums = resampled(of_speaker, seed) + of_silence
     return percentiles(sums[:, 0] / sums[:, 1])
 
 
@@ -43,23 +44,36 @@ def macro_f1_interval(predictions: pd.DataFrame, seed: int) -> list[float]:
     labels = np.unique(predictions["label"].to_numpy(dtype=str))
     true = predictions["label"].to_numpy(dtype=str)[:, None] == labels
     said = predictions["predicted"].to_numpy(dtype=str)[:, None] == labels
-    counts = pd.DataFrame(np.hstack([true & said, true, said]).astype(np.float64))
-    of_speaker = counts.groupby(predictions["speaker"].to_numpy()).sum().to_numpy()
+    of_speaker, of_silence = by_speaker(np.hstack([true & said, true, said]), predictions)
     if len(of_speaker) < 2:
         return [0.0, 1.0]
-    hits, clips, claims = np.split(resampled(of_speaker, seed), 3, axis=1)
+    hits, clips, claims = np.split(resampled(of_speaker, seed) + of_silence, 3, axis=1)
     f1 = 2 * hits / np.maximum(clips + claims, 1)
     return percentiles(f1.sum(axis=1, where=clips > 0) / (clips > 0).sum(axis=1))
 
 
+def by_speaker(counts: np.ndarray, predictions: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Sums of what is counted of each clip, (clips, counts): over each speaker's clips, (speakers, counts), and over
+    those of silence, (counts,), which are nobody's: every resample has them as they are."""
+    is_silence = (predictions["label"] == SILENCE).to_numpy()
+    counts = pd.DataFrame(counts.astype(np.float64))
+    of_speaker = counts[~is_silence].groupby(predictions.loc[~is_silence, "speaker"].to_numpy()).sum()
+    return of_speaker.to_numpy(), counts[is_silence].sum().to_numpy()
+
+
 def resampled(of_speaker: np.ndarray, seed: int) -> np.ndarray:
     """Sums over as many drawn speakers as there are: (speakers, counts) to (RESAMPLES, counts)."""
-    speakers = len(of_speaker)
-    draws = np.random.default_rng(seed).integers(speakers, size=(RESAMPLES, speakers))
-    # How often each resample has each speaker, so that the sums are one product however many counts there are.
-    offsets = draws + speakers * np.arange(RESAMPLES)[:, None]
-    times = np.bincount(offsets.ravel(), minlength=RESAMPLES * speakers).reshape(RESAMPLES, speakers)
-    return times.astype(np.float64) @ of_speaker
+    generator, speakers = np.random.default_rng(seed), len(of_speaker)
+    sums = np.empty((RESAMPLES, of_speaker.shape[1]))
+    # Some resamples at a time, so that memory does not grow with speakers times resamples.
+    for at in range(0, RESAMPLES, _DRAWN_AT_ONCE):
+        block = sums[at : at + _DRAWN_AT_ONCE]
+        draws = generator.integers(speakers, size=(len(block), speakers))
+        # How often each resample has each speaker, so that the sums are one product however many counts there are.
+        offsets = draws + speakers * np.arange(len(block))[:, None]
+        times = np.bincount(offsets.ravel(), minlength=draws.size).reshape(draws.shape)
+        block[:] = times.astype(np.float64) @ of_speaker
+    return sums
 
 
 def percentiles(values: np.ndarray) -> list[float]:
