@@ -78,9 +78,6 @@ def test_a_damaged_model_is_refused_in_a_sentence(loaded, tmp_path):
     model_folder.save(tmp_path, model, front_end, ("a", "b", "c"), 0.5)
     settings = json.loads((tmp_path / "settings.json").read_text())
     (tmp_path / "settings.json").write_text(json.dumps(settings | {"labels": ["a", "b"]}))
-    with pytest.raises(UserError, match="lists 2 labels for a model that tells 3 apart"):
-        model_folder.load(tmp_path)
-    (tmp_path / "settings.json").write_text(json.dumps(settings | {"labels": ["c", "b", "a"]}))
     with pytest.raises(UserError, match=r"settings.json and model.keras are not as they were saved together"):
         model_folder.load(tmp_path)
     (tmp_path / "model.keras").write_bytes((tmp_path / "model.keras").read_bytes()[:1000])

@@ -30,7 +30,7 @@ def folder_of(model: str, temporary: Path) -> Path:
         if not found:
             raise UserError(f"{model} is no address of a version; allowed are models:/NAME/VERSION, models:/NAME@ALIAS")
         name, wanted = found[1], found[2] or found[3]
-    elif os.sep in model or Path(model).is_dir():
+    elif os.sep in model:
         return Path(model)
     else:
         name, wanted = params.load().register_.name, model

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from earmark import classifiers
 from earmark.errors import UserError
@@ -47,7 +48,7 @@ def export(params: Params, source: str, format: str, folder: Path) -> str:
     """Writes the model of a version, an alias or a folder into the new folder `folder`, in one of conversion.FORMATS,
     with its labels and what its input and output are; returns a sentence.
 
-    The file itself answers for every clip of the reporting split first. UserError, and nothing written, where it loses
+    The file itself answers first for every clip of the reporting split whose label the model knows. UserError, and nothing written, where it loses
     more than export.max_accuracy_loss against the original.
     """
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
@@ -58,9 +59,10 @@ def export(params: Params, source: str, format: str, folder: Path) -> str:
     with tempfile.TemporaryDirectory(prefix="earmark-") as temporary:
         model = classifiers.folder_of(source, Path(temporary))
         classifier, original_bytes = model_folder.load(model), (model / model_folder.MODEL).stat().st_size
+    clips = _reported_clips(params, classifier)
     content = conversion.converted(classifier, format, lambda: _training_clips(classifier, params.seed))
     exported = replace(classifier, model=runtimes.opened(content, format))
-    found = _compared(params, classifier, exported, len(content), original_bytes)
+    found = _compared(clips, classifier, exported, len(content), original_bytes)
     if found.loss > params.export.max_accuracy_loss + _ROUNDING:
         raise UserError(
             f"{format} gets {found.accuracy:.2%} of {found.clips} {found.split} clips right and the original"
@@ -84,16 +86,21 @@ def _training_clips(classifier: "Classifier", seed: int) -> Iterator[np.ndarray]
         yield from block
 
 
-def _compared(
-    params: Params, classifier: "Classifier", exported: "Classifier", file_bytes: int, original_bytes: int
-) -> Comparison:
+def _reported_clips(params: Params, classifier: "Classifier") -> pd.DataFrame:
+    """The clips of the reporting split whose labels the model knows; of others it can lose nothing."""
     clips = judged.judged_clips(params)
     split = judged.reporting_split(clips)
-    clips = clips[clips["split"] == split]
-    if not set(clips["label"]) & set(classifier.labels):
+    known = clips[(clips["split"] == split) & clips["label"].isin(classifier.labels)]
+    if known.empty:
         raise UserError(f"the {split} clips have none of the model's labels, {', '.join(classifier.labels[:5])} …")
+    return known
+
+
+def _compared(
+    clips: pd.DataFrame, classifier: "Classifier", exported: "Classifier", file_bytes: int, original_bytes: int
+) -> Comparison:
     return Comparison(
-        split,
+        clips["split"].iloc[0],
         len(clips),
         metrics.accuracy(judged.predict_clips(exported, clips)),
         metrics.accuracy(judged.predict_clips(classifier, clips)),

@@ -35,6 +35,8 @@ def listen(source: str, model: str | None, threshold: float | None, as_json: boo
 
 def _opened(source: str) -> FileIO:
     try:
+        if source == STANDARD_INPUT:
+            os.set_blocking(0, True)  # whoever shares the pipe may have it otherwise
         file = FileIO(0, closefd=False) if source == STANDARD_INPUT else FileIO(source)
     except OSError as error:
         raise _unreadable(source, error.strerror) from None

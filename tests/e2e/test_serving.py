@@ -193,6 +193,17 @@ def test_loading_unpickles_nothing_and_leaves_no_trace(project):
     assert done.stdout.splitlines()[-1] == f"{columns} 2 [] True"
 
 
+def test_labels_in_another_order_are_found_before_the_model_is_served(project, tmp_path):
+    folder = mlflow.artifacts.download_artifacts(
+        "models:/earmark@champion", dst_path=str(tmp_path), tracking_uri=f"sqlite:///{project}/mlflow.db"
+    )
+    (path,) = Path(folder).glob("artifacts/*/settings.json")
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(settings | {"labels": settings["labels"][::-1]}), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"settings.json and model.keras are not as they were saved together"):
+        mlflow.pyfunc.load_model(folder)
+
+
 class Bomb:
     """Pickled, it makes a file where it is loaded."""
 

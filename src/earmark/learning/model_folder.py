@@ -80,7 +80,7 @@ def read_settings(folder: Path) -> dict:
     does not say."""
     try:
         return json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         raise UserError(f"{folder} holds no model: {SETTINGS} is missing or damaged") from None
 
 
@@ -91,6 +91,7 @@ def load(folder: Path) -> Classifier:
     settings = _checked_settings(folder)
     if not zipfile.is_zipfile(folder / MODEL):
         raise UserError(f"{folder} holds no model that can be read: {MODEL} is missing or cut short")
+    _require_same(folder)
     backend.start()
     import keras
 
@@ -98,7 +99,6 @@ def load(folder: Path) -> Classifier:
         model = keras.saving.load_model(folder / MODEL, compile=False, safe_mode=True)
     except Exception as error:  # whatever Keras raises for what is no model of its own
         raise UserError(f"{folder} holds no model that can be read: {' '.join(str(error).split())[:200]}") from None
-    _require_same(folder, settings, model)
     facts = dict(settings)
     facts.pop("sha256")
     return Classifier(model, **facts)
@@ -113,15 +113,8 @@ def _checked_settings(folder: Path) -> _Settings:
         raise UserError(f"{folder / SETTINGS}: {place}: {first['msg'].removeprefix('Value error, ')}") from None
 
 
-def _require_same(folder: Path, settings: _Settings, model) -> None:
-    """UserError where the settings are those of another model."""
-    labels, samples = len(settings.labels), settings.front_end.clip_samples
-    if model.output_shape != (None, labels):
-        raise UserError(f"{folder} lists {labels} labels for a model that tells {model.output_shape[-1]} apart")
-    if model.input_shape != (None, samples):
-        raise UserError(
-            f"{folder} has a front end for clips of {samples} samples, and a model for {model.input_shape[-1]}"
-        )
+def _require_same(folder: Path) -> None:
+    """UserError where the settings are those of another model, or were changed since."""
     written = read_settings(folder)
     if written.pop("sha256") != _sha256(written, folder / MODEL):
         raise UserError(f"{folder}: {SETTINGS} and {MODEL} are not as they were saved together")

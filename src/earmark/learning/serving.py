@@ -3,6 +3,7 @@ earmark decodes recordings travels inside the model."""
 
 import base64
 import binascii
+import hashlib
 import importlib
 import json
 import sys
@@ -44,14 +45,15 @@ class WaveformClassifier(mlflow.pyfunc.PythonModel):
 
         folder = Path(context.artifacts["model"])
         settings = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
-        front_end = settings["front_end"]
+        front_end, saved = settings["front_end"], settings.pop("sha256")
+        if _sha256(settings, folder / "model.keras") != saved:
+            raise ValueError("settings.json and model.keras are not as they were saved together")
         self._clip = front_end["sample_rate_hz"], front_end["clip_samples"], front_end["padding"]
         self._labels, self._threshold = settings["labels"], settings["rejection_threshold"]
         self._decode = carried(context.artifacts["code"], "earmark.audio.decode")
         self._model = keras.saving.load_model(folder / "model.keras", compile=False, safe_mode=True)
-        said = self._model.predict_on_batch(np.zeros((1, front_end["clip_samples"]), np.float32))
-        if said.shape[1] != len(self._labels):
-            raise ValueError(f"{len(self._labels)} labels are listed for a model that tells {said.shape[1]} apart")
+        # A network is traced when it is first asked.
+        self._model.predict_on_batch(np.zeros((1, front_end["clip_samples"]), np.float32))
 
     def predict(self, context, model_input, params=None) -> pd.DataFrame:
         """One row a clip; MlflowException where one has no answer."""
@@ -163,6 +165,11 @@ def _content(value: object) -> bytes:
         return base64.b64decode("".join(value.split()), validate=True)
     except (AttributeError, ValueError, binascii.Error):
         raise Refused("wav that is not in base64") from None
+
+
+def _sha256(settings: dict, model: Path) -> str:
+    """As earmark, of which nothing is here, computes it where a model is saved."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode() + model.read_bytes()).hexdigest()
 
 
 def _refusal(text: str) -> MlflowException:

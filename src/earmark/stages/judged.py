@@ -3,7 +3,7 @@ heard."""
 
 import zlib
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +12,7 @@ import pandas as pd
 from earmark.audio import background, decode
 from earmark.audio.front_ends import FrontEnd
 from earmark.audio.padding import fit
-from earmark.params import SILENCE, Padding, Params
+from earmark.params import SILENCE, Params
 from earmark.stages.paths import ACCEPTED, RAW
 from earmark.stores import shards
 
@@ -78,7 +78,8 @@ def noise_rows(sample_rate_hz: int) -> pd.DataFrame:
 def noise_of(split: str, sample_rate_hz: int) -> list[np.ndarray]:
     """What `split` hears of each recording of background noise, float32 (samples,)."""
     contents = shards.read_recordings(RAW, noise_rows(sample_rate_hz))
-    return [background.part(decode.mono(content, sample_rate_hz), split) for content in contents]
+    # A copy, which does not keep the rest of the recording in memory.
+    return [background.part(decode.mono(content, sample_rate_hz), split).copy() for content in contents]
 
 
 def predict_clips(classifier: "Classifier", clips: pd.DataFrame, snr_db: Sequence[int] = ()) -> pd.DataFrame:
@@ -113,24 +114,21 @@ def _predicted(classifier: "Classifier", clips: pd.DataFrame, snr_db: Sequence[i
 def waveforms(clips: pd.DataFrame, front_end: FrontEnd, block_clips: int) -> Iterator[np.ndarray]:
     """Judged clips as a model with this front end hears them, float32 (clips, samples), `block_clips` at a time."""
     heard = front_end.sample_rate_hz, front_end.clip_samples, front_end.padding
-    contents = shards.read_recordings(RAW, clips)
-
-    @lru_cache(maxsize=1)
-    def noise(content: bytes, split: str) -> np.ndarray:
-        return background.part(decode.mono(content, front_end.sample_rate_hz), split)
-
+    is_silence = clips["silence_gain"].notna()
+    recordings = shards.read_recordings(RAW, clips[~is_silence])
+    silences = _silences_of(clips[is_silence], front_end)
     for first in range(0, len(clips), block_clips):
-        rows = clips.iloc[first : first + block_clips].itertuples(index=False)
-        yield np.stack(
-            [
-                decode.clip(content, *heard)
-                if np.isnan(row.silence_gain)
-                else _silence(row, noise(content, row.split), front_end.clip_samples, front_end.padding)
-                for row, content in zip(rows, contents, strict=False)
-            ]
-        )
+        block = is_silence.iloc[first : first + block_clips]
+        yield np.stack([next(silences) if silent else decode.clip(next(recordings), *heard) for silent in block])
 
 
-def _silence(row, noise: np.ndarray, length: int, padding: Padding) -> np.ndarray:
-    start = int(row.silence_start * max(0, len(noise) - length))
-    return fit(noise[start : start + length], length, padding) * np.float32(row.silence_gain)
+def _silences_of(clips: pd.DataFrame, front_end: FrontEnd) -> Iterator[np.ndarray]:
+    """Clips of silence, (samples,); a recording of noise is read once for all clips of it that stand together."""
+    length = front_end.clip_samples
+    for (_, split), together in groupby(clips.itertuples(index=False), lambda row: (row.speaker, row.split)):
+        rows = list(together)
+        (content,) = shards.read_recordings(RAW, pd.DataFrame(rows[:1]))
+        noise = background.part(decode.mono(content, front_end.sample_rate_hz), split)
+        for row in rows:
+            start = int(row.silence_start * max(0, len(noise) - length))
+            yield fit(noise[start : start + length], length, front_end.padding) * np.float32(row.silence_gain)

@@ -111,7 +111,8 @@ def _in_noise(predictions: pd.DataFrame) -> dict:
     found = {
         f"{snr}_db": metrics.accuracy(predictions.assign(predicted=predictions[column]))
         for snr, column in columns.items()
-        if column in predictions
+        # One split may have noise as long as a clip where another has none.
+        if column in predictions and predictions[column].notna().all()
     }
     return {"accuracy_in_noise": found} if found else {}
 

@@ -86,7 +86,8 @@ def _rejection_threshold(network, data: preparation.Data) -> float:
     windows = len(data.validation_noise) // frames
     noise = data.validation_noise[: windows * frames].reshape(windows, frames, data.validation_noise.shape[1])
     heard = (_moved(features, by, front_end) for by in moves for features, _ in batches())
-    said = inference.of_features(network, front_end, chain(heard, [noise] if windows else []))
+    of_silence = (noise[at : at + inference.BLOCK_CLIPS] for at in range(0, windows, inference.BLOCK_CLIPS))
+    said = inference.of_features(network, front_end, chain(heard, of_silence))
     of_clips, of_noise = np.split(said, [len(said) - windows])
     # The last batch is filled up with silence, which is no clip.
     of_clips = of_clips.reshape(len(moves), -1, len(names))[:, :clips].reshape(-1, len(names))
