@@ -44,14 +44,13 @@ def retrain() -> State:
 
 
 def _registered(summary: str) -> State:
-    judged = tasks.written_at(VERDICT)
     state = tasks.register()
     if not state.is_completed():
         return tasks.failed(state.result(raise_on_failure=False).within("register"))
     said = state.result()
     metrics = _read(METRICS)
     create_markdown_artifact(key="leaderboard", markdown=f"{leaderboard(metrics)}\n```\n{said}\n```\n")
-    if tasks.written_at(VERDICT) > judged:
+    if (tasks.ROOT / VERDICT).exists():
         create_markdown_artifact(key="verdict", markdown=verdict(_read(VERDICT)))
     return Completed(message=summary, data=said)
 

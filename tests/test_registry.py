@@ -5,8 +5,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import requests
+from botocore.exceptions import ClientError, EndpointConnectionError
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 from mlflow_server import (
     client,
     in_mlflow,
@@ -16,10 +19,11 @@ from mlflow_server import (
     registry,
     registry_at,
     some_model,
+    some_versions,
     versions,
 )
 
-from earmark.errors import UserError
+from earmark.errors import NotAnswering, UserError
 from earmark.scoring.gate import Check, Verdict
 from earmark.stages.register import admit
 from earmark.stores import provenance, tracking
@@ -27,6 +31,12 @@ from earmark.stores.aliases import Aliases
 from earmark.stores.registry import Registry
 
 __all__ = ["client", "registry", "versions"]  # fixtures
+
+
+def answer(status: int) -> requests.Response:
+    found = requests.Response()
+    found.status_code = status
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +119,26 @@ def test_a_champion_that_somebody_deleted_reigns_no_more(registry, versions, cli
     assert (record.aliases["champion"], record.reigned) == ("", ("1", "2"))
     with pytest.raises(UserError, match=r"no version or alias 'champion'; allowed are 1, 3, 4$"):
         registry.find("champion")
+
+
+def test_a_model_that_somebody_deleted_leaves_no_record_for_the_next_of_its_name(registry, versions, address, tmp_path):
+    moved(registry, "1", "2")
+    registry._client.delete_registered_model(registry.name)
+    assert registry.aliases.open().aliases == {"champion": "", "challenger": ""}
+    [first, _] = some_versions(registry, address, tmp_path / "new" / "some_candidate", 2)
+    assert first.number == "1"
+    record = registry.aliases.open()
+    assert (record.aliases["champion"], record.reigned, record.counted) == ("", (), ())
+    assert admit(registry, first, "some_candidate", lambda champion: BETTER) == BETTER
+    assert [move.how for move in registry.aliases.record().of("1")] == ["register"]
+
+
+def test_a_twin_that_a_killed_process_left_goes_unless_an_alias_was_moved_to_it(registry, versions, client):
+    for _ in range(2):
+        client.create_model_version(registry.name, "s3://bucket/twin", tags={tracking.CONTENT: versions[0].content})
+    client.set_registered_model_alias(registry.name, "mine", "6")
+    assert registry.with_content(versions[0].content).number == "1"
+    assert [each.number for each in registry.versions()] == ["1", "2", "3", "4", "6"]
 
 
 def test_a_move_to_a_version_that_was_deleted_meanwhile_leaves_no_champion(registry, versions, client):
@@ -288,6 +318,28 @@ def test_a_registration_that_was_interrupted_before_its_verdict_is_finished(regi
     known = registry.with_content(versions[0].content)
     assert admit(registry, known, "some_candidate", lambda champion: BETTER) == BETTER
     assert in_mlflow(client, registry) == {"champion": "1"}
+
+
+GONE = [
+    FileNotFoundError("no such file"),
+    MlflowException("no such run", RESOURCE_DOES_NOT_EXIST),
+    requests.HTTPError("404", response=answer(404)),
+    ClientError({"Error": {"Code": "404"}, "ResponseMetadata": {"HTTPStatusCode": 404}}, "HeadObject"),
+]
+SILENT = [
+    ConnectionResetError("reset by peer"),
+    MlflowException("the server went away"),
+    requests.HTTPError("503", response=answer(503)),
+    ClientError({"Error": {"Code": "SlowDown"}, "ResponseMetadata": {"HTTPStatusCode": 503}}, "GetObject"),
+    EndpointConnectionError(endpoint_url="http://127.0.0.1:9"),
+]
+
+
+@pytest.mark.parametrize(("error", "is_gone"), [(each, True) for each in GONE] + [(each, False) for each in SILENT])
+def test_what_is_gone_is_told_from_what_does_not_answer(error, is_gone):
+    with pytest.raises(UserError) as refused, tracking.answering("models:/earmark/1"):
+        raise error
+    assert isinstance(refused.value, NotAnswering) is not is_gone
 
 
 def test_files_that_are_not_what_was_registered_are_refused(registry, address, home, tmp_path):

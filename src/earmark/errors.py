@@ -10,3 +10,7 @@ class UserError(Exception):
 
 class Untrainable(UserError):
     """Settings with which nothing can be trained, however often it is tried."""
+
+
+class NotAnswering(UserError):
+    """Another system does not answer, which says nothing of what was asked for: later it may."""

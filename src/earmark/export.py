@@ -48,8 +48,8 @@ def export(params: Params, source: str, format: str, folder: Path) -> str:
     """Writes the model of a version, an alias or a folder into the new folder `folder`, in one of conversion.FORMATS,
     with its labels and what its input and output are; returns a sentence.
 
-    The file itself answers first for every clip of the reporting split whose label the model knows. UserError, and nothing written, where it loses
-    more than export.max_accuracy_loss against the original.
+    The file itself answers first for every clip of the reporting split whose label the model knows. UserError, and
+    nothing written, where it loses more than export.max_accuracy_loss against the original.
     """
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise UserError(f"{folder} is there already; allowed is a new or an empty folder")

@@ -187,6 +187,42 @@ def test_what_cannot_be_judged_is_not_registered(project, run, tmp_path):
     assert after == before
 
 
+def test_while_the_champion_cannot_be_asked_for_nothing_is_registered(project, run, tmp_path):
+    """Its files lie in a bucket that does not answer, which is no fault of theirs."""
+    copy = tmp_path / "copy"
+    shutil.copytree(project, copy)
+    client = MlflowClient(f"sqlite:///{copy}/mlflow.db")
+    made = client.create_model_version("earmark", "s3://nowhere/model")
+    client.set_registered_model_alias("earmark", "champion", made.version)
+    another_model(copy, seed=6)
+    trained(copy, run)
+    before = [(each.version, each.aliases, each.tags) for each in client.search_model_versions("name = 'earmark'")]
+    keys = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_MAX_ATTEMPTS": "1"}
+    text = refused(copy, run, "register", AWS_ENDPOINT_URL="http://127.0.0.1:9", **keys)
+    assert "models:/earmark/3 cannot be had" in text and "127.0.0.1:9" in text
+    assert before == [
+        (each.version, each.aliases, each.tags) for each in client.search_model_versions("name = 'earmark'")
+    ]
+
+
+def test_a_verdict_of_another_registry_is_not_shown_as_one_of_this(project, run):
+    verdict = project / "reports/verdict.json"
+    for strange in ([], {"version": "1"}, {"model": "other", "version": "1", "checks": []}):
+        verdict.write_text(json.dumps(strange))
+        assert "nothing new to register" in run(project, "earmark", "register").stdout
+        assert not verdict.exists() and not (project / "reports/registered.html").exists()
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", '{"best": "tc_resnet", "candidates": {}}', "null"])
+def test_metrics_that_are_none_are_refused(project, run, tmp_path, content):
+    metrics = project / "reports/metrics.json"
+    metrics.rename(tmp_path / "kept")
+    metrics.write_text(content)
+    text = refused(project, run, "register")
+    (tmp_path / "kept").rename(metrics)
+    assert "reports/metrics.json is missing or damaged" in text
+
+
 def test_new_figures_of_a_registered_model_are_in_the_page_with_its_verdict(project, run):
     page = project / "reports/registered.html"
     report = project / "reports/report.html"

@@ -1,6 +1,7 @@
 """Whether a new model takes the champion's place: limits, and a comparison on the same clips. Pure."""
 
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,8 @@ CHANCE = 0.025
 """How often a model that is as good may seem better."""
 FEWEST_SPEAKERS = math.ceil(math.log2(1 / CHANCE))
 """Of fewer, even that every one gains or loses is chance: all n gain with a chance of 1 in 2 to the n."""
+FEWEST_SPEAKERS_AS_GOOD = 30
+"""Of fewer, a bootstrap too often overlooks what is lost with some speakers only."""
 PERMUTATIONS = 9999
 _DRAWN_AT_ONCE = 99
 _ROUNDING = 1e-9
@@ -26,10 +29,11 @@ _ROUNDING = 1e-9
 
 @dataclass(frozen=True)
 class Cost:
-    """What a model costs: bytes as saved, milliseconds for one clip on one core (median, and 99 of 100 calls)."""
+    """What a model costs: bytes as saved, and milliseconds for one clip on one core: the medians of rounds in which all
+    contenders were measured in turn, and what 99 of 100 calls stayed below."""
 
     saved_bytes: int
-    latency_ms_p50: float
+    latency_ms: tuple[float, ...]
     latency_ms_p99: float
 
 
@@ -64,11 +68,13 @@ class Check:
 
 @dataclass(frozen=True)
 class Verdict:
-    """`promoted`, why, as one sentence, and all that was looked at, in the same order in every verdict."""
+    """`promoted`, why, as one sentence, all that was looked at, in the same order in every verdict, and the number of
+    the champion that it is about, "" for none."""
 
     promoted: bool
     reason: str
     checks: tuple[Check, ...]
+    judged_against: str = ""
 
     @property
     def alias(self) -> str:
@@ -225,6 +231,9 @@ def _outcome(limits: Gate, found: Difference, new: Cost, champion: Cost) -> tupl
     )
     if found.low > 0 and found.chance <= CHANCE:
         return f"better beyond chance ({interval})", True
+    if found.speakers < FEWEST_SPEAKERS_AS_GOOD:
+        few = f"too few speakers to tell whether as good, {found.speakers} of at least {FEWEST_SPEAKERS_AS_GOOD}"
+        return f"not better beyond chance, and {few} ({interval})", False
     if found.lowest < -limits.equal_within - _ROUNDING:
         return f"not better beyond chance, and {_doubt(found)} ({interval})", False
     cheaper = _saving(limits.min_saving, new, champion)
@@ -239,14 +248,13 @@ def _doubt(found: Difference) -> str:
 
 
 def _saving(share: float, new: Cost, champion: Cost) -> str:
-    """What is saved, "" where it is not enough, or paid for with too much of the other."""
+    """What is saved, "" where it is not enough, or paid for with too much of the other. What is faster is so in every
+    round: on a machine with other work, one measurement says little."""
     size = new.saved_bytes / champion.saved_bytes
-    time = new.latency_ms_p50 / champion.latency_ms_p50
-    saved = [
-        f"{1 - one:.0%} {word}"
-        for one, other, word in ((size, time, "smaller"), (time, size, "faster"))
-        if one <= 1 - share + _ROUNDING and other <= 1 + share + _ROUNDING
-    ]
+    times = [one / other for one, other in zip(new.latency_ms, champion.latency_ms, strict=True)]
+    time, enough, too_much = statistics.median(times), 1 - share + _ROUNDING, 1 + share + _ROUNDING
+    saved = [f"{1 - size:.0%} smaller"] * (size <= enough and time <= too_much)
+    saved += [f"{1 - time:.0%} faster"] * (max(times) <= enough and size <= too_much)
     return " and ".join(saved)
 
 

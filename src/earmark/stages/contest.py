@@ -2,13 +2,14 @@
 
 import tempfile
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from earmark.errors import UserError
+from earmark.errors import NotAnswering, UserError
 from earmark.params import Params
 from earmark.report.records import METRICS_OF_SPLIT
 from earmark.scoring import gate
@@ -17,6 +18,7 @@ from earmark.stages.paths import ACCEPTED, MODELS
 from earmark.stores.objects import objects
 
 if TYPE_CHECKING:
+    from earmark.learning.model_folder import Classifier
     from earmark.stores.registry import Registry
 
 
@@ -30,19 +32,24 @@ class Contest:
         self._params, self._entry, self._registry = params, entry, registry
         self._folder = MODELS / candidate
 
-    @cached_property
-    def newcomer(self) -> gate.Contender:
-        """The newcomer's scores; UserError where it, or the recordings, cannot be read."""
-        return _contender(self._folder, self._clips)
-
     def verdict(self, champion: str) -> gate.Verdict:
-        """Judges the newcomer against the version `champion`, "" for none."""
+        """Judges the newcomer against version `champion`, "" for none; UserError where the newcomer or the clips
+        cannot be read, NotAnswering where MLflow does not give the champion now."""
         scores = self._entry[METRICS_OF_SPLIT[self._split]]
         at_10_db = scores.get("accuracy_in_noise", {}).get("10_db")
         reigning = self._champion(champion) if champion else None
-        return gate.verdict(self._params.register_.gate, self.newcomer, at_10_db, reigning, self._params.seed)
+        if isinstance(reigning, _Scored):
+            new, reigning = _contenders(self._newcomer, reigning)
+        else:
+            (new,) = _contenders(self._newcomer)
+        found = gate.verdict(self._params.register_.gate, new, at_10_db, reigning, self._params.seed)
+        return replace(found, judged_against=champion)
 
-    def _champion(self, number: str) -> gate.Contender | gate.Unscored:
+    @cached_property
+    def _newcomer(self) -> "_Scored":
+        return _scored(self._folder, self._clips)
+
+    def _champion(self, number: str) -> "_Scored | gate.Unscored":
         heard = self._heard(number)
         if heard:
             return gate.Unscored(
@@ -50,7 +57,9 @@ class Contest:
             )
         with tempfile.TemporaryDirectory(prefix="earmark-") as folder:
             try:
-                return _contender(self._registry.download(number, Path(folder)), self._clips)
+                return _scored(self._registry.download(number, Path(folder)), self._clips)
+            except NotAnswering:
+                raise
             except UserError as error:
                 return gate.Unscored(str(error))
 
@@ -66,10 +75,29 @@ class Contest:
         return 0
 
 
-def _contender(folder: Path, clips: pd.DataFrame) -> gate.Contender:
-    from earmark.learning import cost, model_folder
+@dataclass(frozen=True)
+class _Scored:
+    """A loaded model, and what it said of the clips."""
+
+    classifier: "Classifier"
+    predictions: pd.DataFrame
+    saved_bytes: int
+
+
+def _scored(folder: Path, clips: pd.DataFrame) -> _Scored:
+    from earmark.learning import model_folder
 
     classifier = model_folder.load(folder)
-    latency = cost.latency(classifier)
-    spent = gate.Cost((folder / model_folder.MODEL).stat().st_size, latency.p50_ms, latency.p99_ms)
-    return gate.Contender(classifier.labels, judged.predict_clips(classifier, clips), spent)
+    return _Scored(classifier, judged.predict_clips(classifier, clips), (folder / model_folder.MODEL).stat().st_size)
+
+
+def _contenders(*scored: _Scored) -> list[gate.Contender]:
+    from earmark.learning import cost
+
+    latencies = cost.latencies([each.classifier for each in scored])
+    return [
+        gate.Contender(
+            each.classifier.labels, each.predictions, gate.Cost(each.saved_bytes, latency.rounds_ms, latency.p99_ms)
+        )
+        for each, latency in zip(scored, latencies, strict=True)
+    ]

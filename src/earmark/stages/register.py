@@ -34,6 +34,7 @@ from earmark.stores.files import write_json, write_text
 from earmark.stores.objects import objects
 
 if TYPE_CHECKING:
+    from earmark.stores.origins import Origin
     from earmark.stores.registry import Registry, Version
 
 NAMED_CHANGES = 3
@@ -51,17 +52,22 @@ def register(params: Params) -> str:
     clips = shards.read_accepted(ACCEPTED)
     _require_models_of(metrics)
     _require_reports(metrics)
-    _require_up_to_date(metrics)
     registry = open_registry(params.register_.name)
+    version = registry.with_content(metrics["candidates"][metrics["best"]]["content_sha256"])
+    # First gathered, then checked: what changes after that is not recorded.
+    found = None if version else origin.gather(metrics["best"], params)
+    _require_up_to_date(metrics)
     runs = {name: _logged(name, metrics, params, clips) for name in metrics["candidates"]}
-    return leaderboard(metrics) + "\n\n" + _registered(params, metrics, runs[metrics["best"]], registry)
+    return f"{leaderboard(metrics)}\n\n{_registered(params, metrics, runs[metrics['best']], registry, version, found)}"
 
 
 def _metrics() -> dict:
     try:
-        return json.loads(METRICS.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+        found = json.loads(METRICS.read_text(encoding="utf-8"))
+        found["candidates"][found["best"]]["content_sha256"]
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
         raise UserError(f"{METRICS} is missing or damaged; run 'dvc repro' first") from None
+    return found
 
 
 def _require_models_of(metrics: dict) -> None:
@@ -88,7 +94,8 @@ def _require_up_to_date(metrics: dict) -> None:
         return
     with objects() as dvc:
         changes = dvc.changes(recorded)
-    for stage, changed in changes.items():
+    if changes:
+        stage, changed = next(iter(changes.items()))
         more = f" and {len(changed) - NAMED_CHANGES} more" if len(changed) > NAMED_CHANGES else ""
         raise UserError(
             f"{', '.join(changed[:NAMED_CHANGES])}{more}: not what DVC's last run of {stage} read or wrote;"
@@ -143,18 +150,24 @@ def _flat(entry: dict) -> Iterator[tuple[str, float]]:
             yield key, value
 
 
-def _registered(params: Params, metrics: dict, run_id: str, registry: "Registry") -> str:
+def _registered(
+    params: Params,
+    metrics: dict,
+    run_id: str,
+    registry: "Registry",
+    version: "Version | None",
+    found: "Origin | None",
+) -> str:
     best = metrics["best"]
     entry = metrics["candidates"][best]
-    content = entry["content_sha256"]
-    contest = Contest(params, best, entry, registry)
-    version = registry.with_content(content)
+    verdict_against = cache(Contest(params, best, entry, registry).verdict)
     if version is None:
-        contest.newcomer  # noqa: B018  # what cannot be scored is not registered
-        version = _added(params, best, entry, run_id, registry)
+        # What cannot be judged is not registered.
+        verdict_against(registry.aliases.open().aliases["champion"])
+        version = _added(best, entry, run_id, registry, found)
 
     def judge(champion: str) -> gate.Verdict:
-        verdict = contest.verdict(champion)
+        verdict = verdict_against(champion)
         _publish(verdict, version, best, run_id)
         return verdict
 
@@ -162,7 +175,7 @@ def _registered(params: Params, metrics: dict, run_id: str, registry: "Registry"
     if verdict is None:
         _publish_again(version, best, run_id)
         aliases = registry.find(version.number).aliases
-        known = _title(version) + (f" ({', '.join(aliases)})" if aliases else "")
+        known = version.title + (f" ({', '.join(aliases)})" if aliases else "")
         return f"nothing new to register: {best} is {known}"
     said = _publish(verdict, version, best, run_id)
     return said if verdict.promoted else f"{said}\nto make it champion all the same: {_by_hand(version)}"
@@ -174,11 +187,11 @@ def _publish(verdict: gate.Verdict, version: "Version", best: str, run_id: str) 
     from earmark.report.verdict import with_verdict
     from earmark.stores import tracking
 
-    said = f"registered {best} as {_title(version)}, {verdict.alias}: {verdict.reason}"
-    content = {"version": version.number, "sentence": said, **asdict(verdict)}
-    if _kept() != json.loads(json.dumps(content)):
+    said = f"registered {best} as {version.title}, {verdict.alias}: {verdict.reason}"
+    content = {**_identity(version), "sentence": said, **asdict(verdict)}
+    if _kept(version) != json.loads(json.dumps(content)):
         write_json(VERDICT, content)
-    page = with_verdict(REPORT.read_text(encoding="utf-8"), verdict)
+    page = with_verdict(REPORT.read_text(encoding="utf-8"), verdict, version.title)
     if not REGISTERED.exists() or REGISTERED.read_text(encoding="utf-8") != page:
         tracking.log_page(run_id, page, REPORT.name)
         write_text(REGISTERED, page)
@@ -187,32 +200,35 @@ def _publish(verdict: gate.Verdict, version: "Version", best: str, run_id: str) 
 
 def _publish_again(version: "Version", best: str, run_id: str) -> None:
     """A verdict that was made here, with today's page; one of another version goes."""
-    kept = _kept()
-    if kept.get("version") == version.number:
-        checks = tuple(gate.Check(**each) for each in kept["checks"])
-        _publish(gate.Verdict(kept["promoted"], kept["reason"], checks), version, best, run_id)
-        return
-    for path in (VERDICT, REGISTERED):
-        path.unlink(missing_ok=True)
-
-
-def _kept() -> dict:
+    kept = _kept(version)
     try:
-        return json.loads(VERDICT.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+        checks = tuple(gate.Check(**each) for each in kept["checks"])
+        verdict = gate.Verdict(kept["promoted"], kept["reason"], checks, kept["judged_against"])
+    except (KeyError, TypeError):
+        for path in (VERDICT, REGISTERED):
+            path.unlink(missing_ok=True)
+        return
+    _publish(verdict, version, best, run_id)
+
+
+def _identity(version: "Version") -> dict[str, str]:
+    return {"model": version.name, "version": version.number, "content_sha256": version.content}
+
+
+def _kept(version: "Version") -> dict:
+    """What was said here of this version; nothing of one in another registry, or under another name."""
+    try:
+        kept = json.loads(VERDICT.read_text(encoding="utf-8"))
+        return kept if kept.items() >= _identity(version).items() else {}
+    except (FileNotFoundError, ValueError, AttributeError, TypeError):
         return {}
 
 
-def _added(params: Params, best: str, entry: dict, run_id: str, registry: "Registry") -> "Version":
+def _added(best: str, entry: dict, run_id: str, registry: "Registry", found: "Origin") -> "Version":
     from earmark.stores import origins
 
-    found = origin.gather(best, params)
     kept = origins.keep(run_id, found.files)
     return registry.add(run_id, entry["content_sha256"], {**_tags(best, entry), **found.tags, **kept})
-
-
-def _title(version: "Version") -> str:
-    return f"{version.name} version {version.number}"
 
 
 def _by_hand(version: "Version") -> str:
@@ -252,7 +268,7 @@ def _verdict_tags(verdict: gate.Verdict) -> dict[str, str]:
         f" {check.observed} (needed: {check.allowed})"
         for check in verdict.checks
     }
-    return {"verdict": _said(verdict), **checks}
+    return {"verdict": _said(verdict), "judged_against": verdict.judged_against or "none", **checks}
 
 
 def _said(verdict: gate.Verdict) -> str:

@@ -8,6 +8,7 @@ and so was one where the only pending entries are abandoned, and none can have l
 """
 
 import getpass
+import math
 import os
 import socket
 import uuid
@@ -199,7 +200,10 @@ class Aliases:
                 self._client.delete_registered_model_alias(self._name, alias)
                 continue
             try:
-                self._client.set_registered_model_alias(self._name, alias, number)
+                # Of two that set an alias which is not there yet, MLflow refuses the second.
+                for attempt in persistently("BAD_REQUEST"):
+                    with attempt:
+                        self._client.set_registered_model_alias(self._name, alias, number)
             except MlflowException as error:
                 # A version that somebody deleted: MLflow's alias stays away, which is found, and recorded, next time.
                 require(error, "RESOURCE_DOES_NOT_EXIST")
@@ -208,7 +212,19 @@ class Aliases:
         self._client.set_model_version_tag(self._record_name, str(move.number), APPLIED, "true")
 
     def _moves(self) -> list[Move]:
-        return [_move(each) for each in all_versions(self._client, self._record_name) if moves.ID in each.tags]
+        """The record's entries, but for those of a registered model of this name that somebody deleted: its numbers are
+        given again."""
+        entries = all_versions(self._client, self._record_name)
+        made = self._made_at() if entries else 0
+        return [_move(each) for each in entries if moves.ID in each.tags and each.creation_timestamp >= made]
+
+    def _made_at(self) -> float:
+        """When the registered model was made, in ms by MLflow's clock; infinity where there is none."""
+        try:
+            return self._client.get_registered_model(self._name).creation_timestamp
+        except MlflowException as error:
+            require(error, "RESOURCE_DOES_NOT_EXIST")
+            return math.inf
 
 
 def _who() -> str:

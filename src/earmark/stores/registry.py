@@ -7,11 +7,12 @@ from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
 
 from earmark.errors import UserError
 from earmark.stores import provenance
 from earmark.stores.aliases import MAX_DESCRIPTION, Aliases
-from earmark.stores.tracking import CONTENT, all_versions, answering, client, download_model, make_model
+from earmark.stores.tracking import CONTENT, all_versions, answering, client, download_model, make_model, require
 
 DESCRIPTION = (
     "A sound classifier: float32 waveforms in [-1, 1] to labels and probabilities, front end and labels inside."
@@ -29,6 +30,11 @@ class Version:
     tags: Mapping[str, str]
     registered: datetime
     run_id: str
+
+    @property
+    def title(self) -> str:
+        """As people name it."""
+        return f"{self.name} version {self.number}"
 
 
 class Registry:
@@ -60,8 +66,15 @@ class Registry:
         )
 
     def with_content(self, content: str) -> Version | None:
-        """The version with this content, or None; the first, while two processes are making one."""
-        return next((each for each in self.versions() if each.content == content), None)
+        """The version with this content, or None. Where two processes make one at once, the first stays, and the other,
+        to which no alias was ever moved, goes, also where its process was killed."""
+        first, *twins = [each for each in self.versions() if each.content == content] or [None]
+        if twins:
+            moved = {move.after for move in self.aliases.record().counted}
+            for twin in twins:
+                if not twin.aliases and twin.number not in moved:
+                    self._delete(twin.number)
+        return first
 
     def add(self, run_id: str, content: str, tags: Mapping[str, str]) -> Version:
         """Registers the model of a run, of this content, as a new version with tags; where another process has done so
@@ -69,13 +82,17 @@ class Registry:
         with answering():
             make_model(self._client, self.name, DESCRIPTION)
             model_id = self._client.get_run(run_id).outputs.model_outputs[-1].model_id
-            made = self._client.create_model_version(
+            self._client.create_model_version(
                 self.name, f"models:/{model_id}", run_id, tags={**tags, CONTENT: content}, model_id=model_id
             )
-            first = self.with_content(content)
-            if first.number != str(made.version):
-                self._client.delete_model_version(self.name, str(made.version))
-        return first
+            return self.with_content(content)
+
+    def _delete(self, number: str) -> None:
+        with answering():
+            try:
+                self._client.delete_model_version(self.name, number)
+            except MlflowException as error:
+                require(error, "RESOURCE_DOES_NOT_EXIST")  # its own process was faster
 
     def describe(self, version: Version, description: str, tags: Mapping[str, str]) -> None:
         """Gives `version` a description and more tags."""

@@ -18,12 +18,13 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
-from earmark.errors import UserError
+from earmark.errors import NotAnswering, UserError
 from earmark.params import Params
 from earmark.stores import moves, provenance, served
 
 DEFAULT_URI = "sqlite:///mlflow.db"
 CONTENT = "content_sha256"
+NOT_FOUND = 404
 RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 
 
@@ -47,13 +48,24 @@ def connect(name: str) -> MlflowClient:
 @contextmanager
 def answering(wanted: str = "") -> Iterator[None]:
     """What MLflow does not do in here, such as give what is `wanted`, is a UserError, whether its database, its server
-    or its store of artifacts fails with exceptions of its own library."""
+    or its store of artifacts fails with exceptions of its own library: NotAnswering, but for what is not there."""
     try:
         yield
     except (MlflowException, SQLAlchemyError, BotoCoreError, ClientError, Boto3Error, OSError) as error:
         mlflow_there = f"MLflow at {_address()}"
         failure = f"{wanted} cannot be had from {mlflow_there}" if wanted else f"{mlflow_there} does not answer"
-        raise UserError(f"{failure}: {_first_line(error)}") from None
+        kind = UserError if _is_gone(error) else NotAnswering
+        raise kind(f"{failure}: {_first_line(error)}") from None
+
+
+def _is_gone(error: Exception) -> bool:
+    """Whether MLflow or its store answered, that it has no such thing."""
+    if isinstance(error, MlflowException):
+        return error.error_code == "RESOURCE_DOES_NOT_EXIST"
+    if isinstance(error, ClientError):
+        return error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == NOT_FOUND
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    return isinstance(error, FileNotFoundError) or status == NOT_FOUND
 
 
 @contextmanager
