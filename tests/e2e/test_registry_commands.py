@@ -205,14 +205,6 @@ def test_while_the_champion_cannot_be_asked_for_nothing_is_registered(project, r
     ]
 
 
-def test_a_verdict_of_another_registry_is_not_shown_as_one_of_this(project, run):
-    verdict = project / "reports/verdict.json"
-    for strange in ([], {"version": "1"}, {"model": "other", "version": "1", "checks": []}):
-        verdict.write_text(json.dumps(strange))
-        assert "nothing new to register" in run(project, "earmark", "register").stdout
-        assert not verdict.exists() and not (project / "reports/registered.html").exists()
-
-
 @pytest.mark.parametrize("content", ["{}", "[]", '{"best": "tc_resnet", "candidates": {}}', "null"])
 def test_metrics_that_are_none_are_refused(project, run, tmp_path, content):
     metrics = project / "reports/metrics.json"
@@ -232,6 +224,14 @@ def test_new_figures_of_a_registered_model_are_in_the_page_with_its_verdict(proj
     again = page.read_text(encoding="utf-8")
     report.write_text(kept, encoding="utf-8")
     assert "figures of today" in again and "clips right, the champion" in again
+
+
+def test_a_verdict_of_another_registry_is_not_shown_as_one_of_this(project, run):
+    verdict = project / "reports/verdict.json"
+    for strange in ([], {"version": "1"}, {"model": "other", "version": "1", "checks": []}):
+        verdict.write_text(json.dumps(strange))
+        assert "nothing new to register" in run(project, "earmark", "register").stdout
+        assert not verdict.exists() and not (project / "reports/registered.html").exists()
 
 
 def test_an_empty_registry_says_so(extracted, tmp_path, run):
