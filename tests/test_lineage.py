@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -14,8 +15,9 @@ import yaml
 from conftest import ROOT
 
 from earmark import params
+from earmark.errors import UserError
 from earmark.stages import origin
-from earmark.stores import origins, provenance
+from earmark.stores import origins, provenance, tracking
 
 STAGES = {
     "make": {
@@ -65,7 +67,8 @@ def register() -> None:
     found = origin.gather("tc_resnet", params.load())
     mlflow.set_experiment("earmark")
     with mlflow.start_run() as started:
-        mlflow.set_tags({"git_commit": found.tags["git_commit"], "cpu": provenance.cpu(), "trained_by": "nothing"})
+        machine = {"cpu": provenance.cpu(), "trained_by": "nothing", **provenance.requirements()}
+        mlflow.set_tags({"git_commit": found.tags["git_commit"], **machine})
         mlflow.log_artifacts("models/tc_resnet", "model/artifacts/tc_resnet")
         kept = origins.keep(started.info.run_id, found.files)
     content = provenance.content_sha256(Path("models/tc_resnet"))
@@ -129,6 +132,7 @@ def test_a_whole_chain_holds(project, run):
     head = subprocess.run(["git", "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
     for expected in (head, "passed: 2 accepted", "whole in DVC's cache", *provenance.dvc_hashes().values()):
         assert expected in done.stdout
+    assert "that of training" not in done.stdout
     assert run(project, "earmark", "lineage", "1").stdout == done.stdout
 
 
@@ -190,6 +194,42 @@ def test_a_run_that_is_gone_is_named(project, run):
     assert "run: MLflow has no run" in done.stdout
 
 
+def test_a_remote_that_does_not_answer_has_a_row_of_its_own(project, run):
+    for key, value in {"url": "s3://earmark-absent/x", "endpointurl": "http://127.0.0.1:9"}.items():
+        run(project, "dvc", "remote", "modify", "storage", key, value)
+    for key in ("access_key_id", "secret_access_key"):
+        run(project, "dvc", "remote", "modify", "--local", "storage", key, "x")
+    in_cache("data/raw/a.tar").unlink()
+    done = run(project, "earmark", "lineage", "1")
+    assert done.returncode == 1
+    assert re.search(r"^remote 'storage' +does not answer: ", done.stdout, re.MULTILINE)
+    assert re.search(r"^dvc.lock then +agrees$", done.stdout, re.MULTILINE)
+
+
+def test_a_lock_file_that_was_edited_after_training_is_told_from_the_one_of_training(project, run):
+    change_registry(project, run, f"client.set_tag(version.run_id, 'sha256.requirements.lock', '{'f' * 64}')")
+    done = run(project, "earmark", "lineage", "1", COLUMNS="250")
+    assert done.returncode == 0
+    registered = hashlib.sha256(Path("requirements.lock").read_bytes()).hexdigest()
+    assert re.search(f"^lock file +{registered} +that of training: {'f' * 64}$", done.stdout, re.MULTILINE)
+
+
+@pytest.mark.parametrize(("backend", "here"), [("tensorflow", r"tensorflow [\d.]+ on .+"), ("jaxx", "none, since .+")])
+def test_what_may_be_the_reason_that_a_version_is_not_made_again_is_named(project, run, backend, here):
+    change_registry(project, run, f"client.set_tag(version.run_id, 'sha256.requirements.lock', '{'f' * 64}')")
+    done = run(project, "earmark", "reproduce", "1", KERAS_BACKEND=backend)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    reasons = done.stdout.partition("what may be the reason:\n")[2].splitlines()
+    registered = hashlib.sha256(Path("requirements.lock").read_bytes()).hexdigest()
+    assert len(reasons) == 2
+    assert (
+        reasons[0]
+        == f"  requirements.lock when it was trained: SHA-256 {'f' * 64}; when it was registered: {registered}"
+    )
+    assert re.fullmatch(f"  the backend is another: nothing -> {here}", reasons[1])
+
+
 def test_other_speakers_than_recorded_are_named(project, run):
     change_registry(project, run, "client.set_model_version_tag('earmark', '1', 'speakers_sha256', '0' * 64)")
     done = run(project, "earmark", "lineage", "1")
@@ -227,15 +267,24 @@ def test_what_is_no_version_is_refused(project, run, command, wanted):
     assert "allowed are 1, champion" in done.stderr
 
 
-def test_a_registry_that_is_down_is_refused(project, run):
-    done = run(
-        project,
-        "earmark",
-        "lineage",
-        "1",
-        MLFLOW_TRACKING_URI="http://127.0.0.1:9",
-        MLFLOW_HTTP_REQUEST_MAX_RETRIES="0",
-    )
+ADDRESSES = {
+    "down": "http://127.0.0.1:9",
+    "no address": "http://[bad",
+    "without a driver": "postgresql://127.0.0.1:9/x",
+}
+
+
+@pytest.mark.parametrize("address", ADDRESSES.values(), ids=ADDRESSES)
+def test_a_registry_that_does_not_answer_is_refused(project, run, address):
+    at = {"MLFLOW_TRACKING_URI": address, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+    done = run(project, "earmark", "lineage", "1", **at)
     assert done.returncode == 2
-    assert "does not answer" in done.stderr
+    assert done.stderr.startswith(f"earmark: MLflow at {address} does not answer: ")
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("address", ["http://[bad", "postgresql://127.0.0.1:9/x"])
+def test_runs_at_such_an_address_are_refused_too(monkeypatch, address):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    with pytest.raises(UserError, match="does not answer: "):
+        tracking.connect("earmark")

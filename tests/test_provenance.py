@@ -203,6 +203,25 @@ def test_a_remote_that_does_not_answer_is_named(stored, run):
         assert "remote 'storage' does not answer" in known.without(stored)
 
 
+def test_what_the_cache_does_not_give_is_one_file_and_not_all_of_it(stored, tmp_path):
+    with objects() as known:
+        members = known.files(stored)
+        in_the_way = in_cache(members["a.bin"])
+        in_the_way.unlink()
+        in_the_way.mkdir()
+        held = {name: known.look_up(md5) for name, md5 in members.items()}
+        known.restore(stored, tmp_path / "restored")
+        assert {name: each.place for name, each in held.items()} == {
+            "a.bin": "remote 'storage'",
+            "deep/b.bin": "DVC's cache",
+        }
+        assert [Path(path).name for path in held["a.bin"].damaged] == [in_the_way.name]
+        assert files(tmp_path / "restored") == {"a.bin": b"a" * 1000, "deep/b.bin": b"b" * 1000}
+        (tmp_path / "copy" / provenance.object_path(members["a.bin"])).unlink()
+        with pytest.raises(UserError, match=r"a\.bin cannot be had: .* DVC's cache does not give it .*[Dd]irectory"):
+            known.restore(stored, tmp_path / "again")
+
+
 def test_a_list_that_leads_out_of_its_folder_is_refused(dvc_repository, tmp_path):
     listing = json.dumps([{"md5": "0" * 32, "relpath": "../../evil"}]).encode()
     write("list", listing)
@@ -277,6 +296,21 @@ def test_a_stage_that_was_run_outside_dvc_is_not_claimed_to_be_dvcs(made, run):
     assert tags["dvc.models/tc_resnet"] != provenance.dvc_hashes()["dvc:models/tc_resnet"]
     dvc(run, "commit", "-q", "--force")
     assert tags["dvc.models/tc_resnet"] == provenance.dvc_hashes()["dvc:models/tc_resnet"]
+
+
+def test_of_a_stage_that_is_gone_dvc_is_not_asked_about_all_others(made):
+    with objects() as known:
+        assert known.changes(["evaluate"]) == {"evaluate": ["dvc.yaml"]}
+        assert known.changes(["evaluate", "ingest"]) == {"evaluate": ["dvc.yaml"], "ingest": ["data/raw"]}
+
+
+@pytest.mark.parametrize(
+    "text", ["3", "[a]", "stages: 3", "stages:", "stages: {train: 3}", "stages: {train: {outs: [a]}}", "a: b: c"]
+)
+def test_a_lock_that_dvc_did_not_write_is_refused(repository, text):
+    write("dvc.lock", text)
+    with pytest.raises(UserError, match=r"^dvc\.lock is not YAML"):
+        provenance.dvc_hashes()
 
 
 def test_features_at_an_address_are_named_by_it(made):

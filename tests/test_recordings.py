@@ -1,9 +1,13 @@
 """What people do with recordings that are there: have them back as files, and have a person's removed."""
 
+import contextlib
 import json
+import sqlite3
 import subprocess
+from functools import partialmethod
 from pathlib import Path
 
+import pytest
 from conftest import BIN
 from growing import (
     NOISE,
@@ -19,6 +23,10 @@ from growing import (
     shard_bytes,
     wav,
 )
+from mlflow import MlflowClient
+
+from earmark.errors import UserError
+from earmark.stores import tracking
 
 __all__ = ["project", "recordings"]  # fixtures
 
@@ -77,6 +85,37 @@ def test_the_same_recordings_under_another_name_go_too_and_are_named(project, re
     assert "yes/aaa_nohash_0.wav" in said
     gone = [content[44:1044] for name, content in RECORDINGS.items() if "anouk" in name or "ben" in name]
     assert not any(each in content for each in gone for content in shard_bytes().values())
+
+
+@pytest.fixture
+def registered(tmp_path, monkeypatch) -> Path:
+    """The database of a registry with three versions of two models."""
+    database = tmp_path / "mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{database}")
+    client = tracking.client()
+    for name in ("earmark", "whistles"):
+        client.create_registered_model(name)
+    for name, clips in (("earmark", "a"), ("whistles", "b"), ("earmark", "c")):
+        client.create_model_version(name, str(tmp_path), tags={"dvc.data/accepted.parquet": clips})
+    client.set_registered_model_alias("earmark", "champion", "2")
+    return database
+
+
+def test_every_version_of_whatever_name_is_asked_what_it_was_trained_on(registered, monkeypatch):
+    one_a_page = partialmethod(MlflowClient.search_model_versions, max_results=1)
+    monkeypatch.setattr(MlflowClient, "search_model_versions", one_a_page)
+    assert [(each.title, each.accepted_md5) for each in tracking.trained_versions("earmark")] == [
+        ("earmark version 1", "a"),
+        ("earmark version 2 (champion)", "c"),
+        ("whistles version 1", "b"),
+    ]
+
+
+def test_a_registry_that_cannot_tell_its_versions_is_a_sentence(registered):
+    with contextlib.closing(sqlite3.connect(registered)) as database:
+        database.execute("drop table model_versions")
+    with pytest.raises(UserError, match=r"does not answer: .*model_versions"):
+        tracking.trained_versions("earmark")
 
 
 class TestFilesBack:

@@ -1,5 +1,6 @@
 """The stage train: killed and started again, and what it says of data that it cannot train on."""
 
+import hashlib
 import re
 import shutil
 import signal
@@ -15,7 +16,7 @@ from conftest import EXTRACTED_EPOCHS as EPOCHS
 
 from earmark import params
 from earmark.audio import front_ends
-from earmark.stores import features
+from earmark.stores import features, provenance
 from earmark.stores.provenance import content_sha256
 
 
@@ -80,6 +81,16 @@ def test_the_log_file_has_a_line_an_epoch(project, run):
     time, percent = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", r"[\d.]+%"
     form = rf"{time} epoch (\d)/{EPOCHS}: loss [\d.]+, accuracy {percent}, validation {percent}, \d+ clips/s"
     assert [re.fullmatch(form, line)[1] for line in lines] == [str(epoch + 1) for epoch in range(EPOCHS)]
+
+
+def test_a_run_says_what_trained_it(project, run):
+    change_candidate(project, epochs=1)
+    (project / "requirements.lock").write_text("numpy==2\n")
+    run(project, "earmark", "train", "tc_resnet")
+    (only,) = runs_of(project)
+    assert only.data.tags["cpu"] == provenance.cpu()
+    assert re.fullmatch(r"tensorflow [\d.]+ on .+", only.data.tags["trained_by"])
+    assert only.data.tags["sha256.requirements.lock"] == hashlib.sha256(b"numpy==2\n").hexdigest()
 
 
 @pytest.mark.parametrize("change", ["settings", "damage"])

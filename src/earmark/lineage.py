@@ -4,7 +4,7 @@ import io
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -73,9 +73,9 @@ def _data_links(version: Registered) -> list[Link]:
         files = {path: dvc.files(md5) if md5.endswith(FOLDER) else {path: md5} for path, (_, md5) in recorded.items()}
         with progress("lineage", sum(len(each or ()) for each in files.values()), "files") as advance:
             links = [_data_link(name, path, md5, files[path], dvc, advance) for path, (name, md5) in recorded.items()]
-        silent = "; ".join(f"{place} does not answer: {reason}" for place, reason in dvc.unreachable.items())
-        lock = Link("dvc.lock then", version.origin.tags.get("dvc_lock", origin.UNRECORDED), silent)
-        return [*links, lock, _speakers_link(version, dvc)]
+        lock = Link("dvc.lock then", version.origin.tags.get("dvc_lock", origin.UNRECORDED), "")
+        links += [lock, _speakers_link(version, dvc)]
+        return links + [Link(place, "", f"does not answer: {reason}") for place, reason in dvc.unreachable.items()]
 
 
 def _data_link(name: str, path: str, md5: str, files: Mapping[str, str] | None, dvc: Objects, advance: Advance) -> Link:
@@ -117,7 +117,8 @@ def _speakers_link(version: Registered, dvc: Objects) -> Link:
 
 def _file_links(version: Registered) -> Iterator[Link]:
     """The files that its run keeps, with the code among them."""
-    names = {"parameters": origin.PARAMS, "lock file": origin.REQUIREMENTS, "DVC's lock": origin.DVC_LOCK}
+    yield _requirements_link(version)
+    names = {"parameters": origin.PARAMS, "DVC's lock": origin.DVC_LOCK}
     for link, name in (names | {"metrics": origin.METRICS_FILE, "validation": origin.VALIDATION_FILE}).items():
         yield _file_link(link, name, version)
     tags = version.origin.tags
@@ -126,6 +127,12 @@ def _file_links(version: Registered) -> Iterator[Link]:
     yield _checked("code", commit, *missing)
     if tags.get("git_dirty") != "false":
         yield _file_link("code beyond it", origin.CODE_PATCH, version)
+
+
+def _requirements_link(version: Registered) -> Link:
+    link = _file_link("lock file", origin.REQUIREMENTS, version)
+    trained = (version.run_tags or {}).get(origin.SHA256 + origin.REQUIREMENTS, origin.UNRECORDED)
+    return link if link.faults or trained == link.recorded else replace(link, state=f"that of training: {trained}")
 
 
 def _file_link(link: str, name: str, version: Registered) -> Link:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from earmark.errors import UserError
+from earmark.learning import backend
 from earmark.params import Params, yaml
 from earmark.stages import origin
 from earmark.stages.paths import ACCEPTED, FEATURES, METRICS, MODELS, RAW
@@ -155,20 +156,30 @@ def _report(version: Registered, differences: list[str]) -> str:
 
 
 def _reasons(version: Registered) -> Iterator[str]:
-    tags = version.origin.tags
-    lock = tags.get(origin.SHA256 + origin.REQUIREMENTS, origin.UNRECORDED)
+    tags, trained = version.origin.tags, version.run_tags or {}
+    lock, trained_with = (each.get(origin.SHA256 + origin.REQUIREMENTS, origin.UNRECORDED) for each in (tags, trained))
     here = origin.sha256(_read(origin.KEPT[origin.REQUIREMENTS]))
     if lock != here:
         yield f"requirements.lock is another: SHA-256 {lock} -> {here}; 'make setup' installs that of a checkout"
-    trained = version.run_tags or {}
-    cpu, trained_by = trained.get("cpu", origin.UNRECORDED), trained.get("trained_by", origin.UNRECORDED)
-    if cpu != provenance.cpu():
-        yield f"the processor is another: {cpu} -> {provenance.cpu()}; it was trained by {trained_by}"
+    if trained_with != lock:
+        yield f"requirements.lock when it was trained: SHA-256 {trained_with}; when it was registered: {lock}"
+    for what, key, now in (("processor", "cpu", provenance.cpu()), ("backend", "trained_by", _backend())):
+        if trained.get(key, origin.UNRECORDED) != now:
+            yield f"the {what} is another: {trained.get(key, origin.UNRECORDED)} -> {now}"
     trained_at = trained.get("git_commit", origin.UNRECORDED)
     if trained_at != tags["git_commit"]:
         yield f"it was trained at git commit {trained_at} and registered at {tags['git_commit']}"
     if tags.get("dvc_lock", origin.UNRECORDED) != "agrees":
         yield f"dvc.lock when it was registered: {tags.get('dvc_lock', origin.UNRECORDED)}"
+
+
+def _backend() -> str:
+    """What would train here, as runs say it."""
+    try:
+        backend.start()
+        return backend.described()
+    except Exception as error:  # each backend fails with exceptions of its own, and training it failed then too
+        return f"none, since Keras does not start: {' '.join(str(error).split())[:200]}"
 
 
 def _read(path: Path) -> bytes:

@@ -14,6 +14,7 @@ import pytest
 from conftest import BIN, SMALL, checkout
 from mlflow import MlflowClient
 
+from earmark.params import yaml
 from earmark.reproduce import metric_differences
 from earmark.stores import provenance
 from earmark.stores.objects import objects
@@ -93,14 +94,21 @@ def test_a_version_is_made_again_bit_for_bit_and_nothing_here_changes(here, run,
     assert not list((tmp_path / "temporary").iterdir())
 
 
-def test_another_seed_is_found_out(here, run):
-    with registered_with(here, "params.yaml", lambda text: text.replace("seed: 1\n", "seed: 2\n")):
+def test_other_parameters_are_found_out_in_clips_features_and_weights(here, run):
+    def others(text: str) -> str:
+        params = yaml.loaded(text)
+        params["dataset"]["unknown_labels"] = ["yes"]
+        params["features"]["log_mel"]["bands"] = 39
+        return yaml.dumped(params | {"seed": 2})
+
+    with registered_with(here, "params.yaml", others):
         done = reproduce(run, here)
     assert done.returncode == 1, done.stdout + done.stderr
     lines = done.stdout.splitlines()
     assert re.fullmatch(r"differs: earmark version 1 \(\w+\), tiny", lines[0])
-    assert re.search(r"^  models/tiny: \w{64} -> \w{64}, first in model.keras$", done.stdout, re.MULTILINE)
-    assert "data/accepted.parquet" not in done.stdout
+    assert re.fullmatch(r"  data/accepted.parquet: \w{32} -> \w{32}", lines[1])
+    assert re.fullmatch(r"  data/features: \w{32}.dir -> \w{32}.dir, first in log_mel/.+", lines[2])
+    assert re.fullmatch(r"  models/tiny: \w{64} -> \w{64}, first in .+", lines[3])
 
 
 @pytest.mark.parametrize("name", ["params.yaml", "dvc.lock", "metrics.json", "code.patch"])
@@ -123,7 +131,7 @@ def test_another_figure_is_found_out(here, run):
         done = reproduce(run, here)
     assert done.returncode == 1, done.stdout + done.stderr
     assert re.search(r"^  test.accuracy: 2.0 -> 0\.\d+$", done.stdout, re.MULTILINE)
-    assert "models/tiny" not in done.stdout
+    assert not re.search("^  (data|models)/", done.stdout, re.MULTILINE)
 
 
 def test_one_that_is_told_to_end_leaves_nothing(here, tmp_path):

@@ -15,22 +15,21 @@ from earmark.stores import provenance, shards
 from earmark.stores.files import is_local
 from earmark.stores.objects import objects
 from earmark.stores.origins import Origin
+from earmark.stores.provenance import REQUIREMENTS, SHA256
 
 DVC = "dvc."
 """What the tag with DVC's hash of an output begins with; its path follows."""
-SHA256 = "sha256."
-"""What the tag with the SHA-256 of a kept file begins with; its name follows."""
 FEATURES_AT = "features_at"
 """The tag with the address of features that DVC keeps no copy of."""
 MANIFEST = RAW / shards.MANIFEST
-PARAMS, DVC_LOCK, REQUIREMENTS = PATH.name, "dvc.lock", "requirements.lock"
+PARAMS, DVC_LOCK = PATH.name, "dvc.lock"
 UNRECORDED = "not recorded"
 """What is said of a tag that a version lacks."""
 CODE_PATCH, METRICS_FILE, VALIDATION_FILE = "code.patch", METRICS.name, "validation.json"
 KEPT = {
     PARAMS: PATH,
     DVC_LOCK: Path("dvc.lock"),
-    REQUIREMENTS: Path("requirements.lock"),
+    REQUIREMENTS: Path(REQUIREMENTS),
     METRICS_FILE: METRICS,
     VALIDATION_FILE: VALIDATION_RESULT,
 }

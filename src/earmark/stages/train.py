@@ -51,7 +51,7 @@ def _train(params: Params, candidate: str, settings: Candidate) -> str:
     path = CHECKPOINTS / f"{candidate}.npz"
     found = checkpoints.read(path, identity)
     state = preparation.state_in(found)
-    machine = {"cpu": provenance.cpu(), "trained_by": backend.described()}
+    machine = {"cpu": provenance.cpu(), "trained_by": backend.described(), **provenance.requirements()}
     live = tracking.live_run(candidate, params, data.clips, machine, found and found.run_id)
     with _log(candidate, state) as say, live as run:
         for remark in preparation.remarks(data, settings):

@@ -12,7 +12,9 @@ from earmark.errors import UserError
 if TYPE_CHECKING:
     from dvc.repo import Repo
     from dvc_data.hashfile.db import HashFileDB
+    from dvc_objects.fs.base import FileSystem
 
+CACHE = "DVC's cache"
 FOLDER = ".dir"
 """What DVC's hash of a folder ends with; its object lists the folder's files and their hashes."""
 Answer = TypeVar("Answer")
@@ -36,7 +38,8 @@ def objects() -> Iterator["Objects"]:
 
 @dataclass(frozen=True)
 class Held:
-    """Where an object is whole, as people call the place, "" if nowhere; and its copies with other bytes, by path."""
+    """Where an object is whole, as people call the place, "" if nowhere; and its copies that cannot be read or have
+    other bytes, by path."""
 
     place: str
     damaged: tuple[str, ...] = ()
@@ -45,10 +48,11 @@ class Held:
 @dataclass
 class Objects:
     """DVC's cache and its remotes, the default one first. `unreachable` has why a place did not answer; it is not asked
-    again."""
+    again. `unreadable` has why the cache did not give an object that it has, by hash."""
 
     _repo: "Repo"
     unreachable: dict[str, str] = field(default_factory=dict)
+    unreadable: dict[str, str] = field(default_factory=dict)
 
     def md5(self, path: Path) -> str:
         """DVC's hash of the file or folder `path` as it is now."""
@@ -63,8 +67,8 @@ class Objects:
         from dvc_data.hashfile.hash_info import HashInfo
         from dvc_data.hashfile.tree import Tree
 
-        for _, (whole, odb) in self._ask(lambda odb: (_md5_in(odb, md5) == _plain(md5), odb)):
-            if whole:
+        for _, odb, found in self._ask(md5, _md5_at):
+            if found == _plain(md5):
                 return _files(Tree.load(odb, HashInfo("md5", md5)))
         return None
 
@@ -72,10 +76,10 @@ class Objects:
         """Reads the object with the hash `md5`, of a folder its list alone, in one place after the other until one has
         it whole."""
         damaged = []
-        for place, (found, path) in self._ask(lambda odb: (_md5_in(odb, md5), odb.oid_to_path(md5))):
+        for place, odb, found in self._ask(md5, _md5_at):
             if found == _plain(md5):
                 return Held(place, tuple(damaged))
-            damaged.append(path)
+            damaged.append(odb.oid_to_path(md5))
         return Held("", tuple(damaged))
 
     def changes(self, stages: Sequence[str]) -> dict[str, list[str]]:
@@ -85,7 +89,9 @@ class Objects:
 
         try:
             known = {stage.addressing for stage in self._repo.index.stages}
-            found = self._repo.status(targets=[stage for stage in stages if stage in known])
+            asked = [stage for stage in stages if stage in known]
+            # Asked about none, DVC tells of all.
+            found = self._repo.status(targets=asked) if asked else {}
         except DvcException as error:
             raise UserError(f"DVC cannot be asked here: {_one_line(error)}") from None
         # Beside mappings there are words, such as that a stage always runs.
@@ -111,19 +117,20 @@ class Objects:
         from dvc_objects.fs.generic import transfer
         from dvc_objects.fs.local import LocalFileSystem
 
-        def copy(odb: "HashFileDB") -> bool:
+        def copy(path: str, file_system: "FileSystem") -> bool:
             target.unlink(missing_ok=True)
-            transfer(odb.fs, odb.oid_to_path(md5), local, str(target), links=["reflink", "copy"])
-            return _md5(str(target), local) == md5
+            transfer(file_system, path, local, str(target), links=["reflink", "copy"])
+            return _md5_at(str(target), local) == md5
 
         local = LocalFileSystem()
         target.parent.mkdir(parents=True, exist_ok=True)
-        return any(whole for _, whole in self._ask(copy))
+        return any(whole for _, _, whole in self._ask(md5, copy))
 
     def without(self, md5: str) -> str:
         """A sentence on an object that no place has whole."""
         places = " and ".join([place for place, _ in self._databases])
         silent = [f"; {place} does not answer ({reason})" for place, reason in self.unreachable.items()]
+        silent += [f"; {CACHE} does not give it ({self.unreadable[md5]})"] if md5 in self.unreadable else []
         return f"{md5} is not whole in {places}{''.join(silent)}; 'dvc pull' or 'dvc push' elsewhere may bring it"
 
     def _built(self, path: Path):
@@ -133,27 +140,34 @@ class Objects:
         odb = self._repo.cache.local
         return build(odb, str(path.absolute()), odb.fs, "md5", dry_run=True, ignore=self._repo.dvcignore)[2]
 
-    def _ask(self, question: Callable[["HashFileDB"], Answer]) -> Iterator[tuple[str, Answer]]:
-        """What each place answers that has what the question is about."""
+    def _ask(
+        self, md5: str, question: Callable[[str, "FileSystem"], Answer]
+    ) -> Iterator[tuple[str, "HashFileDB", Answer | None]]:
+        """Each place that has the object with the hash `md5`, and what the question makes of its path there; None where
+        the cache's copy cannot be read."""
         for place, database in self._databases:
             if place in self.unreachable:
                 continue
             try:
-                answer = question(database())
+                odb = database()
+                answer = question(odb.oid_to_path(md5), odb.fs)
             except FileNotFoundError:
                 continue
             # Each kind of remote fails with exceptions of its own library.
             except Exception as error:
-                self.unreachable[place] = _one_line(error)
-                continue
-            yield place, answer
+                if place != CACHE or not isinstance(error, OSError):
+                    self.unreachable[place] = _one_line(error)
+                    continue
+                # What a disk does not give of one file says nothing of the next.
+                self.unreadable[md5], answer = _one_line(error), None
+            yield place, odb, answer
 
     @cached_property
     def _databases(self) -> list[tuple[str, Callable[[], "HashFileDB"]]]:
         default = self._repo.config["core"].get("remote")
         names = sorted(self._repo.config["remote"], key=lambda name: (name != default, name))
         remotes = [(f"remote {name!r}", cache(partial(self._repo.cloud.get_remote_odb, name))) for name in names]
-        return [("DVC's cache", lambda: self._repo.cache.local), *remotes]
+        return [(CACHE, lambda: self._repo.cache.local), *remotes]
 
 
 def _names(changed: Mapping[str, object]) -> Iterator[str]:
@@ -169,11 +183,7 @@ def _files(tree) -> dict[str, str]:
     return files
 
 
-def _md5_in(odb: "HashFileDB", md5: str) -> str:
-    return _md5(odb.oid_to_path(md5), odb.fs)
-
-
-def _md5(path: str, file_system) -> str:
+def _md5_at(path: str, file_system: "FileSystem") -> str:
     from dvc_data.hashfile.hash import hash_file
 
     # Not as DVC's `check`, which trusts what is read-only or remembered, and deletes what is damaged.

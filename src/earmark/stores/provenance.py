@@ -19,6 +19,9 @@ CODE = ("src", "flows")
 """Folders in which a file counts as code before git knows it."""
 UNCODED = (":!data", ":!dvc.lock", ":!reports")
 """What is no code, in git's notation: recordings and results."""
+SHA256 = "sha256."
+"""What the tag with the SHA-256 of a file begins with; its name follows."""
+REQUIREMENTS = "requirements.lock"
 
 
 def git_state() -> dict[str, str]:
@@ -42,6 +45,14 @@ def cpu() -> str:
     return f"{kind}, cores: {cores}"
 
 
+def requirements() -> dict[str, str]:
+    """The tag with the SHA-256 of requirements.lock as it is now; none where there is no such file."""
+    try:
+        return {SHA256 + REQUIREMENTS: hashlib.sha256(Path(REQUIREMENTS).read_bytes()).hexdigest()}
+    except FileNotFoundError:
+        return {}
+
+
 def flow_run_id() -> str:
     """What Prefect calls the run that this process belongs to; "" where there is none."""
     return os.environ.get(FLOW_RUN_ID, "")
@@ -51,11 +62,20 @@ def dvc_stages(lock: Path = Path("dvc.lock")) -> dict[str, dict]:
     """What DVC has recorded of each stage when it last ran: cmd, deps, params, outs. Empty where nothing has run under
     DVC; UserError where its lock cannot be read."""
     try:
-        return yaml.loaded(lock.read_text(encoding="utf-8"))["stages"]
-    except (FileNotFoundError, TypeError, KeyError):
+        found = yaml.loaded(lock.read_text(encoding="utf-8")) or {}
+    except FileNotFoundError:
         return {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{lock} is not YAML: {' '.join(str(error).split())[:200]}") from None
+    stages = found.get("stages", {}) if isinstance(found, dict) else None
+    if not (isinstance(stages, dict) and all(map(_is_stage, stages.values()))):
+        raise UserError(f"{lock} is not YAML of DVC's: needed are stages, each with its outs by path")
+    return stages
+
+
+def _is_stage(found: object) -> bool:
+    outs = found.get("outs", []) if isinstance(found, dict) else None
+    return isinstance(outs, list) and all(isinstance(out, dict) and "path" in out for out in outs)
 
 
 def dvc_hashes() -> dict[str, str]:

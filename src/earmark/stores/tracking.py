@@ -31,7 +31,7 @@ RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 def client() -> MlflowClient:
     """A client of MLFLOW_TRACKING_URI, or of the SQLite file mlflow.db; UserError where it does not answer."""
     _start()
-    with answering(), _impatient():
+    with _first_request():
         found = MlflowClient()
         found.search_registered_models(max_results=1)
     return found
@@ -40,7 +40,7 @@ def client() -> MlflowClient:
 def connect(name: str) -> MlflowClient:
     """The same, with `name` as the experiment of runs."""
     _start()
-    with answering(), _impatient():
+    with _first_request():
         mlflow.set_experiment(name)
     return MlflowClient()
 
@@ -66,6 +66,16 @@ def _is_gone(error: Exception) -> bool:
         return error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == NOT_FOUND
     status = getattr(getattr(error, "response", None), "status_code", None)
     return isinstance(error, FileNotFoundError) or status == NOT_FOUND
+
+
+@contextmanager
+def _first_request() -> Iterator[None]:
+    """As `answering`, and not for long; here shows too that a database has no driver, or that an address is none."""
+    with answering(), _impatient():
+        try:
+            yield
+        except (ImportError, ValueError) as error:
+            raise MlflowException(str(error)) from error
 
 
 @contextmanager
@@ -219,9 +229,9 @@ def make_model(client: MlflowClient, name: str, description: str) -> None:
             require(beaten, "RESOURCE_ALREADY_EXISTS")
 
 
-def all_versions(client: MlflowClient, name: str) -> list[ModelVersion]:
-    """Every version of a registered model, the first one first."""
-    wanted, order = f"name = '{name}'", ["version_number ASC"]
+def all_versions(client: MlflowClient, name: str | None = None) -> list[ModelVersion]:
+    """Every version of the registered model `name`, or else of all of them, the first one of each first."""
+    wanted, order = f"name = '{name}'" if name else None, ["name ASC", "version_number ASC"]
     found = page = client.search_model_versions(wanted, order_by=order)
     while page.token:
         page = client.search_model_versions(wanted, order_by=order, page_token=page.token)
@@ -258,14 +268,14 @@ class TrainedVersion:
 def trained_versions(experiment: str) -> list[TrainedVersion]:
     """Every version in the registry, of whatever name; UserError where the registry does not answer."""
     client = connect(experiment)
-    versions = []
-    for each in client.search_model_versions():
-        if moves.ID in each.tags:
-            continue
-        aliases = client.get_model_version(each.name, each.version).aliases
-        title = f"{each.name} version {each.version}" + (f" ({', '.join(aliases)})" if aliases else "")
-        versions.append(TrainedVersion(title, each.tags.get("dvc.data/accepted.parquet", "")))
-    return versions
+    with answering():
+        return [_trained_version(client, each) for each in all_versions(client) if moves.ID not in each.tags]
+
+
+def _trained_version(client: MlflowClient, found: ModelVersion) -> TrainedVersion:
+    aliases = client.get_model_version(found.name, found.version).aliases
+    title = f"{found.name} version {found.version}" + (f" ({', '.join(aliases)})" if aliases else "")
+    return TrainedVersion(title, found.tags.get("dvc.data/accepted.parquet", ""))
 
 
 def download_model(uri: str, folder: Path) -> Path:
