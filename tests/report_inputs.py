@@ -24,7 +24,16 @@ HOSTILE = [
     "a name that is far longer than any chart has room for, and then some",
 ]
 DATA = {"source": "synthetic", "clips": "5,130", "quarantined": "12"}
-QUARANTINE = [{"id": "yes/<b>_nohash_0.wav", "reason": "not decodable: no samples"}]
+VALIDATION = {
+    "sentence": "5130 clips accepted, 1 quarantined",
+    "rules": [
+        {"suite": "clips", "rule": "decodable", "success": False, "observed": "<i>1 of 5131</i>", "failed": 5}
+        | {"failed_ids": ["yes/<b>_nohash_0.wav", "b.wav", "c.wav", "d.wav", "e.wav"]},
+        {"suite": "data set", "rule": "at least 20 clips of each label", "success": True, "observed": "140 to 150"}
+        | {"failed": 0, "failed_ids": []},
+    ],
+    "quarantine": [{"id": "yes/<b>_nohash_0.wav", "reason": "not decodable: no samples"}],
+}
 ORIGIN = {"git commit": "0f3a9c1d", "data/raw": "9e107d9d372bb6826bd81d3542a419d6.dir"}
 SAMPLE_RATE_HZ = 16_000
 BANDS = {
@@ -38,12 +47,12 @@ def fake_page(
     split: str = "testing",
     mistakes=(),
     data=DATA,
-    quarantine=QUARANTINE,
+    validation=VALIDATION,
     origin=ORIGIN,
     title="Report",
 ) -> str:
     """The page of the candidates, of which the first is the best."""
-    return render(title, candidates[0].name, split, candidates, mistakes, data, quarantine, origin)
+    return render(title, candidates[0].name, split, candidates, mistakes, data, validation, origin)
 
 
 def fake_candidate(

@@ -6,7 +6,7 @@ from conftest import ROOT
 from training import CANDIDATES
 
 from earmark import params
-from earmark.audio import front_ends
+from earmark.audio import front_ends, numpy_front_end
 from earmark.errors import UserError
 from earmark.learning import backend, conversion, model_folder, runtimes
 from earmark.learning.candidates import front_end_of, module_of
@@ -48,10 +48,35 @@ def classifier_of(network, front_end, clips) -> model_folder.Classifier:
 
 def candidate_classifier(loaded, candidate: str, clips) -> model_folder.Classifier:
     backend.start(1)
+    network, front_end = network_of(loaded, candidate)
+    return classifier_of(network, front_end, clips)
+
+
+def network_of(loaded, candidate: str):
+    """Its network as it is before training, and what it listens through."""
     front_end = front_ends.front_end(front_end_of(candidate), loaded)
     settings = loaded.train.candidate(candidate).network
-    network = module_of(candidate).build((front_end.frames, front_end.bins), len(LABELS), **settings)
-    return classifier_of(network, front_end, clips)
+    return module_of(candidate).build((front_end.frames, front_end.bins), len(LABELS), **settings), front_end
+
+
+def taught(loaded, candidate: str) -> tuple[model_folder.Classifier, np.ndarray]:
+    """A classifier that has learnt to tell low tones from middle and high ones, and the clips that it learnt from."""
+    import keras
+
+    keras.utils.set_random_seed(1)
+    generator = np.random.default_rng(1)
+    hertz = np.concatenate([generator.uniform(low, 2 * low, 8) for low in (200, 1000, 3000)])[:, None]
+    tones = 0.3 * np.sin(2 * np.pi * hertz * np.arange(16000) / 16000)
+    clips = (tones + generator.normal(0, 0.02, tones.shape)).astype(np.float32)
+    network, front_end = network_of(loaded, candidate)
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.5  # a few steps are all that there are
+    network.compile("adam", "sparse_categorical_crossentropy", jit_compile=False)
+    (features,) = numpy_front_end.features(clips, (front_end,))
+    network.fit(np.asarray(features), np.repeat(np.arange(3), 8), batch_size=24, epochs=15, verbose=0)
+    model = model_folder.with_front_end(network, front_end)
+    return model_folder.Classifier(model, candidate, LABELS, front_end, network.count_params(), 0.0), clips
 
 
 @pytest.fixture(scope="module", params=CANDIDATES)
@@ -69,16 +94,16 @@ def test_a_converted_classifier_says_what_the_model_says(classifier, clips, form
     np.testing.assert_allclose(said, expected, atol=0.02)  # bc_resnet's rounding, in a last layer that blows it up
 
 
-def test_every_candidate_can_be_had_in_eight_bit_integers(classifier, clips):
+def test_every_candidate_can_be_had_in_eight_bit_integers(classifier, loaded, clips):
+    is_small = classifier.candidate == "bc_resnet"  # what describes the graph fills its file
+    if is_small:  # and before it has learnt anything, rounding is all that tells clips apart
+        classifier, clips = taught(loaded, classifier.candidate)
     content = conversion.converted(classifier, "litert-int8", lambda: clips)
     said = runtimes.opened(content, "litert-int8").predict_on_batch(clips)
-    assert said.shape == (len(clips), len(LABELS))
-    np.testing.assert_allclose(said.sum(axis=1), 1, atol=1e-5)
-    if (
-        classifier.candidate != "bc_resnet"
-    ):  # small: what describes the graph fills its file; and untrained, all rounding
-        assert len(content) < 0.4 * 4 * classifier.parameters
-        np.testing.assert_allclose(said, classifier.model.predict_on_batch(clips), atol=0.1)
+    expected = classifier.model.predict_on_batch(clips)
+    assert is_small or len(content) < 0.4 * 4 * classifier.parameters
+    np.testing.assert_allclose(said, expected, atol=0.3 if is_small else 0.1)
+    assert np.corrcoef(said.ravel(), expected.ravel())[0, 1] > 0.9
 
 
 def test_the_network_is_in_integers_and_the_front_end_is_not(loaded, clips):

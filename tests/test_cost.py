@@ -57,11 +57,12 @@ def test_a_model_on_waveforms_counts_the_network_inside_and_its_mel_bands(tmp_pa
 
 def test_one_core_is_one_core_for_every_thread_and_is_given_back():
     before = os.sched_getaffinity(0)
-    inside, leave, seen = threading.Event(), threading.Event(), {}
+    inside, looked, leave, seen = threading.Event(), threading.Event(), threading.Event(), {}
 
     def other() -> None:
         inside.wait()
         seen["while"] = os.sched_getaffinity(0)
+        looked.set()
         leave.wait()
         seen["after"] = os.sched_getaffinity(0)
 
@@ -72,8 +73,7 @@ def test_one_core_is_one_core_for_every_thread_and_is_given_back():
         born = threading.Thread(target=lambda: (leave.wait(), seen.update(born=os.sched_getaffinity(0))))
         born.start()
         inside.set()
-        while "while" not in seen:
-            thread.join(0.01)
+        assert looked.wait(60)
     leave.set()
     thread.join()
     born.join()

@@ -7,6 +7,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from conftest import change_params, checkout
+from html_page import Page
+
+from earmark.stages import evaluate
 
 STAGES = (("ingest",), ("validate",), ("extract",), ("train", "tc_resnet"), ("evaluate",))
 TIMES = {"latency_ms_p50", "latency_ms_p99"}
@@ -81,9 +84,36 @@ def test_the_metrics_are_those_of_the_predictions(evaluated, split, key):
 
 def test_curves_for_dvc_are_of_the_test_split(evaluated):
     scores = entry_of(evaluated)["test"]
-    noise = table(evaluated, "noise/tc_resnet").set_index("snr_db")["accuracy"]
-    assert {f"{snr}_db": accuracy for snr, accuracy in noise.items()} == pytest.approx(scores["accuracy_in_noise"])
-    assert table(evaluated, "calibration/tc_resnet")["clips"].sum() == scores["clips"]
+    noise = table(evaluated, "noise/tc_resnet")
+    assert noise["noise_level"].tolist() == pytest.approx([0, 0.1, 10**-0.5, 10**-0.25, 1])
+    accuracies = dict(zip(noise["snr_db"], noise["accuracy"], strict=True))
+    assert accuracies.pop(float("inf")) == scores["accuracy"]
+    assert {f"{snr:g}_db": each for snr, each in accuracies.items()} == pytest.approx(scores["accuracy_in_noise"])
+    assert table(evaluated, "labels/tc_resnet")["f1"].mean() == pytest.approx(scores["macro_f1"])
+    assert table(evaluated, "slices/tc_resnet")["band"].is_unique
+    for folder, key in (("calibration", "test"), ("calibration/validation", "validation")):
+        assert table(evaluated, f"{folder}/tc_resnet")["clips"].sum() == entry_of(evaluated)[key]["clips"]
+
+
+def test_each_interval_has_its_bounds_beside_it():
+    entry = {"parameters": 3, "test": {"accuracy_ci95": [0.5, 0.75], "rejection": {"per_hour_ci95": [0, 2.5]}}}
+    found = evaluate.with_bounds(entry)
+    assert found["parameters"] == 3
+    assert found["test"] == {
+        "accuracy_ci95": [0.5, 0.75],
+        "accuracy_ci95_low": 0.5,
+        "accuracy_ci95_high": 0.75,
+        "rejection": {"per_hour_ci95": [0, 2.5], "per_hour_ci95_low": 0, "per_hour_ci95_high": 2.5},
+    }
+
+
+def test_the_report_says_how_many_labels_there_are_and_what_validation_found(evaluated):
+    page = Page((evaluated / "reports/report.html").read_text(encoding="utf-8"))
+    labels = pd.read_parquet(evaluated / "data/accepted.parquet")["label"].nunique()
+    assert page.text[page.text.index("labels") + 1] == f"{labels} and _silence_"
+    result = json.loads((evaluated / "reports/validation/result.json").read_text())
+    assert f"Validation: {result['sentence']}." in page.text
+    assert {each["rule"] for each in result["rules"]} <= set(page.text)
 
 
 def test_evaluating_again_gives_the_same_figures_but_for_times(copied, run):

@@ -172,6 +172,23 @@ def test_a_closed_pipe_ends_it_quietly(listening):
     assert process.stderr.read() == b""
 
 
+def test_a_pipe_that_does_not_wait_is_waited_for(model):
+    """Whoever holds its other end, or had it before, may have made it so."""
+    read_end, write_end = os.pipe()
+    os.set_blocking(read_end, False)
+    command = [BIN / "earmark", "listen", "-", "--model", model]
+    with subprocess.Popen(command, stdin=read_end, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        os.close(read_end)
+        assert process.stderr.readline() == b"listen: ready\n"
+        with open(write_end, "wb") as pipe:
+            for (start, stop), word in (((0.0, 2.6), b"low"), ((2.6, 5.6), b"high")):
+                pipe.write(pcm(sound(), start, stop))
+                pipe.flush()
+                assert word in next_line(process)
+        assert process.wait(60) == 0
+        assert process.stderr.read() == b""
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [

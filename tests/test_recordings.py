@@ -152,6 +152,13 @@ class TestFilesBack:
         assert done.returncode == 0, done.stderr
         assert [path.name for path in (tmp_path / "unpacked").iterdir()] == ["_background_noise_"]
 
+    @pytest.mark.parametrize("place", ["a_file/x", "/proc/x"])
+    def test_unpack_to_where_nothing_can_be_is_refused_in_a_sentence(self, project, recordings, place):
+        (project / "a_file").touch()
+        refused = self.run("unpack", place)
+        assert (refused.returncode, refused.stderr.count(b"\n")) == (2, 1)
+        assert f"{place} cannot be written".encode() in refused.stderr
+
     def test_unpack_never_mixes_with_what_is_there(self, project, recordings):
         run_ingest()
         refused = self.run("unpack", str(recordings))

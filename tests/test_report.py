@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from html_page import Page
-from report_inputs import DATA, HOSTILE, ORIGIN, QUARANTINE, WORDS, fake_candidate, fake_mistakes, fake_page
+from report_inputs import DATA, HOSTILE, ORIGIN, VALIDATION, WORDS, fake_candidate, fake_mistakes, fake_page
 
 from earmark.report import formats
 from earmark.report.confusions import count_confusions
@@ -211,15 +211,24 @@ def test_facts_are_shown_as_they_are(page):
 
 
 def test_the_quarantine_is_listed_with_reasons(page, candidates):
-    [clip] = QUARANTINE
+    [clip] = VALIDATION["quarantine"]
     assert page.text[page.text.index(clip["id"]) + 1] == clip["reason"]
-    assert "What is in quarantine or was refused, and why" not in page_of(*candidates, quarantine=[]).text
+    without = page_of(*candidates, validation=VALIDATION | {"quarantine": []})
+    assert "What is in quarantine or was refused, and why" not in without.text
+
+
+def test_validation_is_shown_as_its_own_page_shows_it(page):
+    assert "Validation: 5130 clips accepted, 1 quarantined." in page.text
+    start = page.text.index("Broken by") + 1
+    broken = "5: yes/<b>_nohash_0.wav, b.wav, c.wav, and 2 more"
+    assert page.text[start : start + 5] == ["clips", "decodable", "quarantine", "<i>1 of 5131</i>", broken]
+    assert page.text[start + 5 : start + 9] == ["data set", "at least 20 clips of each label", "ok", "140 to 150"]
 
 
 @pytest.mark.parametrize(("best", "split"), [("nobody", "testing"), ("tc_resnet", "training")])
 def test_an_unknown_best_or_split_is_refused(candidates, best, split):
     with pytest.raises(ValueError, match="allowed: "):
-        render("Report", best, split, candidates, [], DATA, QUARANTINE, ORIGIN)
+        render("Report", best, split, candidates, [], DATA, VALIDATION, ORIGIN)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from earmark.report.verdict import with_verdict
 from earmark.scoring.gate import Check, Verdict
 
 HOSTILE = "</table><script>alert(1)</script><!-- <b>&amp; {{ 7 * 7 }} \udcff"
+TITLE = "earmark version 2"
 
 
 @pytest.fixture(scope="module")
@@ -102,11 +103,12 @@ def test_noise_goes_from_clean_to_the_loudest_whatever_the_order_given(candidate
 
 
 def test_without_background_noise_the_sections_say_so(candidates):
-    scores = {k: v for k, v in candidates[0].metrics["test"].items() if k not in ("accuracy_in_noise", "rejection")}
+    scores = {k: v for k, v in candidates[0].metrics["test"].items() if k != "accuracy_in_noise"}
+    scores["rejection"] = {k: scores["rejection"][k] for k in ("threshold", "miss_rate", "false_accept_rate")}
     page = Page(fake_page(dataclasses.replace(candidates[0], metrics=candidates[0].metrics | {"test": scores})))
     assert "Not measured: the split has no background noise as long as a clip." in page.text
     assert "noise-chart" not in page.ids
-    assert after(page, "Rejection", "tc_resnet")[:4] == ["not measured"] * 4
+    assert after(page, "Rejection", "tc_resnet")[:4] == ["0.438", "5.1 %", "1.9 %", "not measured"]
 
 
 def test_the_reliability_curve_and_its_table_are_the_bins_of_the_reporting_split(page, candidates):
@@ -184,8 +186,9 @@ def test_before_registration_there_is_no_verdict(page):
 
 def test_the_verdict_stands_in_its_place_and_the_rest_of_the_page_is_as_it_was(html, page):
     checks = (Check("test accuracy", "95.2 %", "at least 80 %", True), Check("p99", "12 ms", "at most 10 ms", False))
-    judged = Page(with_verdict(html, Verdict(False, "too slow", checks)))
+    judged = Page(with_verdict(html, Verdict(False, "too slow", checks), TITLE))
     assert judged.headings == page.headings and judged.policy == page.policy and judged.scripts == page.scripts
+    assert f"Registered as {TITLE}," in judged.text
     assert "challenger" in judged.text and ", not promoted: too slow" in judged.text
     assert after(judged, "Verdict", "Allowed")[:8] == [
         *("test accuracy", "passed", "95.2 %", "at least 80 %"),
@@ -195,23 +198,23 @@ def test_the_verdict_stands_in_its_place_and_the_rest_of_the_page_is_as_it_was(h
 
 
 def test_a_later_verdict_takes_the_place_of_an_earlier_one(html):
-    first = with_verdict(html, Verdict(False, "too slow", ()))
+    first = with_verdict(html, Verdict(False, "too slow", ()), TITLE)
     second = Verdict(True, "better", ())
-    assert with_verdict(first, second) == with_verdict(html, second)
+    assert with_verdict(first, second, TITLE) == with_verdict(html, second, TITLE)
 
 
 def test_a_hostile_verdict_stays_text(html, page):
     checks = (Check(HOSTILE, HOSTILE, HOSTILE, True),)
-    hostile = with_verdict(html, Verdict(True, HOSTILE, checks))
+    hostile = with_verdict(html, Verdict(True, HOSTILE, checks), HOSTILE)
     judged = Page(hostile.encode("utf-8").decode("utf-8"))
     assert judged.tags["script"] == page.tags["script"] and judged.tags["b"] == 0
-    assert sum(HOSTILE.replace("\udcff", "?") in text for text in judged.text) == 4
-    assert with_verdict(hostile, Verdict(True, "better", ())).count("alert(1)") == 0
+    assert sum(HOSTILE.replace("\udcff", "?") in text for text in judged.text) == 5
+    assert with_verdict(hostile, Verdict(True, "better", ()), TITLE).count("alert(1)") == 0
 
 
 def test_a_title_that_looks_like_the_place_of_the_verdict_is_not_taken_for_it(candidates):
     html = fake_page(candidates[0], title="<!-- the gate's verdict --> me <!-- end of the gate's verdict -->")
-    judged = Page(with_verdict(html, Verdict(True, "better", ())))
+    judged = Page(with_verdict(html, Verdict(True, "better", ()), TITLE))
     assert judged.text[0] == "<!-- the gate's verdict --> me <!-- end of the gate's verdict -->"
     assert judged.headings == Page(html).headings and "champion" in judged.text
 
@@ -219,4 +222,4 @@ def test_a_title_that_looks_like_the_place_of_the_verdict_is_not_taken_for_it(ca
 @pytest.mark.parametrize("text", ["", "<html></html>", "<!-- the gate's verdict --> with no end"])
 def test_a_page_without_a_place_for_a_verdict_is_refused(text):
     with pytest.raises(ValueError, match="no place for a verdict"):
-        with_verdict(text, Verdict(True, "better", ()))
+        with_verdict(text, Verdict(True, "better", ()), TITLE)

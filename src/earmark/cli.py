@@ -156,14 +156,17 @@ def reproduce(version: str) -> None:
 
 _of_model = click.option(
     "--model",
-    help="A version, an alias, a folder under models/, models:/NAME/VERSION or models:/NAME@ALIAS; default: champion.",
+    help="A version, an alias, a folder with a / in it, as in models/NAME or ./NAME, models:/NAME/VERSION or"
+    " models:/NAME@ALIAS; default: champion.",
 )
 
 
 @main.command()
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
 @_of_model
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line: file, label, probability, top.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="One JSON object a line: file, label, probability, accepted, top."
+)
 def predict(paths: tuple[Path, ...], model: str | None, as_json: bool) -> None:
     """Labels of WAV files, or of all of them in folders."""
     from earmark.predict import predict_paths
@@ -176,7 +179,10 @@ def predict(paths: tuple[Path, ...], model: str | None, as_json: bool) -> None:
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--format", "format_", required=True, type=click.Choice(["litert", "litert-int8", "onnx"]))
 def export(source: str, folder: Path, format_: str) -> None:
-    """A model as a file for another runtime, in a new folder DIR, once the test split shows what it loses."""
+    """A model as a file for another runtime, in a new folder DIR, once the test split shows what it loses.
+
+    A FOLDER is written with a / in it, as in models/NAME or ./NAME; a bare word is a version or an alias.
+    """
     from earmark import params
     from earmark.export import export
 

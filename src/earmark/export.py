@@ -15,7 +15,7 @@ from earmark.params import Params
 from earmark.scoring import metrics
 from earmark.stages import judged
 from earmark.stages.paths import ACCEPTED, RAW
-from earmark.stores import shards
+from earmark.stores import provenance, shards
 from earmark.stores.files import require_writable, whole_folder, write_json
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ def export(params: Params, source: str, format: str, folder: Path) -> str:
     with tempfile.TemporaryDirectory(prefix="earmark-") as temporary:
         model = classifiers.folder_of(source, Path(temporary))
         classifier, original_bytes = model_folder.load(model), (model / model_folder.MODEL).stat().st_size
+        original = provenance.content_sha256(model)
     clips = _reported_clips(params, classifier)
     content = conversion.converted(classifier, format, lambda: _training_clips(classifier, params.seed))
     exported = replace(classifier, model=runtimes.opened(content, format))
@@ -72,7 +73,7 @@ def export(params: Params, source: str, format: str, folder: Path) -> str:
     with whole_folder(folder) as partial:
         (partial / conversion.FORMATS[format]).write_bytes(content)
         write_json(partial / "labels.json", list(classifier.labels))
-        write_json(partial / "settings.json", _settings(classifier, format, found))
+        write_json(partial / "settings.json", {"content_sha256": original, **_settings(classifier, format, found)})
     return _sentence(folder / conversion.FORMATS[format], classifier, format, found)
 
 

@@ -3,14 +3,16 @@
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from io import FileIO
 
 import numpy as np
 
 from earmark import classifiers
+from earmark.audio import decode, stream
 from earmark.errors import UserError
-from earmark.scoring.detection import HOP_SECONDS, Detection, Detector
+from earmark.scoring.detection import Detection
+from earmark.stages import hearing
 
 STANDARD_INPUT = "-"
 
@@ -29,7 +31,8 @@ def listen(source: str, model: str | None, threshold: float | None, as_json: boo
         if source == STANDARD_INPUT:
             print("listen: ready", file=sys.stderr, flush=True)
         blocks = _blocks(source, file, classifier.front_end.sample_rate_hz)
-        for each in _detections(classifier, blocks, classifier.rejection_threshold if threshold is None else threshold):
+        least = classifier.rejection_threshold if threshold is None else threshold
+        for each in hearing.detections(classifier, blocks, least):
             print(_line(each, classifier.front_end, as_json), flush=True)
 
 
@@ -57,8 +60,6 @@ def _warm_up(classifier) -> None:
 
 
 def _blocks(source: str, file: FileIO, sample_rate_hz: int) -> Iterator[np.ndarray]:
-    from earmark.audio import decode, stream
-
     try:
         if source == STANDARD_INPUT:
             yield from stream.raw_pcm16(file.read)
@@ -68,15 +69,6 @@ def _blocks(source: str, file: FileIO, sample_rate_hz: int) -> Iterator[np.ndarr
         raise _unreadable(source, str(error)) from None
     except OSError as error:
         raise _unreadable(source, error.strerror) from None
-
-
-def _detections(classifier, blocks: Iterable[np.ndarray], threshold: float) -> Iterator[Detection]:
-    from earmark.audio import stream
-
-    heard = classifier.front_end
-    detector = Detector(classifier.labels, threshold)
-    for windows in stream.windows(blocks, heard.clip_samples, HOP_SECONDS * heard.sample_rate_hz, heard.padding):
-        yield from detector.heard(classifier.model.predict_on_batch(windows))
 
 
 def _line(heard: Detection, front_end, as_json: bool) -> str:

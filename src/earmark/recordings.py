@@ -8,6 +8,7 @@ from earmark.corpus.layout import LIST_SPLITS
 from earmark.errors import UserError
 from earmark.stages.paths import RAW
 from earmark.stores import raw, shards
+from earmark.stores.files import require_writable
 
 LIST_NAMES = {split: name for name, split in LIST_SPLITS.items()}
 
@@ -34,6 +35,7 @@ def unpack(folder: Path) -> str:
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} is there already; needed is a new or an empty folder")
+    require_writable(folder)
     manifest = shards.read_manifest(RAW).sort_values(["shard", "offset"])
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:

@@ -9,16 +9,17 @@ import json
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from earmark.audio import decode, stream
+from earmark.audio import decode
 from earmark.learning import model_folder
 from earmark.params import NOT_WORDS
-from earmark.scoring.detection import HOP_SECONDS, Detection, Detector
-from earmark.stages import judged
+from earmark.scoring.detection import Detection
+from earmark.stages import hearing, judged
 from earmark.stages.paths import ACCEPTED, RAW
 from earmark.stores import shards
 
@@ -53,13 +54,9 @@ def in_noise(speech: np.ndarray, snr_db: float, sample_rate_hz: int) -> np.ndarr
 
 def listened(classifier, samples: np.ndarray) -> list[Detection]:
     """What `earmark listen` would print, with the second of each window's middle."""
-    heard = classifier.front_end
-    detector, blocks = Detector(classifier.labels, classifier.rejection_threshold), np.array_split(samples, 100)
-    found = []
-    for windows in stream.windows(blocks, heard.clip_samples, HOP_SECONDS * heard.sample_rate_hz, heard.padding):
-        found += detector.heard(classifier.model.predict_on_batch(windows))
-    middle = heard.clip_samples / heard.sample_rate_hz / 2
-    return [Detection(each.seconds + middle, each.label, each.probability) for each in found]
+    found = hearing.detections(classifier, np.array_split(samples, 100), classifier.rejection_threshold)
+    middle = classifier.front_end.clip_samples / classifier.front_end.sample_rate_hz / 2
+    return [replace(each, seconds=each.seconds + middle) for each in found]
 
 
 def outcomes(found: list[Detection], middles: np.ndarray, labels: np.ndarray) -> dict[str, float]:

@@ -16,7 +16,7 @@ from conftest import change_params
 
 from earmark.errors import UserError
 from earmark.learning import backend, model_folder
-from earmark.stores import shards
+from earmark.stores import provenance, shards
 
 FORMATS = {"litert": "model.tflite", "litert-int8": "model.tflite", "onnx": "model.onnx"}
 SAID = r"([\d,]+) kB, ([\d.]+)% of (\d+) testing clips right; the original: ([\d,]+) kB, ([\d.]+)%"
@@ -84,6 +84,8 @@ def test_what_is_printed_is_what_the_file_does(project, run, tmp_path, test_clip
     assert int(original_kilobytes.replace(",", "")) == round(
         (project / "models/tc_resnet/model.keras").stat().st_size / 1000
     )
+    settings = json.loads((tmp_path / "out/settings.json").read_text())
+    assert settings["content_sha256"] == provenance.content_sha256(project / "models/tc_resnet")  # as `registry show`
     assert {path.name for path in (tmp_path / "out").iterdir()} == {FORMATS[format], "labels.json", "settings.json"}
     assert "Traceback" not in done.stderr
 

@@ -239,11 +239,18 @@ def test_a_users_mistake_is_one_sentence_and_leaves_everything_as_it_was(project
 
 
 def test_dvc_shows_metrics_plots_and_the_graph(project, run):
-    assert "tc_resnet" in run(project, "dvc", "metrics", "show").stdout
+    shown = json.loads(run(project, "dvc", "metrics", "show", "--json").stdout)
+    [figures] = [each["data"] for each in shown[""]["data"].values()]
+    scores = figures["candidates"]["tc_resnet"]["test"]
+    assert scores["accuracy_ci95_low"] <= scores["accuracy"] <= scores["accuracy_ci95_high"]
     assert "train@tc_resnet" in run(project, "dvc", "dag").stdout
-    plots = run(project, "dvc", "plots", "show")
+    plots = run(project, "dvc", "plots", "show", "--json")
     assert plots.returncode == 0, plots.stderr
-    assert (project / "dvc_plots/index.html").exists()
+    drawn = json.loads(plots.stdout)["data"]
+    folders = ("training", "noise", "calibration", "calibration/validation", "labels", "slices")
+    assert set(drawn) == {"reports/confusion.csv", *(f"reports/{each}/tc_resnet.csv" for each in folders)}
+    of_labels = drawn["reports/labels/tc_resnet.csv"][0]["content"]["data"]["values"]
+    assert {each["label"] for each in of_labels} == set(pd.read_csv(project / "reports/labels.csv")["label"])
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium")

@@ -24,19 +24,19 @@ def render(
     candidates: Sequence[CandidateReport],
     mistakes: Sequence[Mistake],
     data: Mapping[str, str],
-    quarantine: Sequence[Mapping[str, str]],
+    validation: Mapping[str, Any],
     origin: Mapping[str, str],
 ) -> str:
     """Return the report as an HTML page that loads nothing from elsewhere; same arguments, same text.
 
     best: the chosen candidate's name; reporting_split: "validation" or "testing", the split that the figures are of;
     mistakes: those of the best on that split that are shown and heard, worst first; data, origin: facts by name, shown
-    as they are; quarantine: a mapping a clip, with `id` and `reason`. `with_verdict` adds the gate's verdict.
+    as they are; validation: the content of reports/validation/result.json. `with_verdict` adds the gate's verdict.
     Raises ValueError for another split, and for a best that is no candidate.
     """
-    scores_key = _scores_key(reporting_split)
+    split = _metrics_of(reporting_split)
     chosen = _chosen(candidates, best)
-    scores = {candidate.name: candidate.metrics[scores_key] for candidate in candidates}
+    scores = {candidate.name: candidate.metrics[split] for candidate in candidates}
     noise = noise_curves(scores)
     found = _found(chosen, reporting_split)
     charts = drawing.of_candidates(candidates, scores, noise) | drawing.of_mistakes(mistakes)
@@ -45,8 +45,7 @@ def render(
     text = template.render(
         title=title,
         best=chosen,
-        split=scores_key,
-        scores_key=scores_key,
+        split=split,
         scores=scores,
         candidates=sorted(candidates, key=lambda candidate: -scores[candidate.name]["accuracy"]),
         noise=noise,
@@ -55,7 +54,7 @@ def render(
         charts=charts,
         embedded={"themes": themes(), "charts": {name: chart.to_json() for name, chart in charts.items()}},
         data=data,
-        quarantine=quarantine,
+        validation=validation,
         origin=origin,
         verdict=verdict.section(None),
         **_scripts(),
@@ -63,7 +62,7 @@ def render(
     return templates.encodable(text)
 
 
-def _scores_key(reporting_split: str) -> str:
+def _metrics_of(reporting_split: str) -> str:
     if reporting_split not in METRICS_OF_SPLIT:
         raise ValueError(f"reporting_split is {reporting_split!r}; allowed: {', '.join(METRICS_OF_SPLIT)}")
     return METRICS_OF_SPLIT[reporting_split]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from earmark.report import formats
+from earmark.report import formats, validation
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -14,13 +14,14 @@ FOLDER = Path(__file__).parent
 
 
 def environment() -> Environment:
-    """Return the environment that finds this folder's templates and has `formats` as filters."""
+    """Return the environment that finds this folder's templates and has `formats` and `validation.FILTERS`."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     whitespace = {"trim_blocks": True, "lstrip_blocks": True}
     made = Environment(loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined, **whitespace)
     for name in ("percent", "count", "size", "duration", "decimals"):
         made.filters[name] = getattr(formats, name)
+    made.filters |= validation.FILTERS
     return made
 
 

@@ -16,7 +16,7 @@ def table(rules: Sequence[Mapping[str, Any]], width: int = 100) -> str:
     rows = [("rule", "outcome", "observed"), *((each["rule"], outcome(each), each["observed"]) for each in rules)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-    below = [""] + [textwrap.fill(_broken_by(each), width, **_INDENT) for each in rules]
+    below = [""] + [textwrap.fill(broken_by(each), width, **_INDENT) for each in rules]
     return "\n".join(line for pair in zip(lines, below, strict=True) for line in pair if line)
 
 
@@ -25,6 +25,19 @@ def outcome(entry: Mapping[str, Any]) -> str:
     if entry["success"]:
         return "ok"
     return "quarantine" if entry["suite"] == "clips" else "REFUSED"
+
+
+def broken_by(entry: Mapping[str, Any]) -> str:
+    """How many rows break a rule, and the first of them; nothing where none does."""
+    if not entry["failed"]:
+        return ""
+    shown = entry["failed_ids"][:EXAMPLES]
+    more = [f"and {entry['failed'] - len(shown)} more"] * (entry["failed"] > len(shown))
+    return f"{entry['failed']}: {', '.join(_printable(each) for each in shown + more)}"
+
+
+FILTERS = {"outcome": outcome, "broken_by": broken_by}
+"""What rules.html.jinja is written with."""
 
 
 def page(result: Mapping[str, Any], docs: Sequence[tuple[str, str]]) -> str:
@@ -40,20 +53,12 @@ def page(result: Mapping[str, Any], docs: Sequence[tuple[str, str]]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"outcome": outcome, "broken_by": _broken_by}
+    environment.filters |= FILTERS
     html = environment.get_template("validation.html.jinja").render(
         result=result, docs=[(suite, Markup(body)) for suite, body in docs]
     )
     # Half a surrogate pair, as a file name can hold one, has no UTF-8.
     return html.encode("utf-8", "replace").decode("utf-8")
-
-
-def _broken_by(entry: Mapping[str, Any]) -> str:
-    if not entry["failed"]:
-        return ""
-    shown = entry["failed_ids"][:EXAMPLES]
-    more = [f"and {entry['failed'] - len(shown)} more"] * (entry["failed"] > len(shown))
-    return f"{entry['failed']}: {', '.join(_printable(each) for each in shown + more)}"
 
 
 def _printable(text: str) -> str:

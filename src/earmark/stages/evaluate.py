@@ -2,13 +2,14 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
 
 from earmark.errors import UserError
-from earmark.params import PATH, Params
+from earmark.params import PATH, SILENCE, Params
 from earmark.report.records import METRICS_OF_SPLIT
 from earmark.stages import judged
 from earmark.stages.judgement import Judgement, judge, worst_mistakes
@@ -29,6 +30,7 @@ from earmark.stores import provenance
 from earmark.stores.files import whole_file, whole_folder, write_json, write_text
 
 LIBRARIES = Path("requirements.lock")
+LABELS_OF_EACH, SLICES_OF_EACH = LABELS.with_suffix(""), SLICES.with_suffix("")
 
 
 def evaluate(params: Params) -> str:
@@ -39,11 +41,24 @@ def evaluate(params: Params) -> str:
     best = max(found, key=lambda name: found[name].entry["validation"]["accuracy"])
     report = _report(params, best, reporting, found, clips)
     _write_tables(found, best, reporting)
+    _write_plots(found, reporting)
     write_text(REPORT, report)
     # Last, since it is what registration goes by.
-    write_json(METRICS, {"best": best, "candidates": {name: each.entry for name, each in found.items()}})
+    write_json(METRICS, {"best": best, "candidates": {name: with_bounds(each.entry) for name, each in found.items()}})
     figures = found[best].entry[METRICS_OF_SPLIT[reporting]]
     return f"{best} is best on validation; {figures['accuracy']:.2%} of {figures['clips']} {reporting} clips right"
+
+
+def with_bounds(entry: Mapping) -> dict:
+    """`entry` and what lies in it, each interval `<key>`, [low, high], with `<key>_low` and `<key>_high` beside it:
+    `dvc metrics show` leaves lists out."""
+    bounds = {
+        f"{key}_{side}": bound
+        for key, value in entry.items()
+        if isinstance(value, list)
+        for side, bound in zip(("low", "high"), value, strict=True)
+    }
+    return {key: with_bounds(each) if isinstance(each, Mapping) else each for key, each in entry.items()} | bounds
 
 
 def _write_tables(found: Mapping[str, Judgement], best: str, reporting: str) -> None:
@@ -51,12 +66,36 @@ def _write_tables(found: Mapping[str, Judgement], best: str, reporting: str) -> 
         frames = [getattr(each, table).assign(candidate=name) for name, each in found.items()]
         _write_csv(path, pd.concat(frames))
     _write_csv(CONFUSION, _of(found[best].predictions, reporting)[["label", "predicted"]])
-    with whole_folder(CALIBRATION) as calibration, whole_folder(NOISE) as noise:
-        for name, each in found.items():
-            _of(each.calibration, reporting).to_csv(calibration / f"{name}.csv", index=False)
-            in_noise = each.entry[METRICS_OF_SPLIT[reporting]].get("accuracy_in_noise", {})
-            rows = [(int(snr.removesuffix("_db")), accuracy) for snr, accuracy in in_noise.items()]
-            pd.DataFrame(rows, columns=["snr_db", "accuracy"]).to_csv(noise / f"{name}.csv", index=False)
+
+
+def _write_plots(found: Mapping[str, Judgement], reporting: str) -> None:
+    """A file a candidate and split, since DVC draws all rows of a file together: the reporting split's, and
+    validation's calibration too."""
+    for path, frames in {
+        CALIBRATION: {name: _of(each.calibration, reporting) for name, each in found.items()},
+        # Within the folder before it, which is written anew.
+        CALIBRATION / "validation": {name: _of(each.calibration, "validation") for name, each in found.items()},
+        LABELS_OF_EACH: {name: _of(each.labels, reporting) for name, each in found.items()},
+        SLICES_OF_EACH: {name: _of(each.slices, reporting) for name, each in found.items()},
+        NOISE: {name: _in_noise(each.entry[METRICS_OF_SPLIT[reporting]]) for name, each in found.items()},
+    }.items():
+        with whole_folder(path) as folder:
+            for name, frame in frames.items():
+                frame.to_csv(folder / f"{name}.csv", index=False)
+
+
+def _in_noise(scores: Mapping) -> pd.DataFrame:
+    """A row a level of noise, clean clips first: snr_db, noise_level, accuracy; none where noise was not measured.
+
+    `noise_level`, the noise's RMS over the clip's, is 0 for clean clips, which have no place on an axis of decibels.
+    """
+    measured = scores.get("accuracy_in_noise", {})
+    clean = [(math.inf, scores["accuracy"])] if measured else []
+    rows = [*clean, *((float(key.removesuffix("_db")), accuracy) for key, accuracy in measured.items())]
+    return pd.DataFrame(
+        [(snr_db, 10 ** (-snr_db / 20), accuracy) for snr_db, accuracy in rows],
+        columns=["snr_db", "noise_level", "accuracy"],
+    )
 
 
 def _of(frame: pd.DataFrame, split: str) -> pd.DataFrame:
@@ -78,7 +117,7 @@ def _report(params: Params, best: str, reporting: str, found: Mapping[str, Judge
     mistakes = worst_mistakes(_of(found[best].predictions, reporting), clips, found[best].front_end.stored)
     validation = _validation()
     facts = _data(params, validation)
-    return render("earmark", best, reporting, candidates, mistakes, facts, validation["quarantine"], _origin(params))
+    return render("earmark", best, reporting, candidates, mistakes, facts, validation, _origin(params))
 
 
 def _validation() -> dict:
@@ -93,7 +132,7 @@ def _data(params: Params, validation: dict) -> dict[str, str]:
     accepted = pd.read_parquet(ACCEPTED, columns=["id", "label", "speaker", "split"])
     return {
         "source": params.dataset.source,
-        "labels": str(accepted["label"].nunique()),
+        "labels": f"{accepted['label'].nunique()}{f' and {SILENCE}' if params.dataset.silence_fraction else ''}",
         "speakers": str(accepted["speaker"].nunique()),
         **{f"{split} clips": f"{count:,}" for split, count in accepted["split"].value_counts().items()},
         "quarantined clips": str(validation["quarantined"]),

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from earmark.audio import numpy_front_end, stream
+from earmark.audio import numpy_front_end
 from earmark.audio.front_ends import FrontEnd
 from earmark.errors import UserError
 from earmark.params import NOT_WORDS, Params
 from earmark.report.records import METRICS_OF_SPLIT, Mistake
-from earmark.scoring import calibration, detection, metrics, rejection, slices
-from earmark.stages import judged
+from earmark.scoring import calibration, metrics, rejection, slices
+from earmark.stages import hearing, judged
 from earmark.stages.paths import HISTORIES, MODELS
 from earmark.stores import provenance
 
@@ -126,16 +126,11 @@ def _rejection(classifier: "Classifier", split: str, predictions: pd.DataFrame) 
 
 def _false_accepts_per_hour(classifier: "Classifier", split: str) -> dict:
     """How often `earmark listen` would hear a word where there is background noise only."""
-    front_end = classifier.front_end
-    rate, length = front_end.sample_rate_hz, front_end.clip_samples
-    noise = [each for each in judged.noise_of(split, rate) if len(each) >= length]
+    rate, threshold = classifier.front_end.sample_rate_hz, classifier.rejection_threshold
+    noise = [each for each in judged.noise_of(split, rate) if len(each) >= classifier.front_end.clip_samples]
     if not noise:
         return {}
-    heard = 0
-    for recording in noise:
-        detector = detection.Detector(classifier.labels, classifier.rejection_threshold)
-        for windows in stream.windows([recording], length, detection.HOP_SECONDS * rate, front_end.padding):
-            heard += len(detector.heard(classifier.model.predict_on_batch(windows)))
+    heard = sum(1 for recording in noise for _ in hearing.detections(classifier, [recording], threshold))
     seconds = sum(map(len, noise)) / rate
     return {
         "false_accepts_per_hour": 3600 * heard / seconds,

@@ -144,9 +144,7 @@ def _flat(entry: dict) -> Iterator[tuple[str, float]]:
     for key, value in entry.items():
         if isinstance(value, dict):
             yield from ((f"{key}_{inner}", figure) for inner, figure in _flat(value))
-        elif isinstance(value, list):
-            yield from zip((f"{key}_low", f"{key}_high"), value, strict=True)
-        elif not isinstance(value, str):
+        elif not isinstance(value, str | list):  # the bounds of an interval stand beside it
             yield key, value
 
 
@@ -175,7 +173,7 @@ def _registered(
     if verdict is None:
         _publish_again(version, best, run_id)
         aliases = registry.find(version.number).aliases
-        known = version.title + (f" ({', '.join(aliases)})" if aliases else "")
+        known = version.title + (f" ({', '.join(aliases)})" if aliases else ", to which no alias points")
         return f"nothing new to register: {best} is {known}"
     said = _publish(verdict, version, best, run_id)
     return said if verdict.promoted else f"{said}\nto make it champion all the same: {_by_hand(version)}"

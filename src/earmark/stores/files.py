@@ -42,8 +42,11 @@ def require_writable(path: Path) -> None:
     above = next(each for each in path.absolute().parents if each.exists())
     if not above.is_dir():
         raise UserError(f"{path} cannot be written: {above} is no folder")
-    if not os.access(above, os.W_OK | os.X_OK):
-        raise UserError(f"{path} cannot be written: {above} is closed to this user")
+    try:
+        with tempfile.TemporaryDirectory(dir=above):  # access rights do not tell what is read-only
+            pass
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {above}: {error.strerror}") from None
 
 
 @contextmanager

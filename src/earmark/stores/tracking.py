@@ -82,7 +82,7 @@ def _first_request() -> Iterator[None]:
 def _impatient() -> Iterator[None]:
     """A server that is down is told after seconds; later calls have MLflow's own patience, which is minutes."""
     before = os.environ.get(RETRIES)
-    os.environ.setdefault(RETRIES, "3")
+    os.environ.setdefault(RETRIES, "1")
     try:
         yield
     finally:
@@ -326,5 +326,5 @@ def _address() -> str:
 
 def _first_line(error: Exception) -> str:
     # A client of HTTP goes on with all that it tried.
-    said = str(error).strip().partition(" failed with exception ")[0]
-    return said.splitlines()[0][:200] if said else type(error).__name__
+    said, tried, _ = str(error).strip().partition(" failed with exception ")
+    return f"{said.splitlines()[0][:200]}{' failed' * bool(tried)}" if said else type(error).__name__

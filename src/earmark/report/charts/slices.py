@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def slice_chart(bands: pd.DataFrame, accuracy: float) -> Chart:
     """Return a point with its 95 % interval for each band, from top to bottom, and a line at the accuracy of all clips.
 
-    bands: a row a band: band (text), clips, accuracy, low, high (0 to 1; nan where there is no interval).
+    bands: a row a band: band (text), clips, accuracy, low, high (0 to 1).
     """
     import plotly.graph_objects as go
 
