@@ -11,7 +11,9 @@ from prefect.states import Completed, State
 
 from earmark.stages.paths import METRICS, REGISTERED, REPORT, VALIDATION_RESULT, VERDICT
 from flows import tasks
+from flows.terminal import apart
 
+INTERRUPTED = 130
 NEXT_STEPS = """
 MLflow UI    .venv/bin/mlflow ui --backend-store-uri sqlite:///mlflow.db    then http://127.0.0.1:5000
 Prefect UI   .venv/bin/prefect server start                                 then http://127.0.0.1:4200
@@ -126,11 +128,15 @@ def next_steps() -> str:
 
 
 def main() -> int:
-    """Runs the flow; the exit code is 2 for a user's mistake and 1 for any other failure."""
-    state = retrain(return_state=True)
+    """Runs the flow; the exit code is 2 for a user's mistake, 130 for Ctrl-C, and 1 for any other failure."""
+    try:
+        state = retrain(return_state=True)
+    except KeyboardInterrupt:
+        _no_more_of_prefect()
+        print("\nretrain was interrupted; the next run goes on from here", file=sys.stderr)
+        return INTERRUPTED
     result = state.result(raise_on_failure=False)
-    # What Prefect says when its temporary server stops would stand below the answer.
-    logging.getLogger("prefect").setLevel(logging.WARNING)
+    _no_more_of_prefect()
     if state.is_completed():
         print(f"\n{state.message}\n\n{result}\n{next_steps()}")
         return 0
@@ -138,5 +144,10 @@ def main() -> int:
     return tasks.USER_MISTAKE if getattr(result, "exit_code", None) == tasks.USER_MISTAKE else 1
 
 
+def _no_more_of_prefect() -> None:
+    """What it says when its temporary server stops would stand below the answer."""
+    logging.getLogger("prefect").setLevel(logging.WARNING)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(apart(main))

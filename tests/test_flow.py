@@ -306,13 +306,18 @@ def test_damaged_graph_is_reported_in_the_words_of_dvc(project: Project):
     assert "dvc.yaml" in ended.stderr.splitlines()[-1] and "Traceback" not in ended.stderr
 
 
-def test_interrupt_ends_the_stage_s_command_too(project: Project):
+def test_ctrl_c_on_a_terminal_ends_the_stage_s_command_too_and_is_one_sentence(project: Project):
     command = [sys.executable, "-m", "flows.retrain"]
     environment = project.environment(({"stage": "ingest", "exit_code": None},))
-    with running(command, project.root / "run.log", cwd=project.root, env=environment) as process:
+    environment.pop("PREFECT_API_URL")  # a temporary server, which the terminal interrupts too
+    apart = {"cwd": project.root, "env": environment, "start_new_session": True}
+    with running(command, project.root / "run.log", **apart) as process:
         wait_until((project.root / "faulty").exists, SECONDS, "ingest hangs")
-        process.send_signal(signal.SIGINT)
-        assert process.wait(SECONDS) != 0
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does it
+        assert process.wait(SECONDS) == 130
+    said = (project.root / "run.log").read_text()
+    assert said.splitlines()[-1] == "retrain was interrupted; the next run goes on from here"
+    assert "Traceback" not in said
     stage = int((project.root / "faulty").read_text())
     wait_until(lambda: not _is_alive(stage), 10, "the stage's own process has ended")
 

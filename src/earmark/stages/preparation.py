@@ -120,7 +120,7 @@ def remarks(data: Data, settings: Candidate) -> list[str]:
     averaged = 1 / (1 - settings.average_momentum)
     if settings.average_momentum and steps < FEWEST_AVERAGES * averaged:
         found.append(
-            f"average_momentum {settings.average_momentum:g} averages about {averaged:.0f} steps, and there are {steps}:"
+            f"average_momentum {settings.average_momentum:g} averages about {averaged:.0f} steps of {steps}:"
             " the model lags behind what was learnt; with a smaller one, or more epochs, it would not"
         )
     return found
