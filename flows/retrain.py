@@ -11,7 +11,7 @@ from prefect.states import Completed, State
 
 from earmark.stages.paths import METRICS, REGISTERED, REPORT, VALIDATION_RESULT, VERDICT
 from flows import tasks
-from flows.terminal import apart
+from flows.terminal import in_a_session_of_its_own
 
 INTERRUPTED = 130
 NEXT_STEPS = """
@@ -150,4 +150,4 @@ def _no_more_of_prefect() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(apart(main))
+    sys.exit(in_a_session_of_its_own(main))

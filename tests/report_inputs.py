@@ -38,7 +38,7 @@ ORIGIN = {"git commit": "0f3a9c1d", "data/raw": "9e107d9d372bb6826bd81d3542a419d
 SAMPLE_RATE_HZ = 16_000
 BANDS = {
     "loudness": ["below -40 dBFS", "-40 to -30 dBFS", "-30 to -20 dBFS", "above -20 dBFS"],
-    "length": ["below half a clip", "up to a clip", "a clip and longer"],
+    "length": ["below half a clip", "half to a whole", "a whole or longer"],
 }
 
 

@@ -6,6 +6,7 @@ on request.
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -18,7 +19,7 @@ from subprocess import CompletedProcess
 import pytest
 import yaml
 from conftest import BIN, ROOT, change_params
-from prefect_server import PrefectServer, running, serving, wait_until
+from prefect_server import PrefectServer, answers, running, serving, wait_until
 
 from flows.retrain import leaderboard, validation, verdict
 
@@ -306,18 +307,21 @@ def test_damaged_graph_is_reported_in_the_words_of_dvc(project: Project):
     assert "dvc.yaml" in ended.stderr.splitlines()[-1] and "Traceback" not in ended.stderr
 
 
-def test_ctrl_c_on_a_terminal_ends_the_stage_s_command_too_and_is_one_sentence(project: Project):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_what_ends_a_terminal_s_processes_ends_all_of_the_flow_and_is_one_sentence(project: Project, number):
     command = [sys.executable, "-m", "flows.retrain"]
     environment = project.environment(({"stage": "ingest", "exit_code": None},))
     environment.pop("PREFECT_API_URL")  # a temporary server, which the terminal interrupts too
     apart = {"cwd": project.root, "env": environment, "start_new_session": True}
     with running(command, project.root / "run.log", **apart) as process:
         wait_until((project.root / "faulty").exists, SECONDS, "ingest hangs")
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does it
+        os.killpg(process.pid, number)  # as a terminal does it
         assert process.wait(SECONDS) == 130
     said = (project.root / "run.log").read_text()
     assert said.splitlines()[-1] == "retrain was interrupted; the next run goes on from here"
     assert "Traceback" not in said
+    address = re.search(r"temporary server on (http://127.0.0.1:\d+)", said)[1]
+    wait_until(lambda: not answers(f"{address}/api/health"), 10, "Prefect's temporary server has ended")
     stage = int((project.root / "faulty").read_text())
     wait_until(lambda: not _is_alive(stage), 10, "the stage's own process has ended")
 

@@ -211,7 +211,7 @@ def test_a_lock_file_that_was_edited_after_training_is_told_from_the_one_of_trai
     done = run(project, "earmark", "lineage", "1", COLUMNS="250")
     assert done.returncode == 0
     registered = hashlib.sha256(Path("requirements.lock").read_bytes()).hexdigest()
-    assert re.search(f"^lock file +{registered} +that of training: {'f' * 64}$", done.stdout, re.MULTILINE)
+    assert re.search(f"^lock file +{registered} +holds; that of training: {'f' * 64}$", done.stdout, re.MULTILINE)
 
 
 @pytest.mark.parametrize(("backend", "here"), [("tensorflow", r"tensorflow [\d.]+ on .+"), ("jaxx", "none, since .+")])

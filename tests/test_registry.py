@@ -133,12 +133,14 @@ def test_a_model_that_somebody_deleted_leaves_no_record_for_the_next_of_its_name
     assert [move.how for move in registry.aliases.record().of("1")] == ["register"]
 
 
-def test_a_twin_that_a_killed_process_left_goes_unless_an_alias_was_moved_to_it(registry, versions, client):
-    for _ in range(2):
-        client.create_model_version(registry.name, "s3://bucket/twin", tags={tracking.CONTENT: versions[0].content})
+def test_a_twin_that_a_killed_process_left_goes_and_what_somebody_made_of_a_version_stays(registry, versions, client):
+    tags = {tracking.CONTENT: versions[0].content}
+    for more in ({}, {}, {}, {"verdict": "champion: it was copied with it"}):
+        client.create_model_version(registry.name, "s3://bucket/twin", tags=tags | more)
     client.set_registered_model_alias(registry.name, "mine", "6")
-    assert registry.with_content(versions[0].content).number == "1"
-    assert [each.number for each in registry.versions()] == ["1", "2", "3", "4", "6"]
+    moved(registry, "7", "1")
+    assert registry.sole(registry.with_content(versions[0].content)).number == "1"
+    assert [each.number for each in registry.versions()] == ["1", "2", "3", "4", "6", "7", "8"]
 
 
 def test_a_move_to_a_version_that_was_deleted_meanwhile_leaves_no_champion(registry, versions, client):

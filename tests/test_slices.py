@@ -23,8 +23,8 @@ def test_clips_are_told_apart_by_loudness_and_by_length():
         ("loudness", "-40 to -30 dBFS"): 2,
         ("loudness", "above -20 dBFS"): 1,
         ("length", "below half a clip"): 1,
-        ("length", "up to a clip"): 1,
-        ("length", "a clip and longer"): 2,
+        ("length", "half to a whole"): 1,
+        ("length", "a whole or longer"): 2,
     }
     assert found.loc[("loudness", "-40 to -30 dBFS"), "accuracy"] == 0.5
     assert found.loc[("loudness", "-40 to -30 dBFS"), "speakers"] == 2

@@ -30,11 +30,16 @@ def folder_of(model: str, temporary: Path) -> Path:
         if not found:
             raise UserError(f"{model} is no address of a version; allowed are models:/NAME/VERSION, models:/NAME@ALIAS")
         name, wanted = found[1], found[2] or found[3]
-    elif os.sep in model:
+    elif os.sep in model or model in (os.curdir, os.pardir):
         return Path(model)
     else:
         name, wanted = params.load().register_.name, model
     from earmark.stores.registry import open_registry
 
     registry = open_registry(name)
-    return registry.download(registry.find(wanted).number, temporary)
+    try:
+        number = registry.find(wanted).number
+    except UserError as error:
+        hint = f"; the folder of this name is written ./{wanted}" if Path(wanted).is_dir() else ""
+        raise UserError(f"{error}{hint}") from None
+    return registry.download(number, temporary)

@@ -13,4 +13,4 @@ class Untrainable(UserError):
 
 
 class NotAnswering(UserError):
-    """Another system does not answer, which says nothing of what was asked for: later it may."""
+    """Another system does not answer, or with a fault of its own, which says nothing of what was asked for."""

@@ -15,7 +15,7 @@ from earmark.progress import Advance, progress
 from earmark.stages import origin
 from earmark.stages.paths import ACCEPTED, FEATURES
 from earmark.stores import origins, provenance, source_code, tracking
-from earmark.stores.objects import FOLDER, Held, Objects, objects
+from earmark.stores.objects import CACHE, FOLDER, Held, Objects, objects
 from earmark.stores.origins import Registered
 
 HOLDS = "holds"
@@ -101,6 +101,8 @@ def _faults_of(held: Held, md5: str, dvc: Objects) -> Iterator[str]:
         yield f"{copy} is damaged; remove it, and have it again by 'dvc pull' or 'dvc push'"
     if not held.place:
         yield dvc.without(md5)
+    elif md5 in dvc.unreadable:
+        yield f"{CACHE} does not give {md5} ({dvc.unreadable[md5]})"
 
 
 def _speakers_link(version: Registered, dvc: Objects) -> Link:
@@ -131,8 +133,10 @@ def _file_links(version: Registered) -> Iterator[Link]:
 
 def _requirements_link(version: Registered) -> Link:
     link = _file_link("lock file", origin.REQUIREMENTS, version)
-    trained = (version.run_tags or {}).get(origin.SHA256 + origin.REQUIREMENTS, origin.UNRECORDED)
-    return link if link.faults or trained == link.recorded else replace(link, state=f"that of training: {trained}")
+    trained = (version.run_tags or {}).get(origin.SHA256 + origin.REQUIREMENTS, link.recorded)
+    if link.faults or trained == link.recorded:
+        return link
+    return replace(link, state=f"{HOLDS}; that of training: {trained}")
 
 
 def _file_link(link: str, name: str, version: Registered) -> Link:

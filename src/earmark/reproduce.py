@@ -157,7 +157,8 @@ def _report(version: Registered, differences: list[str]) -> str:
 
 def _reasons(version: Registered) -> Iterator[str]:
     tags, trained = version.origin.tags, version.run_tags or {}
-    lock, trained_with = (each.get(origin.SHA256 + origin.REQUIREMENTS, origin.UNRECORDED) for each in (tags, trained))
+    lock = tags.get(origin.SHA256 + origin.REQUIREMENTS, origin.UNRECORDED)
+    trained_with = trained.get(origin.SHA256 + origin.REQUIREMENTS, lock)
     here = origin.sha256(_read(origin.KEPT[origin.REQUIREMENTS]))
     if lock != here:
         yield f"requirements.lock is another: SHA-256 {lock} -> {here}; 'make setup' installs that of a checkout"

@@ -77,7 +77,7 @@ def test_what_is_printed_is_what_the_file_does(project, run, tmp_path, test_clip
     assert float(accuracy) == pytest.approx(100 * right, abs=0.006)
     assert float(original) > 20  # of thirty words: a loss would show
     if format == "litert-int8":
-        assert int(kilobytes) < int(original_kilobytes.replace(",", "")) / 2
+        assert int(kilobytes) < min(400, int(original_kilobytes.replace(",", "")) / 2)
     else:
         assert accuracy == original
     assert int(kilobytes) == round((tmp_path / "out" / FORMATS[format]).stat().st_size / 1000)
@@ -124,7 +124,10 @@ def test_a_file_that_loses_too_much_is_refused_and_leaves_nothing(project, run, 
         (["7", "out", "--format", "onnx"], "earmark has no version or alias '7'; allowed are 1, champion"),
         (["nobody", "out", "--format", "onnx"], "earmark has no version or alias 'nobody'"),
         (["data/raw", "out", "--format", "onnx"], "data/raw holds no model"),
-        (["models", "out", "--format", "onnx"], "earmark has no version or alias 'models'"),
+        (
+            ["models", "out", "--format", "onnx"],
+            "no version or alias 'models'; allowed are 1, champion; the folder of this name is written ./models",
+        ),
         (["champion", "full", "--format", "onnx"], "full is there already; allowed is a new or an empty folder"),
         (["champion", "params.yaml", "--format", "onnx"], "params.yaml is there already"),
         (["champion", "params.yaml/out", "--format", "onnx"], "params.yaml is no folder"),

@@ -22,9 +22,9 @@ class CandidateReport:
         "saved_bytes": n, "latency_ms_p50": ms a clip, "latency_ms_p99": ms, "train_seconds": s,
         "train_clips_per_second": n}; scores: {"accuracy": 0 to 1, "accuracy_ci95": [low, high], "macro_f1": 0 to 1,
         "macro_f1_ci95": [low, high], "clips": n, "speakers": n, "expected_calibration_error": 0 to 1, "rejection":
-        {"threshold": 0 to 1, "miss_rate": 0 to 1, "false_accept_rate": 0 to 1}} and, with background noise in the data
-        set, "accuracy_in_noise": {"20_db": 0 to 1, ...}, and in "rejection" "false_accepts_per_hour": n,
-        "false_accepts_per_hour_ci95": [low, high] and "noise_seconds": s.
+        {"threshold": 0 to 1, "miss_rate": 0 to 1, "false_accept_rate": 0 to 1}} and, with background noise as long as
+        a clip in its split, "accuracy_in_noise": {"20_db": 0 to 1, ...}, and in "rejection" also
+        "false_accepts_per_hour": n, "false_accepts_per_hour_ci95": [low, high] and "noise_seconds": s.
     history: a row an epoch: epoch, loss, accuracy, validation_loss, validation_accuracy, seconds.
     predictions: a row a clip: id, speaker, split ("validation" or "testing"), label, predicted, probability (0 to 1).
     labels: a row a split and label: split, label, precision, recall, f1 (0 to 1), clips.

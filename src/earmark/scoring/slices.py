@@ -10,7 +10,7 @@ LOUDNESS_DBFS = (-40.0, -30.0, -20.0)
 CLIP_SHARES = (0.5, 1.0)
 """The same of length, as shares of a clip."""
 _LOUDNESS = ("below -40 dBFS", "-40 to -30 dBFS", "-30 to -20 dBFS", "above -20 dBFS")
-_LENGTHS = ("below half a clip", "up to a clip", "a clip and longer")
+_LENGTHS = ("below half a clip", "half to a whole", "a whole or longer")
 
 
 def by_slice(predictions: pd.DataFrame, clip_seconds: float, seed: int) -> pd.DataFrame:

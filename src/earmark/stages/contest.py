@@ -58,8 +58,11 @@ class Contest:
         with tempfile.TemporaryDirectory(prefix="earmark-") as folder:
             try:
                 return _scored(self._registry.download(number, Path(folder)), self._clips)
-            except NotAnswering:
-                raise
+            except NotAnswering as error:
+                raise NotAnswering(
+                    f"{error}; nothing was registered, since the champion, version {number}, cannot be compared with"
+                    " now; 'earmark registry promote' makes another one champion"
+                ) from None
             except UserError as error:
                 return gate.Unscored(str(error))
 

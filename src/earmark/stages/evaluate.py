@@ -9,28 +9,30 @@ from pathlib import Path
 import pandas as pd
 
 from earmark.errors import UserError
-from earmark.params import PATH, SILENCE, Params
+from earmark.params import PATH, SILENCE, SPLITS, UNKNOWN, Params
 from earmark.report.records import METRICS_OF_SPLIT
 from earmark.stages import judged
 from earmark.stages.judgement import Judgement, judge, worst_mistakes
 from earmark.stages.paths import (
     ACCEPTED,
     CALIBRATION,
+    CALIBRATION_OF_VALIDATION,
     CONFUSION,
     LABELS,
+    LABELS_OF_EACH,
     METRICS,
     MODELS,
     NOISE,
     PREDICTIONS,
     REPORT,
     SLICES,
+    SLICES_OF_EACH,
     VALIDATION_RESULT,
 )
 from earmark.stores import provenance
 from earmark.stores.files import whole_file, whole_folder, write_json, write_text
 
 LIBRARIES = Path("requirements.lock")
-LABELS_OF_EACH, SLICES_OF_EACH = LABELS.with_suffix(""), SLICES.with_suffix("")
 
 
 def evaluate(params: Params) -> str:
@@ -69,12 +71,12 @@ def _write_tables(found: Mapping[str, Judgement], best: str, reporting: str) -> 
 
 
 def _write_plots(found: Mapping[str, Judgement], reporting: str) -> None:
-    """A file a candidate and split, since DVC draws all rows of a file together: the reporting split's, and
-    validation's calibration too."""
+    """A file a candidate, since DVC draws all rows of a file together: of the reporting split, and validation's
+    calibration too."""
     for path, frames in {
         CALIBRATION: {name: _of(each.calibration, reporting) for name, each in found.items()},
         # Within the folder before it, which is written anew.
-        CALIBRATION / "validation": {name: _of(each.calibration, "validation") for name, each in found.items()},
+        CALIBRATION_OF_VALIDATION: {name: _of(each.calibration, "validation") for name, each in found.items()},
         LABELS_OF_EACH: {name: _of(each.labels, reporting) for name, each in found.items()},
         SLICES_OF_EACH: {name: _of(each.slices, reporting) for name, each in found.items()},
         NOISE: {name: _in_noise(each.entry[METRICS_OF_SPLIT[reporting]]) for name, each in found.items()},
@@ -130,16 +132,17 @@ def _validation() -> dict:
 def _data(params: Params, validation: dict) -> dict[str, str]:
     """What the report says of the data set."""
     accepted = pd.read_parquet(ACCEPTED, columns=["id", "label", "speaker", "split"])
+    unknown, silence = ", ".join(params.dataset.unknown_labels), params.dataset.silence_fraction
     return {
         "source": params.dataset.source,
-        "labels": f"{accepted['label'].nunique()}{f' and {SILENCE}' if params.dataset.silence_fraction else ''}",
+        "labels": f"{accepted['label'].nunique()}{f' and {SILENCE}' if silence else ''}",
         "speakers": str(accepted["speaker"].nunique()),
-        **{f"{split} clips": f"{count:,}" for split, count in accepted["split"].value_counts().items()},
+        **{f"{split} clips": f"{(accepted['split'] == split).sum():,}" for split in SPLITS},
         "quarantined clips": str(validation["quarantined"]),
         "refused files": str(validation["refused_files"]),
         "split by": params.split.method,
-        "learnt as unknown": ", ".join(params.dataset.unknown_labels) or "nothing",
-        "silence beside the clips of a split": f"{params.dataset.silence_fraction:.1%}",
+        **({f"learnt as {UNKNOWN}": unknown} if unknown else {}),
+        **({f"{SILENCE}, of the clips of a split": f"{silence:.1%}"} if silence else {}),
     }
 
 

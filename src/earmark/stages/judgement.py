@@ -26,9 +26,9 @@ MISTAKES = 12
 
 @dataclass(frozen=True)
 class Judgement:
-    """`entry` is the candidate's in reports/metrics.json. The frames have a column `split`, "validation" or "testing":
-    a row of `predictions` is a clip, of `labels` a label, of `calibration` a bin of the probability, of `slices` a band
-    of loudness or length."""
+    """`entry` is the candidate's in reports/metrics.json, but for the bounds of intervals by name. The frames have a
+    column `split`, "validation" or "testing": a row of `predictions` is a clip, of `labels` a label, of `calibration` a
+    bin of the probability, of `slices` a band of loudness or length."""
 
     entry: dict
     front_end: FrontEnd

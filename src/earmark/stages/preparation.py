@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 PACKAGE = Path(__file__).parents[1]
 CODE = ("stages/preparation.py", "stores/feature_reader.py", "stores/features.py")
 """What a training stands on beside the rooms audio and learning."""
+FEWEST_AVERAGES = 4
+"""A moving average still holds what was before the training where that is shorter than a few times what it averages."""
 
 
 @dataclass(frozen=True)
@@ -103,10 +105,6 @@ def recipe(data: Data, candidate: str, settings: Candidate, seed: int) -> "Recip
             ) from None
 
     return Recipe(build, front_end, data.noise, len(data.labels), settings, seed)
-
-
-FEWEST_AVERAGES = 4
-"""A moving average still holds what was before the training where that is shorter than a few times what it averages."""
 
 
 def remarks(data: Data, settings: Candidate) -> list[str]:

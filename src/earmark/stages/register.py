@@ -17,6 +17,7 @@ from earmark.stages.contest import Contest
 from earmark.stages.paths import (
     ACCEPTED,
     CALIBRATION,
+    CALIBRATION_OF_VALIDATION,
     HISTORIES,
     LABELS,
     METRICS,
@@ -49,16 +50,23 @@ def register(params: Params) -> str:
     from earmark.stores.registry import open_registry
 
     metrics = _metrics()
-    clips = shards.read_accepted(ACCEPTED)
+    best, clips = metrics["best"], shards.read_accepted(ACCEPTED)
+    entry = metrics["candidates"][best]
     _require_models_of(metrics)
     _require_reports(metrics)
     registry = open_registry(params.register_.name)
-    version = registry.with_content(metrics["candidates"][metrics["best"]]["content_sha256"])
+    version = registry.with_content(entry["content_sha256"])
     # First gathered, then checked: what changes after that is not recorded.
-    found = None if version else origin.gather(metrics["best"], params)
+    found = None if version else origin.gather(best, params)
     _require_up_to_date(metrics)
     runs = {name: _logged(name, metrics, params, clips) for name in metrics["candidates"]}
-    return f"{leaderboard(metrics)}\n\n{_registered(params, metrics, runs[metrics['best']], registry, version, found)}"
+    verdict_against = cache(Contest(params, best, entry, registry).verdict)
+    if version is None:
+        # What cannot be judged is not registered.
+        verdict_against(registry.aliases.open().aliases["champion"])
+        version = _added(best, entry, runs[best], registry, found)
+    said = _admitted(registry, registry.sole(version), best, runs[best], verdict_against)
+    return f"{leaderboard(metrics)}\n\n{said}"
 
 
 def _metrics() -> dict:
@@ -79,7 +87,8 @@ def _require_models_of(metrics: dict) -> None:
 
 def _require_reports(metrics: dict) -> None:
     """Before MLflow is told anything: all that it will be told."""
-    of_each = [folder / f"{name}.csv" for name in metrics["candidates"] for folder in (HISTORIES, CALIBRATION, NOISE)]
+    folders = (HISTORIES, CALIBRATION, CALIBRATION_OF_VALIDATION, NOISE)
+    of_each = [folder / f"{name}.csv" for name in metrics["candidates"] for folder in folders]
     for path in (REPORT, PREDICTIONS, LABELS, SLICES, VALIDATION_RESULT, *of_each):
         if not path.is_file():
             raise UserError(f"{path} is missing; run 'dvc repro' first")
@@ -123,6 +132,7 @@ def _logged(name: str, metrics: dict, params: Params, clips: pd.DataFrame) -> st
             "validation": [VALIDATION_RESULT],
             "evaluation": [LABELS, SLICES],
             "evaluation/calibration": [CALIBRATION / f"{name}.csv"],
+            "evaluation/calibration/validation": [CALIBRATION_OF_VALIDATION / f"{name}.csv"],
             "evaluation/noise": [NOISE / f"{name}.csv"],
         },
         {"confusion.html": confusion_chart(count_confusions(reported)).figure},
@@ -148,22 +158,7 @@ def _flat(entry: dict) -> Iterator[tuple[str, float]]:
             yield key, value
 
 
-def _registered(
-    params: Params,
-    metrics: dict,
-    run_id: str,
-    registry: "Registry",
-    version: "Version | None",
-    found: "Origin | None",
-) -> str:
-    best = metrics["best"]
-    entry = metrics["candidates"][best]
-    verdict_against = cache(Contest(params, best, entry, registry).verdict)
-    if version is None:
-        # What cannot be judged is not registered.
-        verdict_against(registry.aliases.open().aliases["champion"])
-        version = _added(best, entry, run_id, registry, found)
-
+def _admitted(registry: "Registry", version: "Version", best: str, run_id: str, verdict_against: Judge) -> str:
     def judge(champion: str) -> gate.Verdict:
         verdict = verdict_against(champion)
         _publish(verdict, version, best, run_id)
@@ -261,12 +256,14 @@ def _tags(candidate: str, entry: dict) -> dict[str, str]:
 
 
 def _verdict_tags(verdict: gate.Verdict) -> dict[str, str]:
+    from earmark.stores.registry import VERDICT as VERDICT_TAG
+
     checks = {
         f"gate.{check.name.replace(' ', '_')}": f"{'passed' if check.passed else 'failed'}:"
         f" {check.observed} (needed: {check.allowed})"
         for check in verdict.checks
     }
-    return {"verdict": _said(verdict), "judged_against": verdict.judged_against or "none", **checks}
+    return {VERDICT_TAG: _said(verdict), "judged_against": verdict.judged_against or "none", **checks}
 
 
 def _said(verdict: gate.Verdict) -> str:

@@ -8,7 +8,6 @@ and so was one where the only pending entries are abandoned, and none can have l
 """
 
 import getpass
-import math
 import os
 import socket
 import uuid
@@ -30,6 +29,7 @@ RECORD_DESCRIPTION = (
 )
 RECORD_SOURCE = "earmark:///moves"
 APPLIED = "applied"
+MODEL_MADE = "model_made"
 OUTSIDER = "unknown, outside earmark"
 MAX_DESCRIPTION = 5000
 ABANDONED_AFTER = timedelta(minutes=10)
@@ -165,6 +165,7 @@ class Aliases:
             "when": self._clock().isoformat(timespec="milliseconds"),
             "why": why,
             "flow_run_id": provenance.flow_run_id(),
+            MODEL_MADE: self._made(),
         }
         said = f"{alias}: {before or 'none'} → {after or 'none'} ({how}), by {who}: {why}"[:MAX_DESCRIPTION]
         make_model(self._client, self._record_name, RECORD_DESCRIPTION.format(name=self._name))
@@ -215,16 +216,17 @@ class Aliases:
         """The record's entries, but for those of a registered model of this name that somebody deleted: its numbers are
         given again."""
         entries = all_versions(self._client, self._record_name)
-        made = self._made_at() if entries else 0
-        return [_move(each) for each in entries if moves.ID in each.tags and each.creation_timestamp >= made]
+        made = self._made() if entries else ""
+        mine = [each for each in entries if moves.ID in each.tags and each.tags.get(MODEL_MADE, made) == made]
+        return [_move(each) for each in mine]
 
-    def _made_at(self) -> float:
-        """When the registered model was made, in ms by MLflow's clock; infinity where there is none."""
+    def _made(self) -> str:
+        """When the registered model was made, which tells it from another of its name; "" where there is none."""
         try:
-            return self._client.get_registered_model(self._name).creation_timestamp
+            return str(self._client.get_registered_model(self._name).creation_timestamp)
         except MlflowException as error:
             require(error, "RESOURCE_DOES_NOT_EXIST")
-            return math.inf
+            return ""
 
 
 def _who() -> str:

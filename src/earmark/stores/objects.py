@@ -38,8 +38,7 @@ def objects() -> Iterator["Objects"]:
 
 @dataclass(frozen=True)
 class Held:
-    """Where an object is whole, as people call the place, "" if nowhere; and its copies that cannot be read or have
-    other bytes, by path."""
+    """Where an object is whole, as people call the place, "" if nowhere; and its copies with other bytes, by path."""
 
     place: str
     damaged: tuple[str, ...] = ()
@@ -79,7 +78,7 @@ class Objects:
         for place, odb, found in self._ask(md5, _md5_at):
             if found == _plain(md5):
                 return Held(place, tuple(damaged))
-            damaged.append(odb.oid_to_path(md5))
+            damaged += [odb.oid_to_path(md5)] if found else []
         return Held("", tuple(damaged))
 
     def changes(self, stages: Sequence[str]) -> dict[str, list[str]]:

@@ -14,6 +14,8 @@ from earmark.stores import provenance
 from earmark.stores.aliases import MAX_DESCRIPTION, Aliases
 from earmark.stores.tracking import CONTENT, all_versions, answering, client, download_model, make_model, require
 
+VERDICT = "verdict"
+"""The tag of a version that was judged."""
 DESCRIPTION = (
     "A sound classifier: float32 waveforms in [-1, 1] to labels and probabilities, front end and labels inside."
 )
@@ -66,15 +68,8 @@ class Registry:
         )
 
     def with_content(self, content: str) -> Version | None:
-        """The version with this content, or None. Where two processes make one at once, the first stays, and the other,
-        to which no alias was ever moved, goes, also where its process was killed."""
-        first, *twins = [each for each in self.versions() if each.content == content] or [None]
-        if twins:
-            moved = {move.after for move in self.aliases.record().counted}
-            for twin in twins:
-                if not twin.aliases and twin.number not in moved:
-                    self._delete(twin.number)
-        return first
+        """The version with this content, or None; the first, while two processes are making one."""
+        return next((each for each in self.versions() if each.content == content), None)
 
     def add(self, run_id: str, content: str, tags: Mapping[str, str]) -> Version:
         """Registers the model of a run, of this content, as a new version with tags; where another process has done so
@@ -85,7 +80,17 @@ class Registry:
             self._client.create_model_version(
                 self.name, f"models:/{model_id}", run_id, tags={**tags, CONTENT: content}, model_id=model_id
             )
-            return self.with_content(content)
+        return self.sole(self.with_content(content))
+
+    def sole(self, version: Version) -> Version:
+        """`version`, once later ones of its content are gone that a process made at the same time, and was perhaps
+        killed: they have no verdict, and no alias was ever moved to them."""
+        moved = {move.after for move in self.aliases.record().counted}
+        for twin in self.versions():
+            is_twin = twin.content == version.content and int(twin.number) > int(version.number)
+            if is_twin and not twin.aliases and VERDICT not in twin.tags and twin.number not in moved:
+                self._delete(twin.number)
+        return version
 
     def _delete(self, number: str) -> None:
         with answering():

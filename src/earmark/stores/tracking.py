@@ -48,7 +48,8 @@ def connect(name: str) -> MlflowClient:
 @contextmanager
 def answering(wanted: str = "") -> Iterator[None]:
     """What MLflow does not do in here, such as give what is `wanted`, is a UserError, whether its database, its server
-    or its store of artifacts fails with exceptions of its own library: NotAnswering, but for what is not there."""
+    or its store of artifacts fails with exceptions of its own library: NotAnswering, unless it answers that there is no
+    such thing."""
     try:
         yield
     except (MlflowException, SQLAlchemyError, BotoCoreError, ClientError, Boto3Error, OSError) as error:
@@ -59,9 +60,9 @@ def answering(wanted: str = "") -> Iterator[None]:
 
 
 def _is_gone(error: Exception) -> bool:
-    """Whether MLflow or its store answered, that it has no such thing."""
+    """Whether MLflow or its store answered, that it has no such thing, or that there can be none."""
     if isinstance(error, MlflowException):
-        return error.error_code == "RESOURCE_DOES_NOT_EXIST"
+        return error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
     if isinstance(error, ClientError):
         return error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == NOT_FOUND
     status = getattr(getattr(error, "response", None), "status_code", None)
@@ -82,7 +83,7 @@ def _first_request() -> Iterator[None]:
 def _impatient() -> Iterator[None]:
     """A server that is down is told after seconds; later calls have MLflow's own patience, which is minutes."""
     before = os.environ.get(RETRIES)
-    os.environ.setdefault(RETRIES, "1")
+    os.environ.setdefault(RETRIES, "2")
     try:
         yield
     finally:
@@ -281,8 +282,11 @@ def _trained_version(client: MlflowClient, found: ModelVersion) -> TrainedVersio
 def download_model(uri: str, folder: Path) -> Path:
     """The model folder behind a `models:/…` address, below `folder`; UserError where there is none."""
     _start()
-    with answering(uri), _impatient():
-        root = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder)))
+    try:
+        with answering(uri), _impatient():
+            root = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder)))
+    except (ImportError, ValueError) as error:  # an address of no kind that is known here
+        raise UserError(f"{uri} cannot be had from MLflow at {_address()}: {_first_line(error)}") from None
     models = sorted(path.parent for path in root.glob("artifacts/*/model.keras"))
     if not models:
         raise UserError(f"{uri} is no model of earmark: it holds no artifacts/…/model.keras")
