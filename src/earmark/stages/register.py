@@ -61,11 +61,13 @@ def register(params: Params) -> str:
     _require_up_to_date(metrics)
     runs = {name: _logged(name, metrics, params, clips) for name in metrics["candidates"]}
     verdict_against = cache(Contest(params, best, entry, registry).verdict)
-    if version is None:
+    if version:
+        registry.sole(version)
+    else:
         # What cannot be judged is not registered.
         verdict_against(registry.aliases.open().aliases["champion"])
         version = _added(best, entry, runs[best], registry, found)
-    said = _admitted(registry, registry.sole(version), best, runs[best], verdict_against)
+    said = _admitted(registry, version, best, runs[best], verdict_against)
     return f"{leaderboard(metrics)}\n\n{said}"
 
 
