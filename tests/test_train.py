@@ -74,9 +74,10 @@ def test_a_killed_training_goes_on_after_its_last_epoch_and_ends_with_the_same_b
     assert not list((project / "checkpoints").glob("*.npz"))
 
 
-def test_the_log_file_has_a_line_an_epoch(project, run):
+def test_the_log_file_has_remarks_and_a_line_an_epoch(project, run):
     run(project, "earmark", "train", "tc_resnet")
-    lines = (project / "logs/tc_resnet.log").read_text().splitlines()
+    remark, *lines = (project / "logs/tc_resnet.log").read_text().splitlines()
+    assert "average_momentum 0.99 averages about 100 steps of " in remark and "lags behind" in remark
     assert len(lines) == EPOCHS
     time, percent = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", r"[\d.]+%"
     form = rf"{time} epoch (\d)/{EPOCHS}: loss [\d.]+, accuracy {percent}, validation {percent}, \d+ clips/s"
