@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import pickle
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -194,14 +195,14 @@ def test_loading_unpickles_nothing_and_leaves_no_trace(project):
 
 
 def test_labels_in_another_order_are_found_before_the_model_is_served(project, tmp_path):
-    folder = mlflow.artifacts.download_artifacts(
-        "models:/earmark@champion", dst_path=str(tmp_path), tracking_uri=f"sqlite:///{project}/mlflow.db"
-    )
-    (path,) = Path(folder).glob("artifacts/*/settings.json")
+    client = mlflow.MlflowClient(f"sqlite:///{project}/mlflow.db")
+    place = client.get_model_version_download_uri("earmark", "1").removeprefix("file://")
+    folder = Path(shutil.copytree(place, tmp_path / "copy"))
+    (path,) = folder.glob("artifacts/*/settings.json")
     settings = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps(settings | {"labels": settings["labels"][::-1]}), encoding="utf-8")
     with pytest.raises(ValueError, match=r"settings.json and model.keras are not as they were saved together"):
-        mlflow.pyfunc.load_model(folder)
+        mlflow.pyfunc.load_model(str(folder))
 
 
 class Bomb:
