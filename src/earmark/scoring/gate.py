@@ -133,7 +133,7 @@ def difference(new: pd.DataFrame, champion: pd.DataFrame, seed: int) -> Differen
     for column in ("label", "speaker"):
         if new[column].tolist() != champion[column].tolist():
             raise ValueError(f"the two were scored on other clips, or in another order: {column} differs")
-    gained = (_right(new).astype(int) - _right(champion).astype(int).to_numpy()).to_numpy()
+    gained = _right(new).to_numpy(int) - _right(champion).to_numpy(int)
     of_speaker, of_silence = metrics.by_speaker(np.column_stack([gained, np.ones(len(gained))]), new)
     sums = metrics.resampled(of_speaker, seed) + of_silence
     low, high = metrics.percentiles(sums[:, 0] / sums[:, 1])
