@@ -13,17 +13,24 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
-# The stamp holds the lock that the environment was made from: another lock means another environment.
-$(BIN)/.earmark: requirements.lock pyproject.toml
-	@cmp -s requirements.lock $@ || { \
-	  $(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
-	    || { echo "earmark: $$($(PYTHON) --version) is too old or too new; allowed are Python 3.11 to 3.13: make PYTHON=python3.11" >&2; exit 2; }; \
-	  rm -rf .venv && $(PYTHON) -m venv .venv; }
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
-	@cp requirements.lock $@
+# The locks lie on each other: base, then cpu or gpu (make LOCK=gpu setup), then what only tests and benchmarks need.
+LOCK ?= cpu
+LOCKS := requirements/base.lock requirements/$(LOCK).lock requirements/installer.lock
+INSTALL := $(PYTHON) requirements/install.py
 
-setup: $(BIN)/.earmark  ## .venv from the lock; nothing to do where it is up to date
+.venv/.run-$(LOCK): $(LOCKS) pyproject.toml requirements/install.py
+	@rm -f .venv/.run-* .venv/.test-*
+	@$(INSTALL) base.lock $(LOCK).lock
+	@touch $@
+
+.venv/.test-$(LOCK): $(LOCKS) requirements/test.lock pyproject.toml requirements/install.py
+	@rm -f .venv/.run-* .venv/.test-*
+	@$(INSTALL) base.lock $(LOCK).lock test.lock
+	@touch .venv/.run-$(LOCK) $@
+
+setup: .venv/.run-$(LOCK)  ## .venv from the locks: what running needs
+
+setup-test: .venv/.test-$(LOCK)  ## the same, and what tests and benchmarks need
 
 run: setup  ## the main job: ingest, validate, extract, train, evaluate, register
 	@$(BIN)/python -m flows.retrain

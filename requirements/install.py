@@ -1,0 +1,92 @@
+"""Makes .venv from locks: `python install.py base.lock cpu.lock`. Needs nothing but Python's standard library.
+
+uv installs; pip, which comes with Python, installs uv from a lock of its own. What is not in the locks is removed.
+"""
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+VENV = HERE.parent / ".venv"
+PYTHON = VENV / "bin" / "python"
+SUPPORTED = ((3, 11), (3, 13))
+# pip's option: the variable by which uv takes the same.
+UV_NAMES = {
+    "index-url": "UV_DEFAULT_INDEX",
+    "extra-index-url": "UV_INDEX",
+    "find-links": "UV_FIND_LINKS",
+    "no-index": "UV_NO_INDEX",
+    "trusted-host": "UV_INSECURE_HOST",
+    "cert": "SSL_CERT_FILE",
+    "client-cert": "SSL_CLIENT_CERT",
+    "proxy": "ALL_PROXY",
+}
+SEVERAL = ("extra-index-url", "find-links", "trusted-host")
+
+
+def main(locks: list[str]) -> int:
+    if not SUPPORTED[0] <= sys.version_info[:2] <= SUPPORTED[1]:
+        found = ".".join(map(str, sys.version_info[:3]))
+        print(f"earmark: Python {found} is not supported; expected 3.11 to 3.13: make PYTHON=python3.11", file=sys.stderr)
+        return 2
+    try:
+        if not _is_of_this_python():
+            _run(sys.executable, "-m", "venv", "--clear", VENV)
+        _run(*_pip("install"), "--quiet", "--require-hashes", "--no-deps", "--requirement", HERE / "installer.lock")
+        environment = _as_uv_takes_it(_pip_settings()) | {"UV_INDEX_STRATEGY": "unsafe-best-match"} | os.environ
+        uv = (VENV / "bin" / "uv", "pip")
+        where = ("--python", PYTHON, "--no-config")
+        files = [HERE / name for name in (*locks, "installer.lock")]
+        _run(*uv, "sync", *where, "--require-hashes", "--compile-bytecode", *files, env=environment)
+        project = ("--no-deps", "--quiet", "--editable", HERE.parent)
+        _run(*uv, "install", *where, *project, env=environment)
+    except subprocess.CalledProcessError as error:
+        return error.returncode
+    return 0
+
+
+def _is_of_this_python() -> bool:
+    """Whether .venv is there, whole, and of the Python that runs this."""
+    script = "import pip, sys; print(sys.base_prefix)"
+    try:
+        found = subprocess.run([PYTHON, "-c", script], capture_output=True, text=True)
+    except OSError:
+        return False
+    return found.returncode == 0 and found.stdout.strip() == sys.base_prefix
+
+
+def _pip(command: str) -> list:
+    return [PYTHON, "-m", "pip", "--disable-pip-version-check", command]
+
+
+def _pip_settings() -> dict[str, str]:
+    """What pip's configuration files and PIP_… variables say, the stronger ones last: environment, install, global."""
+    listed = subprocess.run([*_pip("config"), "list"], capture_output=True, text=True, check=True).stdout
+    entries = [line.partition("=") for line in listed.splitlines()]
+    order = ("global.", "install.", ":env:.")
+    settings = {}
+    for prefix in order:
+        for key, _, value in entries:
+            if key.startswith(prefix):
+                settings[key.removeprefix(prefix)] = ast.literal_eval(value)
+    return settings
+
+
+def _as_uv_takes_it(settings: dict[str, str]) -> dict[str, str]:
+    named = {name: settings[option] for option, name in UV_NAMES.items() if settings.get(option)}
+    for option in SEVERAL:
+        if UV_NAMES[option] in named:
+            separator = "," if option == "find-links" else " "
+            named[UV_NAMES[option]] = separator.join(settings[option].split())
+    return named
+
+
+def _run(*command: object, env: dict[str, str] | None = None) -> None:
+    subprocess.run(list(map(str, command)), check=True, env=env)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
