@@ -12,11 +12,12 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 VENV = HERE.parent / ".venv"
 PYTHON = VENV / "bin" / "python"
+LOCK = VENV / "requirements.lock"
+"""What the environment was made from, but for what only tests need: provenance records it."""
+TESTS = "test.lock"
 SUPPORTED = ((3, 11), (3, 13))
 # pip's option: the variable by which uv takes the same.
 UV_NAMES = {
-    "index-url": "UV_DEFAULT_INDEX",
-    "extra-index-url": "UV_INDEX",
     "find-links": "UV_FIND_LINKS",
     "no-index": "UV_NO_INDEX",
     "trusted-host": "UV_INSECURE_HOST",
@@ -24,13 +25,15 @@ UV_NAMES = {
     "client-cert": "SSL_CLIENT_CERT",
     "proxy": "ALL_PROXY",
 }
-SEVERAL = ("extra-index-url", "find-links", "trusted-host")
+SEPARATORS = {"find-links": ",", "trusted-host": " "}
 
 
 def main(locks: list[str]) -> int:
     if not SUPPORTED[0] <= sys.version_info[:2] <= SUPPORTED[1]:
         found = ".".join(map(str, sys.version_info[:3]))
-        print(f"earmark: Python {found} is not supported; expected 3.11 to 3.13: make PYTHON=python3.11", file=sys.stderr)
+        print(
+            f"earmark: Python {found} is not supported; expected 3.11 to 3.13: make PYTHON=python3.11", file=sys.stderr
+        )
         return 2
     try:
         if not _is_of_this_python():
@@ -43,6 +46,8 @@ def main(locks: list[str]) -> int:
         _run(*uv, "sync", *where, "--require-hashes", "--compile-bytecode", *files, env=environment)
         project = ("--no-deps", "--quiet", "--editable", HERE.parent)
         _run(*uv, "install", *where, *project, env=environment)
+        run_locks = [HERE / name for name in locks if name != TESTS]
+        LOCK.write_text("".join(path.read_text(encoding="utf-8") for path in run_locks), encoding="utf-8")
     except subprocess.CalledProcessError as error:
         return error.returncode
     return 0
@@ -76,12 +81,19 @@ def _pip_settings() -> dict[str, str]:
 
 
 def _as_uv_takes_it(settings: dict[str, str]) -> dict[str, str]:
+    """uv's variables for pip's settings; addresses, which may hold passwords, are on no command line."""
     named = {name: settings[option] for option, name in UV_NAMES.items() if settings.get(option)}
-    for option in SEVERAL:
-        if UV_NAMES[option] in named:
-            separator = "," if option == "find-links" else " "
+    for option, separator in SEPARATORS.items():
+        if option in settings:
             named[UV_NAMES[option]] = separator.join(settings[option].split())
-    return named
+    # pip looks for files in all indexes, uv in the first that has the version: the main one, and its default is last.
+    *first, last = [settings.get("index-url") or _default_index(), *settings.get("extra-index-url", "").split()]
+    return named | {"UV_INDEX": " ".join(first), "UV_DEFAULT_INDEX": last}
+
+
+def _default_index() -> str:
+    script = "from pip._internal.models.index import PyPI; print(PyPI.simple_url)"
+    return subprocess.run([PYTHON, "-c", script], capture_output=True, text=True, check=True).stdout.strip()
 
 
 def _run(*command: object, env: dict[str, str] | None = None) -> None:

@@ -1,14 +1,18 @@
 """What several tests stand on: a fresh checkout of this tree, and a way to run commands in it."""
 
+import contextlib
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+from filelock import FileLock
 
 from earmark.params import yaml
 
@@ -17,6 +21,7 @@ BIN = Path(sys.executable).parent
 EXCERPT = ROOT.parent / "shared/data/speech_commands_v0.01_excerpt.tar.gz"
 """Real recordings, which the project does not ship; a test that wants them is skipped where they are not."""
 EXTRACTED_EPOCHS = 6
+EXTRACTED = {"candidates": ["tc_resnet"], "epochs": EXTRACTED_EPOCHS}
 OPEN_GATE = {
     "min_accuracy": 0.0,
     "min_accuracy_at_10_db": 0.0,
@@ -31,6 +36,21 @@ OPEN_GATE = {
 SMALL = {
     "dataset": {"speakers": 6},
     "train": {"candidates": ["tc_resnet"], "epochs": 2},
+    "register": {"gate": OPEN_GATE},
+}
+# A network that takes seconds to train on eight speakers, until it tells most words apart.
+REGISTERED = {
+    "dataset": {"speakers": 8},
+    "train": {
+        "candidates": ["tc_resnet"],
+        "tc_resnet": {
+            "epochs": 60,
+            "batch_size": 15,
+            "optimizer": {"name": "adamw", "learning_rate": 0.004, "decay": "cosine"},
+            "augmentation": {"shift_ms": 100.0, "speed_percent": 10.0},
+            "network": {"channels": [16, 24, 32, 48], "blocks_per_stage": 1, "kernel_size": 9, "dropout": 0.1},
+        },
+    },
     "register": {"gate": OPEN_GATE},
 }
 
@@ -103,18 +123,113 @@ def run() -> Callable[..., subprocess.CompletedProcess]:
 
 
 @pytest.fixture(scope="session")
-def extracted(tmp_path_factory, run) -> Path:
-    """A checkout with features of a small embedded data set, which no test changes."""
-    changes = {"dataset": {"speakers": 8}, "train": {"candidates": ["tc_resnet"], "epochs": EXTRACTED_EPOCHS}}
-    folder = checkout(tmp_path_factory.mktemp("extracted"), changes)
-    for stage in ("ingest", "validate", "extract"):
-        done = run(folder, "earmark", stage)
-        assert done.returncode == 0, done.stderr
+def earmark() -> Callable[..., subprocess.CompletedProcess]:
+    """Runs the command `earmark` in this process, in a folder, with the folder's own mlflow.db: as `run` without the
+    seconds that a start costs. What it changes in the environment is undone."""
+
+    def call(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+        from earmark import cli
+
+        _forget_layers()
+        with _restored_environment(), contextlib.chdir(folder):
+            os.environ.update({"MLFLOW_TRACKING_URI": f"sqlite:///{Path(folder).resolve()}/mlflow.db"} | environment)
+            done = CliRunner().invoke(cli.main, [str(each) for each in arguments], prog_name="earmark")
+        if done.exception and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        return subprocess.CompletedProcess(["earmark", *arguments], done.exit_code, done.stdout, done.stderr)
+
+    return call
+
+
+def _forget_layers() -> None:
+    """A layer's name counts those before it in the process, and stands in the saved model."""
+    if "keras" in sys.modules:
+        sys.modules["keras"].utils.clear_session()
+
+
+@contextlib.contextmanager
+def _restored_environment() -> Iterator[None]:
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def made_once(tmp_path_factory, name: str, make: Callable[[Path], object]) -> Path:
+    """The folder `name`, filled by `make` in whichever of pytest's workers comes first; no test changes it."""
+    root = tmp_path_factory.getbasetemp()
+    root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
+    folder = root / name
+    with FileLock(root / f"{name}.lock"):
+        if not (root / f"{name}.made").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            make(folder)
+            (root / f"{name}.made").touch()
     return folder
+
+
+def copied(project: Path, folder: Path) -> Path:
+    """A copy of a project as `folder`, whose registry finds its artifacts in the copy."""
+    shutil.copytree(project, folder, symlinks=True)
+    if (folder / "mlflow.db").exists():
+        _move_artifacts(folder / "mlflow.db", str(project), str(folder))
+    return folder
+
+
+def _move_artifacts(database: Path, before: str, after: str) -> None:
+    with contextlib.closing(sqlite3.connect(database)) as connection, connection:
+        tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        for table in tables:
+            columns = connection.execute(f'PRAGMA table_info("{table}")').fetchall()
+            for column in (name for _, name, kind, *_ in columns if kind.startswith(("VARCHAR", "TEXT"))):
+                connection.execute(
+                    f'UPDATE "{table}" SET "{column}" = replace("{column}", ?, ?) WHERE instr("{column}", ?)',
+                    (before, after, before),
+                )
+
+
+@pytest.fixture(scope="session")
+def registered(tmp_path_factory, run) -> Path:
+    """A checkout in which `dvc repro` and `earmark register` have run once; tests change copies of it (`copied`)."""
+
+    def make(folder: Path) -> None:
+        checkout(folder, REGISTERED)
+        for command in (["dvc", "repro"], ["earmark", "register"]):
+            done = run(folder, *command)
+            assert done.returncode == 0, done.stdout + done.stderr
+        assert "registered tc_resnet as earmark version 1, champion" in done.stdout
+
+    return made_once(tmp_path_factory, "registered", make)
+
+
+@pytest.fixture(scope="session")
+def extracted(tmp_path_factory, registered) -> Path:
+    """The same before any training, with the settings of training that params.yaml has; no test changes it."""
+
+    def make(folder: Path) -> None:
+        names = (
+            "models/tc_resnet",
+            "dvc.lock",
+            "mlflow.db",
+            "mlruns",
+            "logs",
+            "reports/training",
+            "reports/metrics.json",
+        )
+        shutil.copytree(registered, folder, symlinks=True, dirs_exist_ok=True)
+        for name in names:
+            path = folder / name
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        shutil.copy2(ROOT / "params.yaml", folder)
+        change_params(folder, {"dataset": REGISTERED["dataset"], "train": EXTRACTED})
+
+    return made_once(tmp_path_factory, "extracted", make)
 
 
 @pytest.fixture
 def project(extracted, tmp_path) -> Path:
     """A copy of `extracted` for one test."""
-    shutil.copytree(extracted, tmp_path / "project")
-    return tmp_path / "project"
+    return copied(extracted, tmp_path / "project")

@@ -37,8 +37,7 @@ def whole(tmp_path_factory, run) -> Path:
     folder = tmp_path_factory.mktemp("lineage") / "project"
     folder.mkdir()
     with contextlib.chdir(folder):
-        for name in ("params.yaml", "requirements.lock"):
-            shutil.copy(ROOT / name, name)
+        shutil.copy(ROOT / "params.yaml", "params.yaml")
         Path("dvc.yaml").write_text(yaml.safe_dump({"stages": STAGES}))
         Path(".gitignore").write_text("/mlflow.db\n/mlruns\n/storage\n")
         for path in OUTPUTS:
@@ -210,7 +209,7 @@ def test_a_lock_file_that_was_edited_after_training_is_told_from_the_one_of_trai
     change_registry(project, run, f"client.set_tag(version.run_id, 'sha256.requirements.lock', '{'f' * 64}')")
     done = run(project, "earmark", "lineage", "1", COLUMNS="250")
     assert done.returncode == 0
-    registered = hashlib.sha256(Path("requirements.lock").read_bytes()).hexdigest()
+    registered = hashlib.sha256(provenance.LOCK.read_bytes()).hexdigest()
     assert re.search(f"^lock file +{registered} +holds; that of training: {'f' * 64}$", done.stdout, re.MULTILINE)
 
 
@@ -221,7 +220,7 @@ def test_what_may_be_the_reason_that_a_version_is_not_made_again_is_named(projec
     assert done.returncode == 1, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     reasons = done.stdout.partition("what may be the reason:\n")[2].splitlines()
-    registered = hashlib.sha256(Path("requirements.lock").read_bytes()).hexdigest()
+    registered = hashlib.sha256(provenance.LOCK.read_bytes()).hexdigest()
     assert len(reasons) == 2
     assert (
         reasons[0]

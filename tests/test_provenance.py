@@ -258,7 +258,6 @@ STAGES = {
 def made(dvc_repository):
     """A checkout in which outputs lie of which DVC knows nothing yet."""
     write("params.yaml", (ROOT / "params.yaml").read_bytes())
-    write("requirements.lock", "numpy==2\n")
     write("dvc.yaml", yaml.safe_dump({"stages": STAGES}))
     for path in ("data/raw/manifest.parquet", "data/raw/a.tar", "data/features/a.npy", "models/tc_resnet/model.keras"):
         write(path, path)
@@ -282,7 +281,7 @@ def test_tags_have_the_hashes_of_what_lies_here(made, run, monkeypatch):
     recorded = provenance.dvc_hashes()
     assert {f"dvc:{path}": tags[f"dvc.{path}"] for path in recorded_paths()} == recorded
     assert tags["dvc.data/raw/manifest.parquet"] == md5sum("data/raw/manifest.parquet")
-    assert tags["sha256.requirements.lock"] == sha256sum("requirements.lock")
+    assert tags["sha256.requirements.lock"] == sha256sum(provenance.LOCK)
     assert tags["dvc_lock"] == "agrees"
     assert tags["validation"] == "passed: 3 clips accepted"
     assert tags["prefect_flow_run_id"] == "run-7"

@@ -11,8 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-from champions import trained_champion
-from conftest import change_params
+from conftest import change_params, copied
 
 from earmark.errors import UserError
 from earmark.learning import backend, model_folder
@@ -23,8 +22,8 @@ SAID = r"([\d,]+) kB, ([\d.]+)% of (\d+) testing clips right; the original: ([\d
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory, extracted, run):
-    return trained_champion(extracted, run, tmp_path_factory.mktemp("exported") / "project")
+def project(tmp_path_factory, registered):
+    return copied(registered, tmp_path_factory.mktemp("exported") / "project")
 
 
 @pytest.fixture(scope="module")

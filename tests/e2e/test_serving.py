@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 import requests
 import soundfile
-from champions import trained_champion
+from conftest import copied
 from model_server import serving
 
 from earmark.audio import decode
@@ -27,8 +27,8 @@ RATE, LENGTH = 16_000, 16_000
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory, extracted, run):
-    return trained_champion(extracted, run, tmp_path_factory.mktemp("served") / "project")
+def project(tmp_path_factory, registered):
+    return copied(registered, tmp_path_factory.mktemp("served") / "project")
 
 
 @pytest.fixture(scope="module")

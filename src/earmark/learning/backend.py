@@ -1,8 +1,8 @@
 """Starts Keras and its backend: seeded, deterministic, and without their start-up remarks on the terminal."""
 
+import importlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -53,10 +53,15 @@ def devices() -> list[str]:
 
 def described() -> str:
     """Keras' backend, its version, and the devices, as people read it."""
+    return f"{version()} on {', '.join(devices())}"
+
+
+def version() -> str:
+    """Keras' backend and its version; TensorFlow's package has several names."""
     import keras
 
     name = keras.backend.backend()
-    return f"{name} {version(name)} on {', '.join(devices())}"
+    return f"{name} {importlib.import_module(name).__version__}"
 
 
 def all_devices() -> AbstractContextManager:

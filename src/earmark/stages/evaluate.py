@@ -32,8 +32,6 @@ from earmark.stages.paths import (
 from earmark.stores import provenance
 from earmark.stores.files import whole_file, whole_folder, write_json, write_text
 
-LIBRARIES = Path("requirements.lock")
-
 
 def evaluate(params: Params) -> str:
     """Writes metrics, every prediction, scores by label and slice, curves and the report; returns a sentence."""
@@ -155,6 +153,6 @@ def _origin(params: Params) -> dict[str, str]:
         for key, each in provenance.dvc_hashes().items()
         if key in mine or not key.startswith(("dvc:reports/", "dvc:models/"))
     }
-    files = [path for path in (LIBRARIES, PATH) if path.exists()]
-    sums = {f"sha256:{path}": hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    files = [path for path in (provenance.LOCK, PATH) if path.exists()]
+    sums = {f"sha256:{path.name}": hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
     return provenance.git_state() | {"seed": str(params.seed)} | sums | hashes

@@ -15,7 +15,7 @@ from earmark.stores import provenance, shards
 from earmark.stores.files import is_local
 from earmark.stores.objects import objects
 from earmark.stores.origins import Origin
-from earmark.stores.provenance import REQUIREMENTS, SHA256
+from earmark.stores.provenance import LOCK, REQUIREMENTS, SHA256
 
 DVC = "dvc."
 """What the tag with DVC's hash of an output begins with; its path follows."""
@@ -29,7 +29,7 @@ CODE_PATCH, METRICS_FILE, VALIDATION_FILE = "code.patch", METRICS.name, "validat
 KEPT = {
     PARAMS: PATH,
     DVC_LOCK: Path("dvc.lock"),
-    REQUIREMENTS: Path(REQUIREMENTS),
+    REQUIREMENTS: LOCK,
     METRICS_FILE: METRICS,
     VALIDATION_FILE: VALIDATION_RESULT,
 }

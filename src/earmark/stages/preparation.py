@@ -3,7 +3,6 @@
 import hashlib
 import json
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -142,8 +141,8 @@ def identity(data: Data, settings: Candidate, seed: int) -> str:
                 seed,
                 [provenance.content_sha256(PACKAGE / room, "*.py") for room in ("audio", "learning")],
                 [(PACKAGE / path).read_text(encoding="utf-8") for path in CODE],
-                [keras.backend.backend(), *backend.devices()],
-                [version(name) for name in ("keras", "numpy", keras.backend.backend())],
+                backend.devices(),
+                [keras.__version__, np.__version__, backend.version()],
             ]
         ).encode()
     ).hexdigest()

@@ -22,6 +22,8 @@ UNCODED = (":!data", ":!dvc.lock", ":!reports")
 SHA256 = "sha256."
 """What the tag with the SHA-256 of a file begins with; its name follows."""
 REQUIREMENTS = "requirements.lock"
+LOCK = Path(sys.prefix) / REQUIREMENTS
+"""What this environment was made from; `make setup` puts it there."""
 
 
 def git_state() -> dict[str, str]:
@@ -46,9 +48,9 @@ def cpu() -> str:
 
 
 def requirements() -> dict[str, str]:
-    """The tag with the SHA-256 of requirements.lock as it is now; none where there is no such file."""
+    """The tag with the SHA-256 of the lock that this environment was made from; none where it has none."""
     try:
-        return {SHA256 + REQUIREMENTS: hashlib.sha256(Path(REQUIREMENTS).read_bytes()).hexdigest()}
+        return {SHA256 + REQUIREMENTS: hashlib.sha256(LOCK.read_bytes()).hexdigest()}
     except FileNotFoundError:
         return {}
 

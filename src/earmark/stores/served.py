@@ -18,7 +18,7 @@ from mlflow.types.schema import Map
 
 from earmark.remarks import remarks_aside
 
-REQUIREMENTS = ("keras", "mlflow", "numpy", "pandas", "soundfile", "soxr", "tensorflow")
+REQUIREMENTS = ("keras", "mlflow", "numpy", "pandas", "soundfile", "soxr")
 PACKAGE = Path(__file__).parents[1]
 SCRIPT = PACKAGE / "learning" / "serving.py"
 DECODER = ("__init__.py", "audio/__init__.py", "audio/decode.py", "audio/padding.py", "audio/pcm16.py")
@@ -51,8 +51,15 @@ def log_model(folder: Path) -> None:
             artifacts={"model": str(folder), "code": str(code)},
             signature=SIGNATURE,
             input_example=pd.DataFrame({"wav": [base64.b64encode(_silence()).decode()]}),
-            pip_requirements=[f"{name}=={version(name)}" for name in REQUIREMENTS],
+            pip_requirements=[*(f"{name}=={version(name)}" for name in REQUIREMENTS), f"tensorflow=={_tensorflow()}"],
         )
+
+
+def _tensorflow() -> str:
+    """Its version, whichever of its packages is installed here."""
+    import tensorflow
+
+    return tensorflow.__version__
 
 
 def _silence() -> bytes:
