@@ -39,6 +39,7 @@ def progress(
 def _bar(name: str, total: int, unit: str, done: int) -> Iterator[Advance]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.table import Column
     from rich.text import Text
 
     class Speed(ProgressColumn):
@@ -47,11 +48,11 @@ def _bar(name: str, total: int, unit: str, done: int) -> Iterator[Advance]:
 
     columns = (
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(16),
         MofNCompleteColumn(),
         Speed(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", table_column=Column(no_wrap=True, overflow="ellipsis")),
     )
     console = Console(stderr=True, markup=False, highlight=False)
     with Progress(*columns, console=console, redirect_stdout=sys.stdout.isatty()) as bar:

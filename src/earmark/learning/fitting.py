@@ -130,11 +130,33 @@ def optimizer(settings: Optimizer, steps: int, average_momentum: float) -> keras
             0.0 if warmup else rate, max(1, steps - warmup), warmup_target=rate if warmup else None, warmup_steps=warmup
         )
     averaging = {"use_ema": True, "ema_momentum": average_momentum} if average_momentum else {}
-    kinds = {"adadelta": keras.optimizers.Adadelta, "adamw": keras.optimizers.AdamW, "sgd": keras.optimizers.SGD}
+    kind = {"adadelta": keras.optimizers.Adadelta, "adamw": keras.optimizers.AdamW, "sgd": keras.optimizers.SGD}[
+        settings.name
+    ]
     extra = {"momentum": 0.9, "nesterov": True} if settings.name == "sgd" else {}
     # AdamW takes no None; the others take None for none.
     decay = settings.weight_decay if settings.name == "adamw" else settings.weight_decay or None
-    return kinds[settings.name](rate, weight_decay=decay, **extra, **averaging)
+    return (averaged(kind) if average_momentum else kind)(rate, weight_decay=decay, **extra, **averaging)
+
+
+def averaged(kind: type[keras.optimizers.Optimizer]) -> type[keras.optimizers.Optimizer]:
+    """The optimiser `kind`, whose moving average of the weights does not hold the first ones for long.
+
+    After `step` updates its momentum is the lesser of `ema_momentum` and (1 + step) / (10 + step), which averages about
+    the last tenth of the steps so far: the schedule of TensorFlow's `tf.train.ExponentialMovingAverage(num_updates)`.
+    """
+
+    class Averaged(kind):
+        @property
+        def ema_momentum(self):
+            step = keras.ops.cast(self.iterations, "float32")
+            return keras.ops.minimum(self._highest_momentum, (1 + step) / (10 + step))
+
+        @ema_momentum.setter
+        def ema_momentum(self, highest: float):
+            self._highest_momentum = highest
+
+    return Averaged
 
 
 def _model(network: keras.Model, recipe: Recipe) -> keras.Model:

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 PACKAGE = Path(__file__).parents[1]
 CODE = ("stages/preparation.py", "stores/feature_reader.py", "stores/features.py")
 """What a training stands on beside the rooms audio and learning."""
-FEWEST_AVERAGES = 4
-"""A moving average still holds what was before the training where that is shorter than a few times what it averages."""
 
 
 @dataclass(frozen=True)
@@ -113,13 +111,6 @@ def remarks(data: Data, settings: Candidate) -> list[str]:
         found.append("the data set has no background noise as long as a clip: none is mixed in")
     if settings.batch_size > len(data.training.labels):
         found.append(f"batch_size {settings.batch_size}: one batch holds all {len(data.training.labels)} clips")
-    steps = settings.epochs * max(1, len(data.training.labels) // settings.batch_size)
-    averaged = 1 / (1 - settings.average_momentum)
-    if settings.average_momentum and steps < FEWEST_AVERAGES * averaged:
-        found.append(
-            f"average_momentum {settings.average_momentum:g} averages about {averaged:.0f} steps of {steps}:"
-            " the model lags behind what was learnt; with a smaller one, or more epochs, it would not"
-        )
     return found
 
 

@@ -1,6 +1,6 @@
 """train: one candidate, from feature shards to a model that takes waveforms."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import chain
@@ -53,11 +53,12 @@ def _train(params: Params, candidate: str, settings: Candidate) -> str:
     state = preparation.state_in(found)
     machine = {"cpu": provenance.cpu(), "trained_by": backend.described(), **provenance.requirements()}
     live = tracking.live_run(candidate, params, data.clips, machine, found and found.run_id)
-    with _log(candidate, state) as say, live as run:
-        for remark in preparation.remarks(data, settings):
-            say(remark)
+    with _log(candidate, state) as log, live as run:
+        for line in _beginning(candidate, data, settings, state):
+            log(line)
+            print(f"{candidate}: {line}", flush=True)
         with _progress(candidate, len(data.training.labels), settings.epochs, state) as advance:
-            watch = _Watch(settings.epochs, len(data.training.labels), advance, say, path, identity, run, state)
+            watch = _Watch(settings.epochs, len(data.training.labels), advance, log, path, identity, run, state)
             state = fitting.fit(recipe, data.training, data.validation, watch, state)
         run.epochs(state.rows)
         untrained.set_weights(state.weights)
@@ -120,45 +121,50 @@ def _progress(candidate: str, clips: int, epochs: int, state: "State | None"):
     return progress(candidate, clips * epochs, "clips", done=done, line_seconds=LINE_SECONDS)
 
 
+def _beginning(candidate: str, data: preparation.Data, settings: Candidate, state: "State | None") -> Iterator[str]:
+    """What is said before the first epoch."""
+    yield from preparation.remarks(data, settings)
+    if state:
+        yield f"goes on after epoch {len(state.rows)}, where it was stopped"
+    clips = len(data.training.labels)
+    yield f"{settings.epochs} epochs of {clips:,} clips; each epoch is in {_log_path(candidate)} and in MLflow"
+
+
+def _log_path(candidate: str) -> Path:
+    return LOGS / f"{candidate}.log"
+
+
 @contextmanager
-def _log(candidate: str, state: "State | None") -> Iterator:
-    """Gives a function that prints a line and keeps it, with the time, in the training's log file."""
+def _log(candidate: str, state: "State | None") -> Iterator[Callable[[str], None]]:
+    """Gives a function that keeps a line, with the time, in the training's log file."""
     LOGS.mkdir(exist_ok=True)
-    with (LOGS / f"{candidate}.log").open("a" if state else "w", encoding="utf-8") as file:
-
-        def say(line: str) -> None:
-            print(f"{candidate}: {line}", flush=True)
-            print(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {line}", file=file, flush=True)
-
-        if state:
-            say(f"goes on after epoch {len(state.rows)}, where it was stopped")
-        yield say
+    with _log_path(candidate).open("a" if state else "w", encoding="utf-8") as file:
+        yield lambda line: print(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {line}", file=file, flush=True)
 
 
 class _Watch:
     """Shows and keeps how a training goes on: progress, log, checkpoint, MLflow."""
 
-    def __init__(self, epochs: int, clips: int, advance: Advance, say, path: Path, identity: str, run, state):
-        self._epochs, self._clips, self._advance, self._say = epochs, clips, advance, say
+    def __init__(self, epochs: int, clips: int, advance: Advance, log, path: Path, identity: str, run, state):
+        self._epochs, self._clips, self._advance, self._log = epochs, clips, advance, log
         self._path, self._identity, self._run = path, identity, run
-        self._validated = state.rows[-1]["validation_accuracy"] if state else None
+        self._rows = state.rows if state else ()
         self._seen = 0
 
     def batch(self, clips: int, loss: float) -> None:
         """Moves the bar."""
         self._seen += clips
-        validated = "" if self._validated is None else f", validation {self._validated:.2%}"
-        self._advance(clips, f"loss {loss:.3f}{validated}")
+        validated = f", validation {self._rows[-1]['validation_accuracy']:.2%}" if self._rows else ""
+        self._advance(clips, f"epoch {len(self._rows) + 1}/{self._epochs}, loss {loss:.3f}{validated}")
 
     def epoch(self, state: "State") -> None:
         """The checkpoint comes before what is told of it: nothing is told twice where a kill falls between."""
         checkpoints.write(self._path, preparation.checkpoint_of(state, self._identity, self._run.run_id))
         self._run.epochs(state.rows)
-        row = state.rows[-1]
-        self._validated = row["validation_accuracy"]
+        self._rows, row = state.rows, state.rows[-1]
         trained, self._seen = self._seen, 0
         self._advance(self._clips - trained)  # clips that filled no batch
-        self._say(
+        self._log(
             f"epoch {row['epoch']}/{self._epochs}: loss {row['loss']:.3f}, accuracy {row['accuracy']:.2%},"
             f" validation {row['validation_accuracy']:.2%}, {trained / row['seconds']:.0f} clips/s"
         )

@@ -20,3 +20,14 @@ def module_of(candidate: str) -> ModuleType:
 def front_end_of(candidate: str) -> str:
     """The name of the front end that `candidate` listens through."""
     return module_of(candidate).FRONT_END
+
+
+def batch_normalisation(**arguments):
+    """Keras' layer, with running statistics of about the last ten batches.
+
+    Keras' own default, a hundred, lags so far behind the weights that a network which has learnt looks for a dozen
+    epochs of few steps as if it had not.
+    """
+    from keras import layers
+
+    return layers.BatchNormalization(momentum=0.9, **arguments)

@@ -1,6 +1,8 @@
 """BC-ResNet: features in two dimensions, temporal context in one, broadcast back over the bands (Kim et al. 2021,
 "Broadcasted Residual Learning for Efficient Keyword Spotting")."""
 
+from earmark.learning.candidates import batch_normalisation
+
 FRONT_END = "log_mel"
 
 BLOCKS = (2, 2, 4, 4)
@@ -62,7 +64,7 @@ def _block(x, width: int, stride: int, dilation: int, dropout: float):
 def _normalised(x, activation: str):
     from keras import layers
 
-    return layers.Activation(activation)(layers.BatchNormalization()(x))
+    return layers.Activation(activation)(batch_normalisation()(x))
 
 
 def _sub_spectrally_normalised(x):
@@ -72,6 +74,6 @@ def _sub_spectrally_normalised(x):
     bands, frames, width = x.shape[1:]
     groups = layers.Reshape((SUB_BANDS, bands // SUB_BANDS * frames, width))(x)
     groups = layers.Reshape((bands // SUB_BANDS * frames, SUB_BANDS * width))(layers.Permute((2, 1, 3))(groups))
-    groups = layers.BatchNormalization()(groups)
+    groups = batch_normalisation()(groups)
     groups = layers.Permute((2, 1, 3))(layers.Reshape((bands // SUB_BANDS * frames, SUB_BANDS, width))(groups))
     return layers.Reshape((bands, frames, width))(groups)

@@ -3,6 +3,7 @@ temporal blocks of TC-ResNet on half as many frames."""
 
 from collections.abc import Sequence
 
+from earmark.learning.candidates import batch_normalisation
 from earmark.learning.candidates.tc_resnet import residual
 
 FRONT_END = "log_mel"
@@ -25,12 +26,12 @@ def build(
     from keras import Input, Model, layers
 
     features = Input(input_shape)
-    x = layers.BatchNormalization(name="normalisation", scale=False, center=False)(features)
+    x = batch_normalisation(name="normalisation", scale=False, center=False)(features)
     x = layers.Reshape((*input_shape, 1))(x)
     x = layers.Conv2D(stem_channels, 5, strides=2, padding="same", use_bias=False)(x)
-    x = layers.Activation("relu")(layers.BatchNormalization()(x))
+    x = layers.Activation("relu")(batch_normalisation()(x))
     x = layers.Reshape((x.shape[1], x.shape[2] * x.shape[3]))(x)
-    x = layers.BatchNormalization()(layers.Conv1D(channels[0], 1, use_bias=False)(x))
+    x = batch_normalisation()(layers.Conv1D(channels[0], 1, use_bias=False)(x))
     for block, width in enumerate(channels[1:]):
         x = residual(x, width, kernel_size, stride=2 if block else 1)
     x = layers.GlobalAveragePooling1D()(x)

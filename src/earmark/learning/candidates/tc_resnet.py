@@ -3,6 +3,8 @@ Keyword Spotting on Mobile Devices")."""
 
 from collections.abc import Sequence
 
+from earmark.learning.candidates import batch_normalisation
+
 FRONT_END = "log_mel"
 
 
@@ -23,7 +25,7 @@ def build(
     from keras import Input, Model, layers
 
     features = Input(input_shape)
-    x = layers.BatchNormalization(name="normalisation", scale=False, center=False)(features)
+    x = batch_normalisation(name="normalisation", scale=False, center=False)(features)
     x = layers.Conv1D(channels[0], 3, padding="same", use_bias=False)(x)
     for width in channels[1:]:
         for block in range(blocks_per_stage):
@@ -38,10 +40,10 @@ def residual(x, width: int, kernel_size: int, stride: int):
     from keras import layers
 
     y = layers.Conv1D(width, kernel_size, strides=stride, padding="same", use_bias=False)(x)
-    y = layers.Activation("relu")(layers.BatchNormalization()(y))
+    y = layers.Activation("relu")(batch_normalisation()(y))
     y = layers.Conv1D(width, kernel_size, padding="same", use_bias=False)(y)
-    y = layers.BatchNormalization()(y)
+    y = batch_normalisation()(y)
     if stride != 1 or x.shape[-1] != width:
         x = layers.Conv1D(width, 1, strides=stride, padding="same", use_bias=False)(x)
-        x = layers.Activation("relu")(layers.BatchNormalization()(x))
+        x = layers.Activation("relu")(batch_normalisation()(x))
     return layers.Activation("relu")(layers.Add()([x, y]))
