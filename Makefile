@@ -8,55 +8,78 @@ export GX_ANALYTICS_ENABLED := false
 export DVC_NO_ANALYTICS := true
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup run test lint fuzz bench bench-data bench-features bench-train bench-serve lock
+.PHONY: help setup setup-test run check test test-slow lint fuzz bench bench-data bench-features bench-train bench-serve lock
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
-# The locks lie on each other: base, then cpu or gpu (make LOCK=gpu setup), then what only tests and benchmarks need.
-LOCK ?= cpu
-LOCKS := requirements/base.lock requirements/$(LOCK).lock requirements/installer.lock
+# The locks lie on each other: base, then cpu or gpu (make setup EARMARK_DEVICE=gpu), then what only tests and benchmarks need.
+EARMARK_DEVICE ?= cpu
+LOCKS := requirements/base.lock requirements/$(EARMARK_DEVICE).lock requirements/installer.lock
 INSTALL := $(PYTHON) requirements/install.py
 
-.venv/.run-$(LOCK): $(LOCKS) pyproject.toml requirements/install.py
+.venv/.run-$(EARMARK_DEVICE): $(LOCKS) pyproject.toml requirements/install.py
 	@rm -f .venv/.run-* .venv/.test-*
-	@$(INSTALL) base.lock $(LOCK).lock
+	@$(INSTALL) base.lock $(EARMARK_DEVICE).lock
 	@touch $@
 
-.venv/.test-$(LOCK): $(LOCKS) requirements/test.lock pyproject.toml requirements/install.py
+.venv/.test-$(EARMARK_DEVICE): $(LOCKS) requirements/test.lock pyproject.toml requirements/install.py
 	@rm -f .venv/.run-* .venv/.test-*
-	@$(INSTALL) base.lock $(LOCK).lock test.lock
-	@touch .venv/.run-$(LOCK) $@
+	@$(INSTALL) base.lock $(EARMARK_DEVICE).lock test.lock
+	@touch .venv/.run-$(EARMARK_DEVICE) $@
 
-setup: .venv/.run-$(LOCK)  ## .venv from the locks: what running needs
+setup: .venv/.run-$(EARMARK_DEVICE)  ## .venv from the locks: what running needs
 
-setup-test: .venv/.test-$(LOCK)  ## the same, and what tests and benchmarks need
+setup-test: .venv/.test-$(EARMARK_DEVICE)  ## the same, and what tests and benchmarks need
 
 run: setup  ## the main job: ingest, validate, extract, train, evaluate, register
 	@$(BIN)/python -m flows.retrain
 
-test: setup lint  ## lint, then all tests
-	@$(BIN)/python -m pytest
+# A file of tests is one worker's, and long files come first.
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-lint: setup  ## style and the order of the rooms
+check: setup-test lint  ## lint, and the tests of functions: what to run before each commit
+	@$(PYTEST) tests/unit
+
+test: setup-test lint  ## lint, and all tests but slow ones
+	@$(PYTEST) -m "not slow"
+
+test-slow: setup-test  ## what does not fit into `make test`: real recordings, many kills, whole reproductions
+	@$(PYTEST) -m slow
+
+lint: setup-test  ## style and the order of the rooms
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet . && $(BIN)/lint-imports --no-cache
 
-fuzz: setup  ## ten thousand hostile recordings, new ones each time
-	@EARMARK_FUZZ=10000 $(BIN)/python -m pytest tests/test_fuzz_recordings.py
+fuzz: setup-test  ## ten thousand hostile recordings, new ones each time
+	@EARMARK_FUZZ=10000 $(BIN)/python -m pytest tests/unit/test_fuzz_recordings.py
 
 bench: bench-data bench-features bench-train bench-serve  ## every figure in docs/benchmarks.md
 
-bench-data: setup  ## ingestion, validation, extraction and DVC on 64,727 clips: reports/bench-data.json
+bench-data: setup-test  ## ingestion, validation, extraction and DVC on 64,727 clips: reports/bench-data.json
 	@$(BIN)/python -m tests.benchmarks.data
 
-bench-features: setup  ## feature extraction against other ways, and reading features: reports/bench-features.json
+bench-features: setup-test  ## feature extraction against other ways, and reading features: reports/bench-features.json
 	@$(BIN)/python -m tests.benchmarks.features
 
-bench-train: setup  ## candidates against the tutorial's network, on real recordings (SPEECH=archive): reports/bench-train.json
+bench-train: setup-test  ## candidates against the tutorial's network, on real recordings (SPEECH=archive): reports/bench-train.json
 	@$(BIN)/python -m tests.benchmarks.train $(SPEECH)
 
-bench-serve: setup  ## requests to a served model, and exported files, on real recordings (SPEECH=archive): reports/bench-serve.json
+bench-serve: setup-test  ## requests to a served model, and exported files, on real recordings (SPEECH=archive): reports/bench-serve.json
 	@PYTHONPATH=tests $(BIN)/python -m tests.benchmarks.serve $(SPEECH)
 
-lock: setup  ## requirements.lock from pyproject.toml
-	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --extra dev --no-emit-index-url --no-header --quiet --upgrade pyproject.toml -o requirements.lock
+# Versions are chosen once, for all of them together; what base.lock has is not repeated in the others.
+COMPILE := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-annotate \
+  --no-header --no-emit-index-url --quiet
+WITHOUT = $$(sed -n 's/^\([a-z0-9._-]*\)==.*/--no-emit-package \1/p' $(1) | sort -u)
+ALL := requirements/.all.partial.lock
+
+lock: setup  ## requirements/*.lock from pyproject.toml
+	$(COMPILE) --upgrade --extra cpu --extra test -o $(ALL)
+	$(COMPILE) -c $(ALL) -o requirements/base.lock
+	$(COMPILE) --extra cpu -c $(ALL) $(call WITHOUT,requirements/base.lock) -o requirements/cpu.lock
+	$(COMPILE) --extra gpu -c $(ALL) $(call WITHOUT,requirements/base.lock) -o requirements/gpu.lock
+	$(COMPILE) --extra cpu --extra test -c $(ALL) $(call WITHOUT,requirements/base.lock requirements/cpu.lock) \
+	  -o requirements/test.lock
+	echo uv | $(BIN)/uv pip compile - --universal --generate-hashes --no-annotate --no-header --quiet --upgrade \
+	  -o requirements/installer.lock
+	@rm $(ALL)
