@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from chromium import CHROMIUM, assert_whole, chromium
-from conftest import OPEN_GATE, REGISTERED, change_params, copied
+from conftest import BIN, OPEN_GATE, REGISTERED, change_params, copied
 
 SHARES = {"training": 0.7, "validation": 0.1, "testing": 0.2}
 EPOCHS = REGISTERED["train"]["tc_resnet"]["epochs"]
@@ -251,13 +251,18 @@ def test_the_page_of_a_real_evaluation_is_whole_in_a_browser(project, tmp_path):
         assert_whole(tab)
 
 
-def test_dvc_queues_experiments_and_leaves_the_workspace_alone(project, run):
+def test_dvc_queues_experiments_and_leaves_the_workspace_alone(project, run, tmp_path):
     before = {name: (project / name).read_bytes() for name in ("params.yaml", "models/tc_resnet/model.keras")}
     changes = ("-S", "train.tc_resnet.network.dropout=0.25", "-S", "train.tc_resnet.epochs=1")
     queued = run(project, "dvc", "exp", "run", "--queue", *changes, "-s", "train@tc_resnet", "evaluate")
     assert queued.returncode == 0, queued.stdout + queued.stderr
-    done = run(project, "dvc", "exp", "run", "--run-all")
-    assert done.returncode == 0, done.stdout + done.stderr
+    # Into a file: the worker that it leaves would hold a pipe open until it has been idle for long enough.
+    path = {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+    with (tmp_path / "said").open("w") as said:
+        command = [BIN / "dvc", "exp", "run", "--run-all"]
+        done = subprocess.run(command, cwd=project, env=os.environ | path, stdout=said, stderr=said, timeout=600)
+    assert done.returncode == 0, (tmp_path / "said").read_text()
+    assert run(project, "dvc", "queue", "stop").returncode == 0
     shown = pd.read_csv(io.StringIO(run(project, "dvc", "exp", "show", "--csv").stdout))
     (row,) = shown[shown["train.tc_resnet.network.dropout"] == 0.25].to_dict("records")
     assert 0 < row["candidates.tc_resnet.test.accuracy"] <= 1
