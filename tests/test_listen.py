@@ -1,11 +1,13 @@
 """`earmark listen` as a user runs it, with a network whose answers are known: which of two tones sounds."""
 
+import contextlib
 import json
 import os
 import re
 import select
 import signal
 import subprocess
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -80,12 +82,12 @@ def wav(tmp_path) -> Path:
 
 @pytest.fixture
 def listening(model):
-    """Starts `earmark listen -` and waits until it listens; ends it where the test did not."""
+    """Starts `earmark listen -` in a process of its own and waits until it listens; ends it where the test did not."""
     started = []
 
-    def start(*arguments: str) -> subprocess.Popen:
-        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-        process = subprocess.Popen([BIN / "earmark", "listen", "-", "--model", model, *arguments], **pipes)
+    def start(stdin: int = subprocess.PIPE) -> subprocess.Popen:
+        pipes = {"stdin": stdin, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        process = subprocess.Popen([BIN / "earmark", "listen", "-", "--model", model], **pipes)
         started.append(process)
         assert process.stderr.readline() == b"listen: ready\n"
         return process
@@ -104,6 +106,27 @@ def next_line(process: subprocess.Popen) -> bytes:
 
 def told(*arguments: object):
     return CliRunner().invoke(main, ["listen", *map(str, arguments)])
+
+
+def told_through_a_pipe(content: bytes, *arguments: object):
+    """With `content` as the process' standard input, through a pipe."""
+    read_end, write_end = os.pipe()
+    writer = threading.Thread(target=write_all, args=(write_end, content))
+    before = os.dup(0)
+    os.dup2(read_end, 0)
+    os.close(read_end)
+    writer.start()
+    try:
+        return told("-", *arguments)
+    finally:
+        os.dup2(before, 0)  # the pipe's last reader is gone: a writer that still waits ends
+        os.close(before)
+        writer.join()
+
+
+def write_all(pipe: int, content: bytes) -> None:
+    with contextlib.suppress(BrokenPipeError), open(pipe, "wb") as file:
+        file.write(content)
 
 
 def are_what_was_said(found: list[dict]) -> None:
@@ -143,10 +166,10 @@ def test_a_recording_shorter_than_a_clip_is_padded_as_predict_pads_it(model, tmp
     assert json.loads(line) == {"seconds": 0.5, "label": "high", "probability": expected["probability"]}
 
 
-def test_raw_pcm_from_standard_input_is_heard_as_a_file_is(listening):
-    output, errors = listening("--json").communicate(pcm(sound()), timeout=60)
-    are_what_was_said([json.loads(line) for line in output.splitlines()])
-    assert errors == b""
+def test_raw_pcm_from_standard_input_is_heard_as_a_file_is(model):
+    done = told_through_a_pipe(pcm(sound()), "--model", model, "--json")
+    are_what_was_said([json.loads(line) for line in done.stdout.splitlines()])
+    assert (done.exit_code, done.stderr) == (0, "listen: ready\n")
 
 
 def test_a_word_is_heard_while_the_input_goes_on_and_ctrl_c_ends_it_quietly(listening):
@@ -160,33 +183,22 @@ def test_a_word_is_heard_while_the_input_goes_on_and_ctrl_c_ends_it_quietly(list
     assert process.stdout.read() == process.stderr.read() == b""
 
 
-def test_a_closed_pipe_ends_it_quietly(listening):
-    process = listening()
-    process.stdin.write(pcm(sound(), 0.0, 2.6))
-    process.stdin.flush()
-    assert b"low" in next_line(process)
-    process.stdout.close()
-    process.stdin.write(pcm(sound(), 2.6, 5.6))
-    process.stdin.flush()
-    process.wait(60)
-    assert process.stderr.read() == b""
-
-
-def test_a_pipe_that_does_not_wait_is_waited_for(model):
-    """Whoever holds its other end, or had it before, may have made it so."""
+def test_a_pipe_that_does_not_wait_is_waited_for_and_one_that_nobody_reads_ends_it_quietly(listening):
+    """Whoever holds the other end of its input, or had it before, may have made it so that it does not wait."""
     read_end, write_end = os.pipe()
     os.set_blocking(read_end, False)
-    command = [BIN / "earmark", "listen", "-", "--model", model]
-    with subprocess.Popen(command, stdin=read_end, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        os.close(read_end)
-        assert process.stderr.readline() == b"listen: ready\n"
-        with open(write_end, "wb") as pipe:
-            for (start, stop), word in (((0.0, 2.6), b"low"), ((2.6, 5.6), b"high")):
-                pipe.write(pcm(sound(), start, stop))
-                pipe.flush()
-                assert word in next_line(process)
-        assert process.wait(60) == 0
-        assert process.stderr.read() == b""
+    process = listening(read_end)
+    os.close(read_end)
+    with open(write_end, "wb") as pipe:
+        for (start, stop), word in (((0.0, 2.6), b"low"), ((2.6, 5.6), b"high")):
+            pipe.write(pcm(sound(), start, stop))
+            pipe.flush()
+            assert word in next_line(process)
+        process.stdout.close()
+        pipe.write(pcm(sound(), 5.6, 7.1))
+        pipe.flush()
+        process.wait(60)
+    assert process.stderr.read() == b""
 
 
 @pytest.mark.parametrize(
@@ -196,11 +208,10 @@ def test_a_pipe_that_does_not_wait_is_waited_for(model):
         (b"RIFF" + bytes(40), "begins with the header of a WAV file; allowed are raw PCM, and such a file's name"),
     ],
 )
-def test_standard_input_that_is_no_pcm_is_one_sentence_and_exit_code_2(content, reason, listening):
-    process = listening()
-    output, errors = process.communicate(content, timeout=60)
-    assert (process.returncode, output) == (2, b"")
-    assert errors.decode() == f"earmark: standard input: {reason}\n"
+def test_standard_input_that_is_no_pcm_is_one_sentence_and_exit_code_2(content, reason, model):
+    done = told_through_a_pipe(content, "--model", model)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr == f"listen: ready\nearmark: standard input: {reason}\n"
 
 
 def nan(folder: Path) -> Path:

@@ -76,10 +76,11 @@ def test_what_a_model_carries_imports_nothing_that_it_neither_declares_nor_carri
     assert undeclared((PACKAGE / name).read_text(encoding="utf-8"), package, frozenset(CARRIED)) == set()
 
 
-def test_every_requirement_is_imported_or_is_what_keras_computes_with():
+def test_every_requirement_is_imported():
+    """But for TensorFlow, which Keras computes with, and which a model declares beside these."""
     sources = [SCRIPT.read_text(encoding="utf-8"), *((PACKAGE / name).read_text(encoding="utf-8") for name in DECODER)]
     found = {name.partition(".")[0] for source in sources for name in imported(source, "earmark.audio")}
-    assert set(REQUIREMENTS) - found == {"tensorflow"}
+    assert set(REQUIREMENTS) <= found
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -12,19 +13,26 @@ import numpy as np
 import pandas as pd
 import pytest
 from chromium import CHROMIUM, assert_whole, chromium
-from conftest import OPEN_GATE, SMALL, change_params, checkout
+from conftest import BIN, OPEN_GATE, REGISTERED, change_params, copied
+
+SHARES = {"training": 0.7, "validation": 0.1, "testing": 0.2}
+EPOCHS = REGISTERED["train"]["tc_resnet"]["epochs"]
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory, run):
-    """A checkout in which `dvc repro` and `earmark register` have run once."""
-    folder = checkout(tmp_path_factory.mktemp("project"), SMALL)
-    done = run(folder, "dvc", "repro")
-    assert done.returncode == 0, done.stderr
-    registered = run(folder, "earmark", "register")
-    assert registered.returncode == 0, registered.stderr
-    assert "registered tc_resnet as earmark version 1, champion" in registered.stdout
+def project(registered, tmp_path_factory) -> Path:
+    """A checkout in which `dvc repro` and `earmark register` have run once, with the results committed; a test that
+    changes it takes a copy."""
+    folder = copied(registered, tmp_path_factory.mktemp("pipeline") / "project")
+    for command in (["add", "dvc.lock", "reports/metrics.json"], ["commit", "-qm", "results"]):
+        subprocess.run(["git", *command], cwd=folder, check=True)
     return folder
+
+
+@pytest.fixture
+def copy(project, tmp_path) -> Path:
+    """A copy of that for one test."""
+    return copied(project, tmp_path / "project")
 
 
 @pytest.fixture
@@ -58,13 +66,13 @@ def test_no_speaker_is_in_two_splits(project):
     assert (accepted.groupby("speaker")["split"].nunique() == 1).all()
 
 
-def test_a_second_run_trains_nothing_and_registers_nothing(project, run, client):
+def test_a_second_run_trains_nothing_and_registers_nothing(project, run, earmark, client):
     again = run(project, "dvc", "repro")
     assert again.returncode == 0
     assert "nothing new in synthetic" in again.stdout
     for stage in ("validate", "extract", "train@tc_resnet", "evaluate"):
         assert f"Stage '{stage}' didn't change, skipping" in again.stdout
-    assert "nothing new to register" in run(project, "earmark", "register").stdout
+    assert "nothing new to register" in earmark(project, "register").stdout
     assert len(client.search_model_versions("name = 'earmark'")) == 1
     assert len(client.search_runs([client.get_experiment_by_name("earmark").experiment_id])) == 1
 
@@ -100,40 +108,25 @@ def appended(path: Path) -> None:
         ),
     ],
 )
-def test_what_is_not_what_the_model_was_made_from_is_not_registered_with_it(project, run, name, change, said):
-    kept = (project / name).read_bytes()
-    change(project)
-    done = run(project, "earmark", "register")
-    (project / name).write_bytes(kept)
+def test_what_is_not_what_the_model_was_made_from_is_not_registered_with_it(copy, earmark, name, change, said):
+    change(copy)
+    done = earmark(copy, "register")
     assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
     assert f"{said}; run 'dvc repro' first" in done.stderr
 
 
-def test_parameters_that_make_no_result_may_have_changed(project, run):
-    kept = (project / "params.yaml").read_bytes()
-    change_params(project, {"register": {"gate": OPEN_GATE | {"min_saving": 0.3}}})
-    done = run(project, "earmark", "register")
-    (project / "params.yaml").write_bytes(kept)
+def test_parameters_that_make_no_result_may_have_changed(copy, earmark):
+    change_params(copy, {"register": {"gate": OPEN_GATE | {"min_saving": 0.3}}})
+    done = earmark(copy, "register")
     assert done.returncode == 0, done.stderr
-
-
-def test_training_twice_gives_the_same_bytes(project, run):
-    model = project / "models/tc_resnet/model.keras"
-    before = model.read_bytes()
-    shutil.copytree(project / "reports/training", project / "kept")
-    shutil.rmtree(project / "models/tc_resnet")
-    assert run(project, "earmark", "train", "tc_resnet").returncode == 0
-    after = model.read_bytes()
-    shutil.rmtree(project / "reports/training")
-    (project / "kept").rename(project / "reports/training")
-    assert after == before
 
 
 def test_the_run_in_mlflow_says_what_made_the_model(project, client):
     runs = client.search_runs([client.get_experiment_by_name("earmark").experiment_id], order_by=["start_time ASC"])
     run = runs[0]
-    assert run.data.params["train.epochs"] == "2"
-    assert [point.step for point in client.get_metric_history(run.info.run_id, "validation_accuracy")] == [1, 2]
+    assert run.data.params["train.epochs"] == str(EPOCHS)
+    history = client.get_metric_history(run.info.run_id, "validation_accuracy")
+    assert [point.step for point in history] == [*range(1, EPOCHS + 1)]
     assert run.inputs.dataset_inputs[0].dataset.name == "synthetic"
     assert len(run.data.tags["git_commit"]) == 40
     assert run.data.tags["dvc.data/raw"].endswith(".dir")
@@ -160,6 +153,8 @@ def test_the_champion_in_the_registry_answers_without_earmark(project, client):
     assert version.version in (1, "1")
     assert version.description
     assert len(version.tags["content_sha256"]) == 64
+    place = Path(client.get_model_version_download_uri("earmark", version.version).removeprefix("file://"))
+    assert re.search(r"^tensorflow==\d", (place / "requirements.txt").read_text(), re.MULTILINE)
     model = mlflow.pyfunc.load_model("models:/earmark@champion")
     assert model.metadata.signature is not None
     assert model.metadata.saved_input_example_info is not None
@@ -168,7 +163,7 @@ def test_the_champion_in_the_registry_answers_without_earmark(project, client):
     assert len(answer) == 2
 
 
-def test_predict_goes_on_after_a_file_that_cannot_be_read(project, run, tmp_path):
+def test_predict_goes_on_after_a_file_that_cannot_be_read(project, run, earmark, tmp_path):
     recording = next_clip(project, tmp_path)
     (tmp_path / "broken.wav").write_bytes(b"no audio")
     done = run(project, "earmark", "predict", "--json", str(tmp_path), str(tmp_path / "absent.wav"))
@@ -180,7 +175,7 @@ def test_predict_goes_on_after_a_file_that_cannot_be_read(project, run, tmp_path
     assert by_name[recording.name]["top"][0]["label"] == by_name[recording.name]["label"]
     assert "error" in by_name["broken.wav"]
     assert "error" in by_name["absent.wav"]
-    local = run(project, "earmark", "predict", "--model", "models/tc_resnet", str(recording))
+    local = earmark(project, "predict", "--model", "models/tc_resnet", str(recording))
     assert local.returncode == 0
     assert by_name[recording.name]["label"] in local.stdout
 
@@ -194,9 +189,9 @@ def next_clip(project: Path, folder: Path) -> Path:
     return path
 
 
-def test_predict_that_can_answer_for_no_file_is_a_mistake(project, run, tmp_path):
+def test_predict_that_can_answer_for_no_file_is_a_mistake(project, earmark, tmp_path):
     (tmp_path / "broken.wav").write_bytes(b"no audio")
-    done = run(project, "earmark", "predict", "--model", "models/tc_resnet", str(tmp_path))
+    done = earmark(project, "predict", "--model", "models/tc_resnet", str(tmp_path))
     assert done.returncode == 2
     assert "not a recording" in done.stdout
 
@@ -209,8 +204,8 @@ def test_predict_that_can_answer_for_no_file_is_a_mistake(project, run, tmp_path
         (["--model", "models/absent"], "models/absent"),
     ],
 )
-def test_predict_refuses_a_model_that_is_not_there(project, run, tmp_path, arguments, said):
-    done = run(project, "earmark", "predict", str(next_clip(project, tmp_path)), *arguments)
+def test_predict_refuses_a_model_that_is_not_there(project, earmark, tmp_path, arguments, said):
+    done = earmark(project, "predict", str(next_clip(project, tmp_path)), *arguments)
     assert done.returncode == 2
     assert said in done.stderr
     assert "Traceback" not in done.stderr
@@ -224,18 +219,14 @@ def test_predict_refuses_a_model_that_is_not_there(project, run, tmp_path, argum
         ("validate", {"min_clips_per_label": 500}, "at least 500 clips of each label"),
     ],
 )
-def test_a_users_mistake_is_one_sentence_and_leaves_everything_as_it_was(project, run, section, value, said):
-    params = (project / "params.yaml").read_text()
-    before = {path: path.stat().st_mtime_ns for path in (project / "data").rglob("*")}
-    change_params(project, {section: value})
-    try:
-        done = run(project, "earmark", "ingest" if "source" in value else "validate")
-    finally:
-        (project / "params.yaml").write_text(params)
+def test_a_users_mistake_is_one_sentence_and_leaves_everything_as_it_was(copy, earmark, section, value, said):
+    before = {path: path.stat().st_mtime_ns for path in (copy / "data").rglob("*")}
+    change_params(copy, {section: value})
+    done = earmark(copy, "ingest" if "source" in value else "validate")
     assert done.returncode == 2
     assert said in done.stderr
     assert "Traceback" not in done.stderr
-    assert {path: path.stat().st_mtime_ns for path in (project / "data").rglob("*")} == before
+    assert {path: path.stat().st_mtime_ns for path in (copy / "data").rglob("*")} == before
 
 
 def test_dvc_shows_metrics_plots_and_the_graph(project, run):
@@ -260,43 +251,61 @@ def test_the_page_of_a_real_evaluation_is_whole_in_a_browser(project, tmp_path):
         assert_whole(tab)
 
 
-def test_dvc_queues_experiments_and_leaves_the_workspace_alone(project, run):
-    for command in (["add", "dvc.lock", "reports/metrics.json"], ["commit", "-qm", "results"]):
-        subprocess.run(["git", *command], cwd=project, check=True)
+def test_dvc_queues_experiments_and_leaves_the_workspace_alone(project, run, tmp_path):
     before = {name: (project / name).read_bytes() for name in ("params.yaml", "models/tc_resnet/model.keras")}
-    change, stages = ("-S", "train.tc_resnet.network.dropout=0.25"), ("-s", "train@tc_resnet", "evaluate")
-    queued = run(project, "dvc", "exp", "run", "--queue", *change, *stages)
+    changes = ("-S", "train.tc_resnet.network.dropout=0.25", "-S", "train.tc_resnet.epochs=1")
+    queued = run(project, "dvc", "exp", "run", "--queue", *changes, "-s", "train@tc_resnet", "evaluate")
     assert queued.returncode == 0, queued.stdout + queued.stderr
-    done = run(project, "dvc", "exp", "run", "--run-all")
-    assert done.returncode == 0, done.stdout + done.stderr
+    # Into a file: the worker that it leaves would hold a pipe open until it has been idle for long enough.
+    path = {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+    with (tmp_path / "said").open("w") as said:
+        command = [BIN / "dvc", "exp", "run", "--run-all"]
+        done = subprocess.run(command, cwd=project, env=os.environ | path, stdout=said, stderr=said, timeout=600)
+    assert done.returncode == 0, (tmp_path / "said").read_text()
+    assert run(project, "dvc", "queue", "stop").returncode == 0
     shown = pd.read_csv(io.StringIO(run(project, "dvc", "exp", "show", "--csv").stdout))
     (row,) = shown[shown["train.tc_resnet.network.dropout"] == 0.25].to_dict("records")
     assert 0 < row["candidates.tc_resnet.test.accuracy"] <= 1
     assert {name: (project / name).read_bytes() for name in before} == before
 
 
-def test_an_experiment_becomes_a_second_version_judged_against_the_champion(project, run, client):
-    """Last but one in this file, since the project is another one after it."""
-    done = run(project, "dvc", "exp", "run", "-S", "train.epochs=3")
+@pytest.fixture(scope="module")
+def experiment(project, run, tmp_path_factory) -> Path:
+    """The checkout after an experiment of one epoch, whose clips are divided otherwise: some of the test clips are
+    among those that the champion was trained on."""
+    folder = copied(project, tmp_path_factory.mktemp("experiment") / "project")
+    change_params(folder, {"split": {"method": "random", "fractions": SHARES}})
+    done = run(folder, "dvc", "exp", "run", "-S", "train.tc_resnet.epochs=1")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "train.epochs" in run(project, "dvc", "params", "diff").stdout
-    assert len(pd.read_csv(project / "reports/training/tc_resnet.csv")) == 3
-    registered = run(project, "earmark", "register")
-    assert registered.returncode == 0, registered.stderr
-    assert "registered tc_resnet as earmark version 2" in registered.stdout
-    assert "clips right, the champion" in registered.stdout
-    [alias] = client.get_model_version("earmark", "2").aliases
-    assert client.get_model_version("earmark", "2").tags["verdict"].startswith(alias)
-    champion = client.get_model_version_by_alias("earmark", "champion")
-    assert str(champion.version) == ("2" if alias == "champion" else "1")
+    return folder
 
 
-def test_a_champion_that_was_trained_on_todays_test_clips_is_not_compared(project, run):
-    """Last in this file, since the clips are divided otherwise after it."""
-    split = {"method": "random", "fractions": {"training": 0.7, "validation": 0.1, "testing": 0.2}}
-    change_params(project, {"split": split})
-    done = run(project, "dvc", "repro")
+def test_an_experiment_shows_what_it_changed(experiment, run):
+    assert "train.tc_resnet.epochs" in run(experiment, "dvc", "params", "diff").stdout
+    assert len(pd.read_csv(experiment / "reports/training/tc_resnet.csv")) == 1
+
+
+def test_training_twice_gives_the_same_bytes(experiment, earmark, tmp_path):
+    """In another process, too."""
+    folder = copied(experiment, tmp_path / "project")
+    shutil.rmtree(folder / "models/tc_resnet")
+    done = earmark(folder, "train", "tc_resnet")
     assert done.returncode == 0, done.stdout + done.stderr
-    registered = run(project, "earmark", "register")
-    assert registered.returncode == 0, registered.stderr
-    assert "challenger: against the champion: it cannot be scored: it was trained on" in registered.stdout
+    again, before = (each / "models/tc_resnet/model.keras" for each in (folder, experiment))
+    assert again.read_bytes() == before.read_bytes()
+
+
+def test_an_experiment_becomes_a_version_not_compared_with_a_champion_that_knows_its_test_clips(
+    experiment, earmark, tmp_path
+):
+    folder = copied(experiment, tmp_path / "project")
+    done = earmark(folder, "register")
+    assert done.returncode == 0, done.stderr
+    assert "registered tc_resnet as earmark version 2, challenger: against the champion: it cannot be scored" in (
+        done.stdout
+    )
+    assert "it was trained on" in done.stdout
+    client = mlflow.MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    version = client.get_model_version("earmark", "2")
+    assert version.aliases == ["challenger"] and version.tags["verdict"].startswith("challenger: ")
+    assert str(client.get_model_version_by_alias("earmark", "champion").version) == "1"

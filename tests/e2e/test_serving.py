@@ -76,10 +76,12 @@ def post(address: str, request: dict) -> list[dict]:
     return answer.json()["predictions"]
 
 
-def test_recordings_of_any_kind_get_the_answers_of_earmark_predict(project, address, recordings, labels, run, tmp_path):
+def test_recordings_of_any_kind_get_the_answers_of_earmark_predict(
+    project, address, recordings, labels, earmark, tmp_path
+):
     for number, content in enumerate(recordings):
         (tmp_path / f"{number:02}.wav").write_bytes(content)
-    said = run(project, "earmark", "predict", "--json", str(tmp_path))
+    said = earmark(project, "predict", "--json", str(tmp_path))
     assert said.returncode == 0, said.stderr
     predicted = [json.loads(line) for line in said.stdout.splitlines()]
     served = post(address, {"dataframe_records": [{"wav": encoded(content)} for content in recordings]})
@@ -216,7 +218,7 @@ class Bomb:
 
 
 @pytest.mark.parametrize("command", [["predict", "{clip}", "--model"], ["export", "--format", "onnx", "{out}"]])
-def test_a_version_that_is_a_pickle_is_refused_and_never_loaded(project, recordings, run, tmp_path, command):
+def test_a_version_that_is_a_pickle_is_refused_and_never_loaded(project, recordings, earmark, tmp_path, command):
     """Someone who may write to the registry is not someone who may run code here."""
     exploded, flavor = tmp_path / "exploded", tmp_path / "evil"
     flavor.mkdir()
@@ -239,7 +241,7 @@ def test_a_version_that_is_a_pickle_is_refused_and_never_loaded(project, recordi
         arguments.insert(1, f"models:/{name}/1")
     else:
         arguments.append(f"models:/{name}/1")
-    done = run(project, "earmark", *arguments)
+    done = earmark(project, *arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert f"models:/{name}/1 is no model of earmark" in done.stderr
     assert "Traceback" not in done.stderr
