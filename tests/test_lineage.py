@@ -204,7 +204,7 @@ def test_a_remote_that_does_not_answer_has_a_row_of_its_own(project, earmark):
     at = {"url": "s3://earmark-absent/x", "endpointurl": "http://127.0.0.1:9"}
     set_remote(**at, access_key_id="x", secret_access_key="x")
     in_cache("data/raw/a.tar").unlink()
-    done = earmark(project, "lineage", "1")
+    done = earmark(project, "lineage", "1", AWS_MAX_ATTEMPTS="1", AWS_EC2_METADATA_DISABLED="true")
     assert done.returncode == 1
     assert re.search(r"^remote 'storage' +does not answer: ", done.stdout, re.MULTILINE)
     assert re.search(r"^dvc.lock then +agrees$", done.stdout, re.MULTILINE)
