@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import yaml
 from conftest import ROOT, copied
+from dvc_remote import set_absent_remote, set_remote
 
 from earmark import params
 from earmark.errors import UserError
@@ -66,11 +67,6 @@ def whole(tmp_path_factory, run) -> Path:
 
 def database(folder: Path) -> str:
     return f"sqlite:///{folder}/mlflow.db"
-
-
-def set_remote(**settings: str) -> None:
-    lines = [f"    {key} = {value}" for key, value in settings.items()]
-    Path(".dvc/config").write_text("\n".join(["[core]", "    remote = storage", "['remote \"storage\"']", *lines, ""]))
 
 
 def register(folder: Path) -> None:
@@ -201,8 +197,7 @@ def test_a_run_that_is_gone_is_named(project, earmark):
 
 
 def test_a_remote_that_does_not_answer_has_a_row_of_its_own(project, earmark):
-    at = {"url": "s3://earmark-absent/x", "endpointurl": "http://127.0.0.1:9"}
-    set_remote(**at, access_key_id="x", secret_access_key="x")
+    set_absent_remote()
     in_cache("data/raw/a.tar").unlink()
     done = earmark(project, "lineage", "1", AWS_MAX_ATTEMPTS="1", AWS_EC2_METADATA_DISABLED="true")
     assert done.returncode == 1
