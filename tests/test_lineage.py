@@ -1,90 +1,23 @@
 """`earmark lineage`: the chain of a version in a real registry and DVC's cache, whole, then broken link by link."""
 
-import contextlib
 import hashlib
-import json
 import re
 import shutil
 import subprocess
 from pathlib import Path
 
-import mlflow
-import pandas as pd
 import pytest
-import yaml
-from conftest import ROOT, copied
-from dvc_remote import set_absent_remote, set_remote
+from conftest import copied
+from dvc_remote import set_absent_remote
+from small_version import artifact, registry, run_id, small_version
 
-from earmark import params
 from earmark.errors import UserError
-from earmark.stages import origin
-from earmark.stores import origins, provenance, tracking
-
-STAGES = {
-    "make": {
-        "cmd": "true",
-        "outs": [
-            {path: {"persist": True}}
-            for path in ("data/raw", "data/accepted.parquet", "data/features", "models/tc_resnet")
-        ],
-    }
-}
-OUTPUTS = ("data/raw/manifest.parquet", "data/raw/a.tar", "data/features/a.npy", "models/tc_resnet/model.keras")
+from earmark.stores import provenance, tracking
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory, run) -> Path:
-    """A checkout with a registered version of outputs that DVC has in its cache, and in a remote; tests change copies
-    of it."""
-    folder = tmp_path_factory.mktemp("lineage") / "project"
-    folder.mkdir()
-    with contextlib.chdir(folder):
-        shutil.copy(ROOT / "params.yaml", "params.yaml")
-        Path("dvc.yaml").write_text(yaml.safe_dump({"stages": STAGES}))
-        Path(".gitignore").write_text("/mlflow.db\n/mlruns\n/storage\n")
-        for path in OUTPUTS:
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-            Path(path).write_text(path)
-        pd.DataFrame({"speaker": ["anouk", "ben"]}).to_parquet("data/accepted.parquet")
-        Path("reports/validation").mkdir(parents=True)
-        Path("reports/metrics.json").write_text("{}")
-        Path("reports/validation/result.json").write_text(json.dumps({"passed": True, "sentence": "2 accepted"}))
-        for command in (["init", "-q"], ["config", "user.name", "t"], ["config", "user.email", "t@example.invalid"]):
-            subprocess.run(["git", *command], check=True)
-        assert run(folder, "dvc", "init", "-q").returncode == 0
-        set_remote(url="../storage")
-        for command in ("repro", "push"):
-            assert run(folder, "dvc", command, "-q").returncode == 0
-        for command in (["add", "-A"], ["commit", "-qm", "made"]):
-            subprocess.run(["git", *command], check=True)
-        Path("src").mkdir()
-        Path("src/new.py").write_text("uncommitted = True\n")
-        with pytest.MonkeyPatch.context() as environment:  # which set_tracking_uri changes
-            environment.setenv("MLFLOW_TRACKING_URI", database(folder))
-            register(folder)
-    return folder
-
-
-def database(folder: Path) -> str:
-    return f"sqlite:///{folder}/mlflow.db"
-
-
-def register(folder: Path) -> None:
-    mlflow.set_tracking_uri(database(folder))
-    client = mlflow.MlflowClient()
-    found = origin.gather("tc_resnet", params.load())
-    mlflow.set_experiment("earmark")
-    with mlflow.start_run() as started:
-        machine = {"cpu": provenance.cpu(), "trained_by": "nothing", **provenance.requirements()}
-        mlflow.set_tags({"git_commit": found.tags["git_commit"], **machine})
-        mlflow.log_artifacts("models/tc_resnet", "model/artifacts/tc_resnet")
-        kept = origins.keep(started.info.run_id, found.files)
-    content = provenance.content_sha256(Path("models/tc_resnet"))
-    client.create_registered_model("earmark")
-    source = f"{started.info.artifact_uri}/model"
-    tags = {**found.tags, **kept, "candidate": "tc_resnet", "content_sha256": content}
-    client.create_model_version("earmark", source, started.info.run_id, tags=tags)
-    client.set_registered_model_alias("earmark", "champion", "1")
+    return small_version(tmp_path_factory, run)
 
 
 @pytest.fixture
@@ -105,18 +38,6 @@ def in_cache(path: str) -> Path:
 
 def in_remote(path: str) -> Path:
     return Path("storage") / in_cache(path).relative_to(".dvc/cache")
-
-
-def artifact(name: str) -> Path:
-    return next(Path("mlruns").rglob(f"provenance/*/{name}"))
-
-
-def registry(project: Path) -> mlflow.MlflowClient:
-    return mlflow.MlflowClient(database(project))
-
-
-def run_id(project: Path) -> str:
-    return registry(project).get_model_version("earmark", "1").run_id
 
 
 def overwrite(path: Path) -> None:
@@ -213,22 +134,6 @@ def test_a_lock_file_that_was_edited_after_training_is_told_from_the_one_of_trai
     assert re.search(f"^lock file +{registered} +holds; that of training: {'f' * 64}$", done.stdout, re.MULTILINE)
 
 
-@pytest.mark.parametrize(("backend", "here"), [("tensorflow", r"tensorflow [\d.]+ on .+"), ("jaxx", "none, since .+")])
-def test_what_may_be_the_reason_that_a_version_is_not_made_again_is_named(project, run, backend, here):
-    registry(project).set_tag(run_id(project), "sha256.requirements.lock", "f" * 64)
-    done = run(project, "earmark", "reproduce", "1", KERAS_BACKEND=backend)
-    assert done.returncode == 1, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    reasons = done.stdout.partition("what may be the reason:\n")[2].splitlines()
-    registered = hashlib.sha256(provenance.LOCK.read_bytes()).hexdigest()
-    assert len(reasons) == 2
-    assert (
-        reasons[0]
-        == f"  requirements.lock when it was trained: SHA-256 {'f' * 64}; when it was registered: {registered}"
-    )
-    assert re.fullmatch(f"  the backend is another: nothing -> {here}", reasons[1])
-
-
 def test_other_speakers_than_recorded_are_named(project, earmark):
     registry(project).set_model_version_tag("earmark", "1", "speakers_sha256", "0" * 64)
     done = earmark(project, "lineage", "1")
@@ -245,15 +150,6 @@ def test_a_version_without_provenance_says_what_is_not_recorded(project, earmark
     again = earmark(project, "reproduce", "1")
     assert again.returncode == 2
     assert "cannot be made again, since these are not recorded: the tag candidate" in again.stderr
-
-
-def test_parameters_that_cannot_be_read_are_refused(project, earmark):
-    artifact("params.yaml").write_text("train: [\n")
-    now = hashlib.sha256(b"train: [\n").hexdigest()
-    registry(project).set_model_version_tag("earmark", "1", "sha256.params.yaml", now)
-    done = earmark(project, "reproduce", "1")
-    assert done.returncode == 2, done.stdout + done.stderr
-    assert "the version's params.yaml cannot be read" in done.stderr
 
 
 @pytest.mark.parametrize(
