@@ -1,6 +1,7 @@
 """A Prefect server for tests, and what they ask it."""
 
 import os
+import signal
 import socket
 import subprocess
 import time
@@ -13,6 +14,7 @@ import requests
 from conftest import BIN
 
 START_SECONDS = 180
+RUN_SECONDS = 480
 
 
 def wait_until(holds: Callable[[], object], seconds: float, what: str) -> None:
@@ -55,13 +57,15 @@ class PrefectServer:
 
     def task_runs(self, run_id: str) -> list[dict]:
         """The task runs of one flow run, in the order of their start."""
-        asked = {"flow_runs": {"id": {"any_": [run_id]}}}
-        found = self._answer(requests.post(f"{self.url}/task_runs/filter", json=asked, timeout=30))
+        found = self.ask("/task_runs/filter", {"flow_runs": {"id": {"any_": [run_id]}}})
         return sorted(found, key=lambda run: run["start_time"] or "")
 
     def artifacts(self, run_id: str) -> list[dict]:
-        asked = {"artifacts": {"flow_run_id": {"any_": [run_id]}}}
-        return self._answer(requests.post(f"{self.url}/artifacts/filter", json=asked, timeout=30))
+        return self.ask("/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run_id]}}})
+
+    def ask(self, path: str, wanted: dict | None = None) -> list[dict]:
+        """What a search at `path` finds."""
+        return self._answer(requests.post(f"{self.url}{path}", json=wanted or {}, timeout=30))
 
     @staticmethod
     def _answer(response: requests.Response):
@@ -95,6 +99,35 @@ def serving(home: Path) -> Iterator[PrefectServer]:
     with running(command, log, cwd=home, env=server.environment):
         wait_until(server.is_healthy, START_SECONDS, f"the Prefect server answers, see {log}")
         yield server
+
+
+def run_weekly(server: PrefectServer, folder: Path, environment: dict[str, str], log: Path) -> dict:
+    """Deploys what the prefect.yaml in `folder` describes, and has a worker run it once; the flow run at its end."""
+
+    def prefect(*arguments: str) -> None:
+        done = subprocess.run(
+            [BIN / "prefect", *arguments], cwd=folder, env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    worker = [BIN / "prefect", "worker", "start", "--pool", "earmark", "--type", "process"]
+    often = {"PREFECT_WORKER_QUERY_SECONDS": "1"}
+    with running(worker, log, cwd=folder, env=environment | often, start_new_session=True) as process:
+        wait_until(lambda: server.ask("/work_pools/filter"), RUN_SECONDS, f"the worker's pool is there, see {log}")
+        prefect("--no-prompt", "deploy", "--all")
+        [deployment] = server.ask("/deployments/filter")
+        [schedule] = deployment["schedules"]
+        assert (deployment["name"], schedule["slug"], schedule["active"]) == ("weekly", "weekly", True)
+        prefect("deployment", "run", "retrain/weekly")
+        states = {"type": {"any_": ["COMPLETED", "FAILED", "CRASHED", "CANCELLED"]}}
+        ended = {"flow_runs": {"state": states, "deployment_id": {"any_": [deployment["id"]]}}}
+        try:
+            wait_until(lambda: server.ask("/flow_runs/filter", ended), RUN_SECONDS, f"the flow run ends, see {log}")
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)  # the flow too, which the worker would leave behind
+            raise
+        [run] = server.ask("/flow_runs/filter", ended)
+    return run
 
 
 def free_port() -> int:

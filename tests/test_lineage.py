@@ -1,93 +1,33 @@
 """`earmark lineage`: the chain of a version in a real registry and DVC's cache, whole, then broken link by link."""
 
-import contextlib
 import hashlib
-import json
 import re
 import shutil
 import subprocess
 from pathlib import Path
 
-import mlflow
-import pandas as pd
 import pytest
-import yaml
-from conftest import ROOT
+from conftest import copied
+from dvc_remote import set_absent_remote
+from small_version import artifact, registry, run_id, small_version
 
-from earmark import params
 from earmark.errors import UserError
-from earmark.stages import origin
-from earmark.stores import origins, provenance, tracking
-
-STAGES = {
-    "make": {
-        "cmd": "true",
-        "outs": [
-            {path: {"persist": True}}
-            for path in ("data/raw", "data/accepted.parquet", "data/features", "models/tc_resnet")
-        ],
-    }
-}
-OUTPUTS = ("data/raw/manifest.parquet", "data/raw/a.tar", "data/features/a.npy", "models/tc_resnet/model.keras")
+from earmark.stores import provenance, tracking
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory, run) -> Path:
-    """A checkout with a registered version of outputs that DVC has in its cache, and in a remote."""
-    folder = tmp_path_factory.mktemp("lineage") / "project"
-    folder.mkdir()
-    with contextlib.chdir(folder):
-        shutil.copy(ROOT / "params.yaml", "params.yaml")
-        Path("dvc.yaml").write_text(yaml.safe_dump({"stages": STAGES}))
-        Path(".gitignore").write_text("/mlflow.db\n/mlruns\n/storage\n")
-        for path in OUTPUTS:
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-            Path(path).write_text(path)
-        pd.DataFrame({"speaker": ["anouk", "ben"]}).to_parquet("data/accepted.parquet")
-        Path("reports/validation").mkdir(parents=True)
-        Path("reports/metrics.json").write_text("{}")
-        Path("reports/validation/result.json").write_text(json.dumps({"passed": True, "sentence": "2 accepted"}))
-        for command in (["init", "-q"], ["config", "user.name", "t"], ["config", "user.email", "t@example.invalid"]):
-            subprocess.run(["git", *command], check=True)
-        dvc = (["init", "-q"], ["remote", "add", "-d", "storage", str(folder / "storage")], ["repro", "-q"], ["push"])
-        for command in dvc:
-            assert run(folder, "dvc", *command).returncode == 0
-        for command in (["add", "-A"], ["commit", "-qm", "made"]):
-            subprocess.run(["git", *command], check=True)
-        Path("src").mkdir()
-        Path("src/new.py").write_text("uncommitted = True\n")
-        register()
-    return folder
-
-
-def register() -> None:
-    mlflow.set_tracking_uri("sqlite:///mlflow.db")
-    client = mlflow.MlflowClient()
-    found = origin.gather("tc_resnet", params.load())
-    mlflow.set_experiment("earmark")
-    with mlflow.start_run() as started:
-        machine = {"cpu": provenance.cpu(), "trained_by": "nothing", **provenance.requirements()}
-        mlflow.set_tags({"git_commit": found.tags["git_commit"], **machine})
-        mlflow.log_artifacts("models/tc_resnet", "model/artifacts/tc_resnet")
-        kept = origins.keep(started.info.run_id, found.files)
-    content = provenance.content_sha256(Path("models/tc_resnet"))
-    client.create_registered_model("earmark")
-    source = f"{started.info.artifact_uri}/model"
-    tags = {**found.tags, **kept, "candidate": "tc_resnet", "content_sha256": content}
-    client.create_model_version("earmark", source, started.info.run_id, tags=tags)
-    client.set_registered_model_alias("earmark", "champion", "1")
+    return small_version(tmp_path_factory, run)
 
 
 @pytest.fixture
-def project(whole, tmp_path, monkeypatch):
-    """The checkout as the working directory, which is put back as it was: MLflow knows it by its path."""
+def project(whole, tmp_path, monkeypatch) -> Path:
+    """A copy of the checkout as the working directory."""
     for name in ("MLFLOW_TRACKING_URI", "EARMARK_FLOW_RUN_ID"):
-        monkeypatch.delenv(name, raising=False)  # set_tracking_uri leaves the first for every later subprocess
-    kept = shutil.copytree(whole, tmp_path / "kept")
-    monkeypatch.chdir(whole)
-    yield whole
-    shutil.rmtree(whole)
-    kept.rename(whole)
+        monkeypatch.delenv(name, raising=False)
+    folder = copied(whole, tmp_path / "project")
+    monkeypatch.chdir(folder)
+    return folder
 
 
 def in_cache(path: str) -> Path:
@@ -100,29 +40,13 @@ def in_remote(path: str) -> Path:
     return Path("storage") / in_cache(path).relative_to(".dvc/cache")
 
 
-def artifact(name: str) -> Path:
-    return next(Path("mlruns").rglob(f"provenance/*/{name}"))
-
-
-def change_registry(project: Path, run, statement: str) -> None:
-    """In a process of its own: this one's connections would be to a database that was put back since."""
-    lines = (
-        "import mlflow",
-        "client = mlflow.MlflowClient('sqlite:///mlflow.db')",
-        "version = client.get_model_version('earmark', '1')",
-        statement,
-    )
-    done = run(project, "python", "-c", "\n".join(lines))
-    assert done.returncode == 0, done.stderr
-
-
 def overwrite(path: Path) -> None:
     path.chmod(0o644)
     path.write_bytes(path.read_bytes()[::-1] + b"x")
     path.chmod(0o444)
 
 
-def test_a_whole_chain_holds(project, run):
+def test_a_whole_chain_holds(project, run, earmark):
     done = run(project, "earmark", "lineage", "champion")
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()
@@ -132,12 +56,12 @@ def test_a_whole_chain_holds(project, run):
     for expected in (head, "passed: 2 accepted", "whole in DVC's cache", *provenance.dvc_hashes().values()):
         assert expected in done.stdout
     assert "that of training" not in done.stdout
-    assert run(project, "earmark", "lineage", "1").stdout == done.stdout
+    assert earmark(project, "lineage", "1").stdout == done.stdout
 
 
-def test_what_only_a_remote_has_still_holds(project, run):
+def test_what_only_a_remote_has_still_holds(project, earmark):
     shutil.rmtree(".dvc/cache")
-    done = run(project, "earmark", "lineage", "1")
+    done = earmark(project, "lineage", "1")
     assert done.returncode == 0
     assert "whole in remote 'storage'" in done.stdout
 
@@ -178,89 +102,62 @@ BREAKS = {
 
 
 @pytest.mark.parametrize(("damage", "named"), BREAKS.values(), ids=BREAKS)
-def test_a_broken_link_is_named(project, run, damage, named):
+def test_a_broken_link_is_named(project, earmark, damage, named):
     damage()
-    done = run(project, "earmark", "lineage", "champion")
+    done = earmark(project, "lineage", "champion")
     assert done.returncode == 1, done.stderr
     listed = done.stdout.partition("missing or damaged:\n")[2].splitlines()
     assert any(line.startswith(f"  {named}") for line in listed), done.stdout
 
 
-def test_a_run_that_is_gone_is_named(project, run):
-    change_registry(project, run, "client.delete_run(version.run_id)")
-    done = run(project, "earmark", "lineage", "1")
+def test_a_run_that_is_gone_is_named(project, earmark):
+    registry(project).delete_run(run_id(project))
+    done = earmark(project, "lineage", "1")
     assert done.returncode == 1
     assert "run: MLflow has no run" in done.stdout
 
 
-def test_a_remote_that_does_not_answer_has_a_row_of_its_own(project, run):
-    for key, value in {"url": "s3://earmark-absent/x", "endpointurl": "http://127.0.0.1:9"}.items():
-        run(project, "dvc", "remote", "modify", "storage", key, value)
-    for key in ("access_key_id", "secret_access_key"):
-        run(project, "dvc", "remote", "modify", "--local", "storage", key, "x")
+def test_a_remote_that_does_not_answer_has_a_row_of_its_own(project, earmark):
+    set_absent_remote()
     in_cache("data/raw/a.tar").unlink()
-    done = run(project, "earmark", "lineage", "1")
+    done = earmark(project, "lineage", "1", AWS_MAX_ATTEMPTS="1", AWS_EC2_METADATA_DISABLED="true")
     assert done.returncode == 1
     assert re.search(r"^remote 'storage' +does not answer: ", done.stdout, re.MULTILINE)
     assert re.search(r"^dvc.lock then +agrees$", done.stdout, re.MULTILINE)
 
 
-def test_a_lock_file_that_was_edited_after_training_is_told_from_the_one_of_training(project, run):
-    change_registry(project, run, f"client.set_tag(version.run_id, 'sha256.requirements.lock', '{'f' * 64}')")
-    done = run(project, "earmark", "lineage", "1", COLUMNS="250")
+def test_a_lock_file_that_was_edited_after_training_is_told_from_the_one_of_training(project, earmark):
+    registry(project).set_tag(run_id(project), "sha256.requirements.lock", "f" * 64)
+    done = earmark(project, "lineage", "1", COLUMNS="250")
     assert done.returncode == 0
     registered = hashlib.sha256(provenance.LOCK.read_bytes()).hexdigest()
     assert re.search(f"^lock file +{registered} +holds; that of training: {'f' * 64}$", done.stdout, re.MULTILINE)
 
 
-@pytest.mark.parametrize(("backend", "here"), [("tensorflow", r"tensorflow [\d.]+ on .+"), ("jaxx", "none, since .+")])
-def test_what_may_be_the_reason_that_a_version_is_not_made_again_is_named(project, run, backend, here):
-    change_registry(project, run, f"client.set_tag(version.run_id, 'sha256.requirements.lock', '{'f' * 64}')")
-    done = run(project, "earmark", "reproduce", "1", KERAS_BACKEND=backend)
-    assert done.returncode == 1, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    reasons = done.stdout.partition("what may be the reason:\n")[2].splitlines()
-    registered = hashlib.sha256(provenance.LOCK.read_bytes()).hexdigest()
-    assert len(reasons) == 2
-    assert (
-        reasons[0]
-        == f"  requirements.lock when it was trained: SHA-256 {'f' * 64}; when it was registered: {registered}"
-    )
-    assert re.fullmatch(f"  the backend is another: nothing -> {here}", reasons[1])
-
-
-def test_other_speakers_than_recorded_are_named(project, run):
-    change_registry(project, run, "client.set_model_version_tag('earmark', '1', 'speakers_sha256', '0' * 64)")
-    done = run(project, "earmark", "lineage", "1")
+def test_other_speakers_than_recorded_are_named(project, earmark):
+    registry(project).set_model_version_tag("earmark", "1", "speakers_sha256", "0" * 64)
+    done = earmark(project, "lineage", "1")
     assert done.returncode == 1
     assert "speakers: those of data/accepted.parquet" in done.stdout
 
 
-def test_a_version_without_provenance_says_what_is_not_recorded(project, run):
-    change_registry(project, run, "for tag in version.tags: client.delete_model_version_tag('earmark', '1', tag)")
-    done = run(project, "earmark", "lineage", "1")
+def test_a_version_without_provenance_says_what_is_not_recorded(project, earmark):
+    for tag in registry(project).get_model_version("earmark", "1").tags:
+        registry(project).delete_model_version_tag("earmark", "1", tag)
+    done = earmark(project, "lineage", "1")
     assert done.returncode == 1
     assert "raw data: the version has no hash of data/raw" in done.stdout
-    again = run(project, "earmark", "reproduce", "1")
+    again = earmark(project, "reproduce", "1")
     assert again.returncode == 2
     assert "cannot be made again, since these are not recorded: the tag candidate" in again.stderr
-
-
-def test_parameters_that_cannot_be_read_are_refused(project, run):
-    artifact("params.yaml").write_text("train: [\n")
-    now = hashlib.sha256(b"train: [\n").hexdigest()
-    change_registry(project, run, f"client.set_model_version_tag('earmark', '1', 'sha256.params.yaml', '{now}')")
-    done = run(project, "earmark", "reproduce", "1")
-    assert done.returncode == 2, done.stdout + done.stderr
-    assert "the version's params.yaml cannot be read" in done.stderr
 
 
 @pytest.mark.parametrize(
     ("command", "wanted"),
     [*(("lineage", wanted) for wanted in ("2", "nobody", "a/b", "9" * 40, "")), ("reproduce", "../x")],
 )
-def test_what_is_no_version_is_refused(project, run, command, wanted):
-    done = run(project, "earmark", command, "--", wanted)
+def test_what_is_no_version_is_refused(project, earmark, command, wanted):
+    done = earmark(project, command, "--", wanted)
     assert done.returncode == 2, done.stdout + done.stderr
     assert done.stderr.startswith(f"earmark: earmark has no version or alias {wanted!r}")
     assert "allowed are 1, champion" in done.stderr
@@ -274,9 +171,9 @@ ADDRESSES = {
 
 
 @pytest.mark.parametrize("address", ADDRESSES.values(), ids=ADDRESSES)
-def test_a_registry_that_does_not_answer_is_refused(project, run, address):
+def test_a_registry_that_does_not_answer_is_refused(project, earmark, address):
     at = {"MLFLOW_TRACKING_URI": address, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
-    done = run(project, "earmark", "lineage", "1", **at)
+    done = earmark(project, "lineage", "1", **at)
     assert done.returncode == 2
     assert done.stderr.startswith(f"earmark: MLflow at {address} does not answer: ")
     assert "Traceback" not in done.stderr

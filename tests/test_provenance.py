@@ -1,6 +1,8 @@
 """What a version is registered with: git's state, what git lacks, and DVC's hashes of files as they are."""
 
+import contextlib
 import json
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import pandas as pd
 import pytest
 import yaml
 from conftest import ROOT
+from dvc_remote import set_absent_remote, set_remote
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -38,6 +41,11 @@ def write(path: str, content: bytes | str) -> Path:
 def repository(tmp_path, monkeypatch):
     """A git repository with one commit, as the working directory."""
     monkeypatch.chdir(tmp_path)
+    commit_one()
+    return tmp_path
+
+
+def commit_one() -> None:
     git("init", "-q")
     git("config", "user.name", "test")
     git("config", "user.email", "test@example.invalid")
@@ -46,13 +54,37 @@ def repository(tmp_path, monkeypatch):
     write(".gitignore", "*.log\n/copy/\n")
     git("add", "-A")
     git("commit", "-qm", "one")
-    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def initialised(tmp_path_factory, run):
+    """A git repository with one commit, and DVC's; tests change copies of it."""
+    folder = tmp_path_factory.mktemp("initialised")
+    with contextlib.chdir(folder):
+        commit_one()
+        dvc(run, "init", "-q")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pushed(tmp_path_factory, run, initialised):
+    """The same with a folder, in DVC's cache and in a remote too."""
+    folder = shutil.copytree(initialised, tmp_path_factory.mktemp("pushed"), dirs_exist_ok=True)
+    with contextlib.chdir(folder):
+        write("clips/a.bin", b"a" * 1000)
+        write("clips/deep/b.bin", b"b" * 1000)
+        set_remote(url="../copy")
+        dvc(run, "add", "-q", "clips")
+        dvc(run, "push", "-q")
+    return folder
 
 
 @pytest.fixture
-def dvc_repository(repository, run):
-    dvc(run, "init", "-q")
-    return repository
+def dvc_repository(initialised, tmp_path, monkeypatch):
+    """Git's and DVC's repository as the working directory."""
+    shutil.copytree(initialised, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -145,13 +177,10 @@ def test_a_file_that_was_changed_in_place_has_another_hash(dvc_repository, run):
 
 
 @pytest.fixture
-def stored(dvc_repository, run):
-    """A folder in DVC's cache and in a remote, and gone from the working directory; its hash."""
-    write("clips/a.bin", b"a" * 1000)
-    write("clips/deep/b.bin", b"b" * 1000)
-    dvc(run, "remote", "add", "-d", "storage", str(dvc_repository / "copy"))
-    dvc(run, "add", "-q", "clips")
-    dvc(run, "push", "-q")
+def stored(pushed, tmp_path, monkeypatch):
+    """The hash of a folder that DVC's cache and a remote of the working directory have."""
+    shutil.copytree(pushed, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
     return yaml.safe_load(Path("clips.dvc").read_text())["outs"][0]["md5"]
 
 
@@ -191,11 +220,9 @@ def test_what_is_damaged_everywhere_is_refused_and_named(stored, tmp_path):
             known.restore(stored, tmp_path / "restored")
 
 
-def test_a_remote_that_does_not_answer_is_named(stored, run):
-    dvc(run, "remote", "modify", "storage", "url", "s3://earmark-absent/x")
-    dvc(run, "remote", "modify", "storage", "endpointurl", "http://127.0.0.1:9")
-    for name in ("access_key_id", "secret_access_key"):
-        dvc(run, "remote", "modify", "--local", "storage", name, "x")
+def test_a_remote_that_does_not_answer_is_named(stored, monkeypatch):
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    set_absent_remote()
     with objects() as known:
         assert known.look_up(stored).place == "DVC's cache"
         in_cache(stored).unlink()

@@ -1,5 +1,6 @@
 """A team with a bucket: recordings arrive in it, DVC keeps the data in it, and a fresh clone asks for nothing twice."""
 
+import contextlib
 import subprocess
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import boto3
 import pandas as pd
 import pytest
 from conftest import SMALL, change_params, checkout
+from dvc_remote import set_remote
 from s3_server import proxying, serving, use
 
 from earmark.corpus.sources import synthetic
@@ -35,7 +37,7 @@ def files(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found if path.is_file()}
 
 
-def test_recordings_from_a_bucket_through_the_data_stages_and_back_into_a_fresh_clone(tmp_path, proxy, run):
+def test_recordings_from_a_bucket_through_the_data_stages_and_back_into_a_fresh_clone(tmp_path, proxy, run, earmark):
     origin, clone = checkout(tmp_path / "origin", SMALL), tmp_path / "clone"
     change_params(origin, {"dataset": {"inbox": f"s3://{BUCKET}/inbox"}})
     spoken = {name.replace("_nohash_0", "_nohash_7"): content for name, content in synthetic.entries(99, 6)}
@@ -54,8 +56,8 @@ def test_recordings_from_a_bucket_through_the_data_stages_and_back_into_a_fresh_
     refused = pd.read_csv(origin / "data/quarantine/quarantined.csv", keep_default_na=False)
     assert {"../yes/out.wav", "Yes/a.wav"} <= set(refused["id"])
 
-    dvc(origin, "remote", "add", "-d", "store", f"s3://{BUCKET}/store")
-    dvc(origin, "remote", "modify", "store", "endpointurl", proxy.url)
+    with contextlib.chdir(origin):
+        set_remote(url=f"s3://{BUCKET}/store", endpointurl=proxy.url)
     dvc(origin, "push")
     subprocess.run(["git", "add", "-A"], cwd=origin, check=True)
     subprocess.run(["git", "commit", "-qm", "data"], cwd=origin, check=True)
@@ -64,6 +66,6 @@ def test_recordings_from_a_bucket_through_the_data_stages_and_back_into_a_fresh_
     assert files(clone) == files(origin)
 
     proxy.gets.clear()
-    assert "nothing new" in run(clone, "earmark", "ingest").stdout
+    assert "nothing new" in earmark(clone, "ingest").stdout
     assert not [key for key in proxy.gets if key.startswith("inbox/")]
     assert files(clone) == files(origin)

@@ -1,8 +1,10 @@
 """Features in a bucket: extracted from there to there and trained on, all through DVC."""
 
+import shutil
+
 import pytest
 import s3_server
-from conftest import SMALL, change_params, checkout
+from conftest import REGISTERED, change_params, copied
 
 
 @pytest.fixture
@@ -11,13 +13,15 @@ def bucket(monkeypatch, tmp_path):
         yield client
 
 
-def test_dvc_extracts_in_a_bucket_and_trains_from_there(tmp_path, run, bucket):
-    folder = checkout(tmp_path / "project", SMALL)
-    assert run(folder, "dvc", "repro", "validate").returncode == 0
+def test_dvc_extracts_in_a_bucket_and_trains_from_there(tmp_path, run, bucket, registered):
+    folder = copied(registered, tmp_path / "project")
+    shutil.rmtree(folder / "data/features")
+    shutil.rmtree(folder / "models/tc_resnet")
     for path in (folder / "data/raw").iterdir():
         bucket.upload_file(str(path), "sounds", f"raw/{path.name}")
     places = {"scheduler": "", "raw": "s3://sounds/raw", "features": "s3://sounds/features"}
-    change_params(folder, {"extract": places})
+    short = REGISTERED["train"]["tc_resnet"] | {"epochs": 1}
+    change_params(folder, {"extract": places, "train": {"tc_resnet": short}})
     pipeline = (folder / "dvc.yaml").read_text()
     edited = pipeline.replace(
         "${extract.features}: {persist: true}", "${extract.features}: {persist: true, cache: false}"

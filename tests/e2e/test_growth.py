@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import SMALL, change_params, checkout
+from conftest import REGISTERED, change_params, copied
 
 from earmark.corpus.sources import synthetic
 
@@ -16,14 +16,12 @@ def dvc_day(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory, run):
+def project(tmp_path_factory, registered):
     """A checkout with a registered version, and an inbox beside it that is still empty."""
-    folder = checkout(tmp_path_factory.mktemp("growth") / "project", SMALL)
+    folder = copied(registered, tmp_path_factory.mktemp("growth") / "project")
     (folder.parent / "inbox").mkdir()
-    change_params(folder, {"dataset": {"inbox": "../inbox"}})
-    done = run(folder, "dvc", "repro", SOURCE_DATE_EPOCH="0")
-    assert done.returncode == 0, done.stderr
-    assert run(folder, "earmark", "register").returncode == 0
+    short = REGISTERED["train"]["tc_resnet"] | {"epochs": 1}
+    change_params(folder, {"dataset": {"inbox": "../inbox"}, "train": {"tc_resnet": short}})
     return folder
 
 
@@ -86,19 +84,19 @@ def holding(folder: Path, samples: list[bytes], speaker: str) -> list[Path]:
     return found
 
 
-def test_the_champion_is_judged_on_what_is_left(project, run):
-    registered = run(project, "earmark", "register")
+def test_the_champion_is_judged_on_what_is_left(project, earmark):
+    registered = earmark(project, "register")
     assert registered.returncode == 0, registered.stderr
     assert "earmark version 2" in registered.stdout
     record = json.loads((project / "data/raw/forgotten.json").read_text())
     assert record[0]["recordings"] > 0
 
 
-def test_a_second_person_is_named_with_the_objects_of_every_version_that_the_cache_knows(project, run):
+def test_a_second_person_is_named_with_the_objects_of_every_version_that_the_cache_knows(project, earmark):
     manifest = pd.read_parquet(project / "data/raw/manifest.parquet")
     first, second = manifest.loc[manifest["source"] == "synthetic", "speaker"].replace("", pd.NA).dropna().unique()[:2]
-    assert run(project, "earmark", "forget", "--speaker", first).returncode == 0
-    said = run(project, "earmark", "forget", "--speaker", second)
+    assert earmark(project, "forget", "--speaker", first).returncode == 0
+    said = earmark(project, "forget", "--speaker", second)
     listed = {line.strip() for line in said.stdout.splitlines() if line.startswith("  files/md5/")}
     cache = project / ".dvc/cache/files"
     shards = {f"files/{path.relative_to(cache)}" for path in holding(cache, [], second) if is_tar(path)}

@@ -8,6 +8,7 @@ ARCHIVE = ROOT.parent / "shared/data/speech_commands_v0.01_excerpt.tar.gz"
 LARGE_WORDS = ["bed", "cat", "down", "go", "happy", "left", "no", "right", "stop", "up", "yes"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not ARCHIVE.exists(), reason="the excerpt of real recordings is not beside the checkout")
 def test_tc_resnet_gets_nine_in_ten_words_of_unheard_speakers_right(tmp_path, run):
     changes = {"dataset": {"source": str(ARCHIVE)}, "train": {"candidates": ["tc_resnet"], "epochs": 12}}

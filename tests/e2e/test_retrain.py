@@ -1,9 +1,9 @@
-"""The flow `retrain` as `make run` starts it: with Prefect's own temporary server, twice, and with a mistake."""
+"""The flow `retrain` as `make run` starts it: with Prefect's own temporary server and the real stages."""
 
 import json
 
 import pytest
-from conftest import SMALL, change_params, checkout
+from conftest import SMALL, change_params, checkout, copied
 
 
 @pytest.fixture(scope="module")
@@ -16,15 +16,33 @@ def first(project, run):
     return run(project, "python", "-m", "flows.retrain")
 
 
-def test_the_flow_ends_with_the_table_the_version_and_what_to_open(first, project):
-    assert first.returncode == 0, first.stdout + first.stderr
-    assert "registered tc_resnet as earmark version 1, champion" in first.stdout
+def test_where_nothing_changed_the_flow_registers_and_says_so(registered, tmp_path, run):
+    project = copied(registered, tmp_path / "project")
+    model = project / "models/tc_resnet/model.keras"
+    before = model.stat().st_mtime_ns
+    change_params(project, {"register": {"name": "again"}})
+    done = run(project, "python", "-m", "flows.retrain")
+    assert_registered(done, project, "again")
+    assert "nothing changed" in done.stdout
+    assert model.stat().st_mtime_ns == before
+
+
+def assert_registered(done, project, name: str) -> None:
+    """The flow ended with the table, the version, and what to open."""
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"registered tc_resnet as {name} version 1, champion" in done.stdout
     for said in ("candidates on the test split", "mlflow ui", "prefect server start", "reports/registered.html"):
-        assert said in first.stdout
+        assert said in done.stdout
     accuracy = json.loads((project / "reports/metrics.json").read_text())["candidates"]["tc_resnet"]["test"]["accuracy"]
-    assert f"{accuracy:.2%}" in first.stdout
+    assert f"{accuracy:.2%}" in done.stdout
 
 
+@pytest.mark.slow
+def test_on_a_new_checkout_the_flow_ends_with_the_table_the_version_and_what_to_open(first, project):
+    assert_registered(first, project, "earmark")
+
+
+@pytest.mark.slow
 def test_a_second_run_says_that_nothing_changed(first, project, run):
     model = project / "models/tc_resnet/model.keras"
     before = model.stat().st_mtime_ns
@@ -35,6 +53,7 @@ def test_a_second_run_says_that_nothing_changed(first, project, run):
     assert model.stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 def test_a_users_mistake_fails_the_flow_with_its_sentence(first, project, run):
     change_params(project, {"validate": {"min_clips_per_label": 500}})
     failed = run(project, "python", "-m", "flows.retrain")
