@@ -13,6 +13,7 @@ from earmark.audio import front_ends
 from earmark.errors import UserError
 from earmark.learning import backend, fitting
 from earmark.learning.batches import Examples
+from earmark.learning.candidates import batch_normalisation
 from earmark.params.training import Candidate
 
 LOADED = params.load(ROOT / "params.yaml")
@@ -32,7 +33,7 @@ def build():
         [
             layers.Input((98, 40)),
             layers.GlobalAveragePooling1D(),
-            layers.BatchNormalization(),
+            batch_normalisation(),
             layers.Dropout(0.2),
             dense,
         ]
@@ -106,15 +107,24 @@ def test_other_seeds_give_other_weights():
 
 def test_the_kept_weights_are_the_moving_average_of_those_after_each_step():
     """Against an average computed here, of a training whose epochs are one step each."""
-    settings = {"batch_size": 72, "optimizer": {"name": "sgd", "learning_rate": 0.1}, "epochs": 6}
+    settings = {"batch_size": 72, "optimizer": {"name": "sgd", "learning_rate": 0.1}, "epochs": 26}
     plain = Kept()
     fit(watch=plain, **settings)
     averaged = fit(**settings, average_momentum=0.7)
     bias = [state.weights[-1].astype(np.float64) for state in plain.states]
     expected = bias[0]
-    for value in bias[1:]:
-        expected = 0.7 * expected + 0.3 * value
+    for step, value in enumerate(bias[1:], 1):
+        momentum = min(0.7, (1 + step) / (10 + step))  # the lesser until the twentieth step, then the other
+        expected = momentum * expected + (1 - momentum) * value
     np.testing.assert_allclose(averaged.weights[-1], expected, atol=1e-6)
+
+
+def test_what_is_validated_does_not_lag_behind_what_was_learnt():
+    """A long average of a short training: a hundred steps of twenty."""
+    watch = Kept()
+    fit(watch=watch, epochs=5, rate=0.05, average_momentum=0.99)
+    assert watch.states[-1].rows[-1]["validation_accuracy"] > 0.9
+    assert watch.states[-1].rows[-1]["accuracy"] > 0.9
 
 
 def test_early_stopping_ends_after_so_many_epochs_without_a_lower_loss_and_keeps_the_best():

@@ -133,7 +133,7 @@ def test_one_that_is_told_to_end_in_training_leaves_nothing(here, tmp_path):
     environment = os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(here / "src")}
     command = [BIN / "earmark", "reproduce", "1"]
     with subprocess.Popen(command, cwd=here, env=environment, stderr=subprocess.PIPE, text=True) as process:
-        assert any(line.startswith("tiny: epoch 1") for line in process.stderr), "training has begun"
+        assert any(line.startswith("tiny: 16 epochs") for line in process.stderr), "training has begun"
         process.send_signal(signal.SIGTERM)
         process.stderr.read()  # ends when nobody holds the other end any more: no stage goes on
         assert process.wait() == 128 + signal.SIGTERM
