@@ -1,7 +1,8 @@
-"""Run as a script, under either backend of Keras: predicts with a candidate of given weights, trains it for two
-epochs of two batches, as long with mixup, and as long with every augmentation, and writes what came out.
+"""Run as a script, under either backend of Keras: predicts with candidates of given weights, trains each for two epochs
+of two batches, one of them as long with mixup, and those that AUGMENTED names with every augmentation; writes what came
+out of each.
 
-    python backend_child.py <candidate> <result.npz>
+    AUGMENTED="<candidate> ..." python backend_child.py <folder for results> <candidate> ...
 """
 
 import os
@@ -17,6 +18,7 @@ from earmark.learning import backend
 
 ROOT = Path(__file__).parents[1]
 CLIPS, LABELS = 8, 3
+MIXED = ("seed_cnn",)
 
 
 def given(shape: tuple[int, ...], initial: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -38,10 +40,16 @@ def two_devices() -> None:
         tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], halves)
 
 
-def main(candidate: str, result: str) -> None:
-    if os.environ.get("TWO_DEVICES"):
-        two_devices()
-    backend.start(1)
+def settings_for(candidate: str) -> params.Params:
+    """The settings of params.yaml, but for fewer frames and bins; of fewer frames, bc_resnet magnifies rounding."""
+    loaded = params.load(ROOT / "params.yaml")
+    if candidate == "bc_resnet":
+        return loaded
+    features = {"window_ms": 16.0, "stride_ms": 20.0, "fft_length": 256}
+    return loaded.model_copy(update={"features": loaded.features.model_copy(update=features)})
+
+
+def outcome(candidate: str, loaded: params.Params) -> dict[str, np.ndarray]:
     from keras import layers
 
     from earmark.learning import fitting
@@ -49,12 +57,12 @@ def main(candidate: str, result: str) -> None:
     from earmark.params.training import Augmentation as Settings
     from earmark.params.training import Candidate
 
-    loaded = params.load(ROOT / "params.yaml")
     front_end = front_ends.front_end(front_end_of(candidate), loaded)
     rng = np.random.default_rng(3)
     features = rng.uniform(0, 1, (CLIPS, front_end.frames, front_end.bins)).astype(np.float16)
     examples = in_memory(features, np.arange(CLIPS) % LABELS)
     odd = in_memory(features[:-1], np.arange(CLIPS - 1) % LABELS)  # not to be divided among two devices
+    noise = rng.uniform(0, 1, (200, front_end.bins))
 
     def build():
         shape = front_end.frames, front_end.bins
@@ -70,19 +78,32 @@ def main(candidate: str, result: str) -> None:
         settings = Candidate(
             epochs=2, batch_size=CLIPS // 2, optimizer={"name": "sgd", "learning_rate": 0.01}, augmentation=augmentation
         )
-        noise = rng.uniform(0, 1, (200, front_end.bins))
         recipe = fitting.Recipe(build, front_end, noise, LABELS, settings, 1)
         return fitting.fit(recipe, examples, odd, Unwatched()).weights
 
-    mixed = np.concatenate([each.ravel() for each in trained(Settings(mixup_alpha=0.4))])
     network = build()
     predicted = network.predict_on_batch(features.astype(np.float32))
-    finite = all(np.isfinite(each).all() for each in trained(Settings(**EVERYTHING)))
-    network.set_weights(trained(Settings()))
-    weights = np.concatenate([each.ravel() for each in network.get_weights()])
+    plain = trained(Settings())
+    network.set_weights(plain)
     then = network.predict_on_batch(features.astype(np.float32))
-    count = len(backend.devices())
-    np.savez(result, predicted=predicted, trained=weights, mixed=mixed, then=then, finite=finite, devices=count)
+    found = {"predicted": predicted, "trained": flat(plain), "then": then}
+    if candidate in MIXED:
+        found["mixed"] = flat(trained(Settings(mixup_alpha=0.4)))
+    if candidate in os.environ["AUGMENTED"].split():
+        found["augmented"] = flat(trained(Settings(**EVERYTHING)))
+    return found | {"devices": len(backend.devices())}
+
+
+def flat(weights: list[np.ndarray]) -> np.ndarray:
+    return np.concatenate([each.ravel() for each in weights])
+
+
+def main(folder: str, *candidates: str) -> None:
+    if os.environ.get("TWO_DEVICES"):
+        two_devices()
+    backend.start(1)
+    for candidate in candidates:
+        np.savez(Path(folder) / f"{candidate}.npz", **outcome(candidate, settings_for(candidate)))
 
 
 main(*sys.argv[1:])

@@ -49,7 +49,7 @@ def parents(folder) -> list[str]:
     return [each.info.run_id for each in client.search_runs(experiments, "tags.tuning = 'true'")]
 
 
-def test_a_killed_search_goes_on_and_its_patch_sets_what_was_best(searched, run):
+def test_a_killed_search_goes_on_and_its_patch_sets_what_was_best(searched, earmark):
     process = subprocess.Popen(
         [BIN / "earmark", "tune", "tc_resnet"], cwd=searched, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -61,7 +61,7 @@ def test_a_killed_search_goes_on_and_its_patch_sets_what_was_best(searched, run)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert len(tried(first)) == 2, first
-    done = run(searched, "earmark", "tune", "tc_resnet")
+    done = earmark(searched, "tune", "tc_resnet")
     assert done.returncode == 0, done.stderr
     assert len(tried(first + done.stdout)) == 4
     (parent,) = parents(searched)
@@ -82,47 +82,43 @@ def test_a_killed_search_goes_on_and_its_patch_sets_what_was_best(searched, run)
         # From its settings on there would be another search.
         subprocess.run(["git", "apply", "--reverse", "tuning/tc_resnet.patch"], cwd=searched, check=True)
 
-    again = run(searched, "earmark", "tune", "tc_resnet")
+    again = earmark(searched, "tune", "tc_resnet")
     assert tried(again.stdout) == []
     assert "best of 4 trials" in again.stdout
 
 
-def test_the_first_trial_is_of_the_settings_in_params_yaml(searched, run):
+def test_the_first_trial_is_of_the_settings_in_params_yaml(searched, earmark):
     change_params(searched, {"tune": {"trials": 1}})
-    done = run(searched, "earmark", "tune", "tc_resnet")
+    done = earmark(searched, "tune", "tc_resnet")
     assert "learning_rate 0.004, augmentation.frequency_mask_bands 6" in done.stdout
     assert "these are the settings in params.yaml" in done.stdout
 
 
-def test_the_time_is_kept_and_the_trial_that_it_ended_goes_on(searched, run):
+def test_the_time_is_kept_and_the_trial_that_it_ended_goes_on(searched, earmark):
     change_params(searched, {"tune": {"minutes": 0.001, "trials": 1}})
-    done = run(searched, "earmark", "tune", "tc_resnet")
+    done = earmark(searched, "tune", "tc_resnet")
     assert done.returncode == 0, done.stderr
     assert "no trial of tc_resnet came to its end" in done.stdout
     (parent,) = parents(searched)
     change_params(searched, {"tune": {"minutes": 60.0}})
-    again = run(searched, "earmark", "tune", "tc_resnet")
+    again = earmark(searched, "tune", "tc_resnet")
     assert "learning_rate 0.004, augmentation.frequency_mask_bands 6" in again.stdout  # from its checkpoint, to its end
     (child,) = children(searched, parent)
     assert child.info.status == "FINISHED"
 
 
-def test_values_that_cannot_be_trained_end_their_trial_and_not_the_search(searched, run):
-    ranges = {"optimizer.learning_rate": {"values": [0.004, 1e30]}}
+def test_values_that_cannot_be_trained_end_their_trial_and_not_the_search(searched, earmark):
+    ranges = {"optimizer.learning_rate": {"values": [0.004, *(10.0**power for power in range(30, 50))]}}
     change_params(searched, {"tune": {"trials": 2, "ranges": {"tc_resnet": ranges}}})
-    for seed in range(2, 9):
-        change_params(searched, {"seed": seed})
-        done = run(searched, "earmark", "tune", "tc_resnet")
-        assert done.returncode == 0, done.stderr
-        assert tried(done.stdout) == [0, 1]
-        if "allowed is a number" in done.stdout:
-            break
+    done = earmark(searched, "tune", "tc_resnet")
+    assert done.returncode == 0, done.stderr
+    assert tried(done.stdout) == [0, 1]
     assert re.search(r"^trial 1: the .*loss of epoch \d is nan; allowed is a number", done.stdout, re.MULTILINE)
     assert "best of 2 trials, 0, reached" in done.stdout
 
 
-def test_a_candidate_without_ranges_is_refused(searched, run):
-    done = run(searched, "earmark", "tune", "seed_cnn")
+def test_a_candidate_without_ranges_is_refused(searched, earmark):
+    done = earmark(searched, "tune", "seed_cnn")
     assert done.returncode == 2
     assert "tune.ranges has none of 'seed_cnn'; it has those of tc_resnet" in done.stderr
 
