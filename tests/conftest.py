@@ -16,6 +16,11 @@ from filelock import FileLock
 
 from earmark.params import yaml
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Workers share the cores; a library that takes them all for itself makes the others wait.
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+        os.environ.setdefault(name, "1")
+
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 EXCERPT = ROOT.parent / "shared/data/speech_commands_v0.01_excerpt.tar.gz"
