@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -12,31 +13,35 @@ from mlflow_server import serving
 from prefect_server import running, wait_until
 
 from earmark.learning import model_folder
+from earmark.scoring.gate import Verdict
+from earmark.stages.contest import Contest
 
 SECONDS = 300
+FEWER = ["down", "no", "up", "yes"]
 NOBODY = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
 
 
 @pytest.fixture(scope="module")
-def trained_anew(registered, tmp_path_factory, earmark) -> Path:
+def evaluated(registered, tmp_path_factory, earmark) -> Path:
     """A checkout with version 1, the champion, and a model of one epoch that is not registered; no test changes it."""
-    folder = copied(registered, tmp_path_factory.mktemp("trained_anew") / "project")
+    folder = copied(registered, tmp_path_factory.mktemp("evaluated") / "project")
     (folder / "dvc.lock").unlink()  # the second training is none of DVC's
     change_params(folder, {"seed": 2, "train": {"tc_resnet": REGISTERED["train"]["tc_resnet"] | {"epochs": 1}}})
-    trained(folder, earmark)
+    for stage in (["train", "tc_resnet"], ["evaluate"]):
+        succeeded(earmark(folder, *stage))
     return folder
 
 
 @pytest.fixture
-def newcomer(trained_anew, tmp_path) -> Path:
+def newcomer(evaluated, tmp_path) -> Path:
     """A copy of that for one test."""
-    return copied(trained_anew, tmp_path / "project")
+    return copied(evaluated, tmp_path / "project")
 
 
 @pytest.fixture(scope="module")
-def registration(trained_anew, tmp_path_factory, earmark) -> tuple[Path, str]:
+def registration(evaluated, tmp_path_factory, earmark) -> tuple[Path, str]:
     """A checkout with version 2, the challenger, as well, which no test changes; and what was said of that version."""
-    folder = copied(trained_anew, tmp_path_factory.mktemp("registration") / "project")
+    folder = copied(evaluated, tmp_path_factory.mktemp("registration") / "project")
     return folder, succeeded(earmark(folder, "register"))
 
 
@@ -44,11 +49,6 @@ def registration(trained_anew, tmp_path_factory, earmark) -> tuple[Path, str]:
 def project(registration, tmp_path) -> Path:
     """A copy of that for one test."""
     return copied(registration[0], tmp_path / "project")
-
-
-def trained(folder: Path, earmark) -> None:
-    for stage in (["train", "tc_resnet"], ["evaluate"]):
-        succeeded(earmark(folder, *stage))
 
 
 def succeeded(done: subprocess.CompletedProcess) -> str:
@@ -245,8 +245,8 @@ def test_a_champion_whose_files_are_damaged_leaves_the_choice_to_a_person(newcom
     assert state(newcomer) == before
 
 
-def keep_outputs(folder: Path, labels: tuple[str, ...]) -> None:
-    """Leaves the model in a folder only the outputs of these labels."""
+def keep_outputs(folder: Path, labels: Sequence[str]) -> None:
+    """Leaves the model in a folder the outputs of these labels only."""
     import keras
 
     whole = model_folder.load(folder)
@@ -255,12 +255,12 @@ def keep_outputs(folder: Path, labels: tuple[str, ...]) -> None:
     layer = keras.layers.Dense(len(labels), activation="softmax")
     fewer = keras.Model(network.inputs, layer(network.layers[-1].input), name=network.name)
     layer.set_weights([weights[..., places] for weights in network.layers[-1].get_weights()])
-    model_folder.save(folder, fewer, whole.front_end, labels, whole.rejection_threshold)
+    model_folder.save(folder, fewer, whole.front_end, tuple(labels), whole.rejection_threshold)
 
 
 def test_a_model_without_labels_of_the_champion_leaves_the_choice_to_a_person(newcomer, earmark):
-    change_params(newcomer, {"dataset": {"labels": ["yes", "no", "up", "down"]}})
-    keep_outputs(newcomer / "models/tc_resnet", ("down", "no", "up", "yes"))
+    change_params(newcomer, {"dataset": {"labels": FEWER}})
+    keep_outputs(newcomer / "models/tc_resnet", FEWER)
     for stage in ("validate", "evaluate"):
         succeeded(earmark(newcomer, stage))
     text = succeeded(earmark(newcomer, "register"))
@@ -268,6 +268,30 @@ def test_a_model_without_labels_of_the_champion_leaves_the_choice_to_a_person(ne
     assert "labels of the champion: 'bed', 'bird', 'cat', 'dog', 'eight', 21 more not known; a person may" in text
 
 
+def test_a_model_that_was_registered_while_another_was_judged_is_the_champion(
+    registered, newcomer, earmark, tmp_path, monkeypatch
+):
+    """Two checkouts with different models at one registry, which has none yet."""
+    other = copied(registered, tmp_path / "other")
+    registry = {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}
+    judge, said = Contest.verdict, []
+
+    def while_the_other_registers(contest: Contest, champion: str) -> Verdict:
+        verdict = judge(contest, champion)
+        if not said:
+            monkeypatch.setattr(Contest, "verdict", judge)
+            said.append(succeeded(earmark(other, "register", **registry)))
+        return verdict
+
+    monkeypatch.setattr(Contest, "verdict", while_the_other_registers)
+    said.append(succeeded(earmark(newcomer, "register", **registry)))
+    assert "version 1, champion: no champion reigns yet" in said[0]
+    assert "version 2, challenger: against the champion:" in said[1] and "clips right, the champion" in said[1]
+    found = MlflowClient(registry["MLFLOW_TRACKING_URI"]).get_registered_model("earmark").aliases
+    assert {alias: str(number) for alias, number in found.items()} == {"champion": "1", "challenger": "2"}
+
+
+@pytest.mark.slow
 def test_two_runs_at_once_make_one_champion(registered, newcomer, earmark, tmp_path):
     """Two checkouts with different models at one server, which has none yet; one is registered by a process of its own,
     the other in this one as soon as that has begun."""
