@@ -20,14 +20,14 @@ from earmark.stores import origins, provenance
 METRICS = {"candidates": {"tc_resnet": {"test": {"accuracy": 0.5}}}}
 # What the environment has as OTHER makes all outputs others; a stage may hang, or fail.
 SCRIPT = f"""
-echo "$1 begins" >&2
+echo "$1 $2 begins" >&2
 [ "$1" != "$HANGS" ] || sleep 600
 [ "$1" != "$FAILS" ] || exit 3
-mkdir -p data/features models/tc_resnet reports
+mkdir -p data/features models/$2 reports
 case $1 in
 validate) cp src/accepted.parquet data && printf "$OTHER" >> data/accepted.parquet ;;
 extract) printf "features$OTHER" > data/features/a.npy ;;
-train) printf "weights$OTHER" > models/tc_resnet/model.keras ;;
+train) printf "weights$OTHER" > models/$2/model.keras ;;
 evaluate) printf '%s' '{json.dumps(METRICS)}' | sed "s/0.5/0.5$OTHER/" > reports/metrics.json ;;
 esac
 """
@@ -41,7 +41,7 @@ STAGES = {
     "ingest": _stage("ingest", "data/raw"),
     "validate": _stage("validate", "data/accepted.parquet"),
     "extract": _stage("extract", "data/features"),
-    "train": {"foreach": ["tc_resnet"], "do": _stage("train", "models/${item}")},
+    "train": {"foreach": ["tc_resnet", "other"], "do": _stage("train ${item}", "models/${item}")},
     "evaluate": _stage("evaluate"),
 }
 
@@ -62,7 +62,8 @@ def _make(folder: Path, run) -> None:
             Path(path).mkdir(parents=True)
         for path in ("data/raw/manifest.parquet", "data/raw/a.tar"):
             Path(path).write_text(path)
-        Path("src/stage.sh").write_text(SCRIPT)
+        script = Path("src/stage.sh")
+        script.write_text(SCRIPT)
         pd.DataFrame({"speaker": ["anouk", "ben"]}).to_parquet("src/accepted.parquet")
         Path("reports/validation/result.json").write_text(json.dumps({"passed": True, "sentence": "2 accepted"}))
         for command in (["init", "-q"], ["config", "user.name", "t"], ["config", "user.email", "t@example.invalid"]):
@@ -72,9 +73,10 @@ def _make(folder: Path, run) -> None:
         for command in ("repro", "push"):
             done = run(folder, "dvc", command, "-q")
             assert done.returncode == 0, done.stdout + done.stderr
+        script.unlink()
         for command in (["add", "-A"], ["commit", "-qm", "made"]):
             subprocess.run(["git", *command], check=True)
-        Path("src/new.py").write_text("uncommitted = True\n")
+        script.write_text(SCRIPT)  # which the code beyond the commit has: without it no stage runs
         _register(folder)
 
 

@@ -54,6 +54,7 @@ def test_what_comes_out_otherwise_is_named_with_what_may_be_the_reason(project, 
     assert len(lines) == len(wanted)
     for line, pattern in zip(lines, wanted, strict=True):
         assert re.fullmatch(pattern, line)
+    assert "train tc_resnet begins" in done.stderr and "train other begins" not in done.stderr
     assert contents(project) == before
     assert not list((tmp_path / "temporary").iterdir())
 
@@ -73,7 +74,7 @@ def test_one_that_is_told_to_end_leaves_nothing(project, tmp_path):
     environment = os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "HANGS": "validate"}
     command = [BIN / "earmark", "reproduce", "1"]
     with subprocess.Popen(command, cwd=project, env=environment, stderr=subprocess.PIPE, text=True) as process:
-        assert any(line == "validate begins\n" for line in process.stderr)
+        assert any(line == "validate  begins\n" for line in process.stderr)
         process.send_signal(signal.SIGTERM)
         process.stderr.read()  # ends when nobody holds the other end any more: no stage goes on
         assert process.wait() == 128 + signal.SIGTERM

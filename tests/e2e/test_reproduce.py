@@ -1,4 +1,7 @@
-"""`earmark reproduce`: a version is made again for real, of code that git does not know."""
+"""`earmark reproduce`: a version is made again for real, bit for bit.
+
+With stages that take no time it is in test_reproductions.
+"""
 
 import contextlib
 import hashlib
@@ -74,11 +77,18 @@ def project(tmp_path_factory, run, registered) -> Path:
 
 
 @pytest.fixture
-def here(project, tmp_path, monkeypatch) -> Path:
-    """The checkout as the working directory, where temporary folders are made in tmp_path/temporary."""
-    (tmp_path / "temporary").mkdir()
-    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+def temporary(tmp_path, monkeypatch) -> Path:
+    """Where temporary folders are made."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return folder
+
+
+@pytest.fixture
+def here(project, temporary, monkeypatch) -> Path:
+    """The checkout as the working directory."""
     monkeypatch.chdir(project)
     return project
 
@@ -93,14 +103,26 @@ def reproduce(run, folder: Path) -> subprocess.CompletedProcess:
     return run(folder, "earmark", "reproduce", "1", PYTHONPATH=str(folder / "src"))
 
 
-def test_a_version_is_made_again_bit_for_bit_and_nothing_here_changes(here, run, tmp_path):
+def test_a_version_is_made_again_bit_for_bit_and_nothing_here_changes(registered, run, tmp_path, temporary):
+    project = copied(registered, tmp_path / "project")
+    before = contents(project)
+    done = reproduce(run, project)
+    assert done.returncode == 0, done.stdout + done.stderr
+    same = "accepted clips, features, weights and metrics"
+    assert done.stdout == f"identical: earmark version 1 (champion), tc_resnet: {same}\n"
+    assert contents(project) == before
+    assert not list(temporary.iterdir())
+
+
+@pytest.mark.slow
+def test_code_that_git_does_not_know_makes_the_same_again_without_the_other_candidate(here, run, temporary):
     before = contents(here)
     done = reproduce(run, here)
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.match(r"identical: again version 1 \(\w+\), tiny: accepted clips, features, weights and ", done.stdout)
     assert "train: tinier" not in done.stderr
     assert contents(here) == before
-    assert not list((tmp_path / "temporary").iterdir())
+    assert not list(temporary.iterdir())
 
 
 @pytest.mark.slow
@@ -128,7 +150,7 @@ def test_other_parameters_and_another_figure_are_found_out(here, run):
 
 
 @pytest.mark.slow
-def test_one_that_is_told_to_end_in_training_leaves_nothing(here, tmp_path):
+def test_one_that_is_told_to_end_in_training_leaves_nothing(here, temporary):
     before = contents(here)
     environment = os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(here / "src")}
     command = [BIN / "earmark", "reproduce", "1"]
@@ -137,7 +159,7 @@ def test_one_that_is_told_to_end_in_training_leaves_nothing(here, tmp_path):
         process.send_signal(signal.SIGTERM)
         process.stderr.read()  # ends when nobody holds the other end any more: no stage goes on
         assert process.wait() == 128 + signal.SIGTERM
-    assert not list((tmp_path / "temporary").iterdir())
+    assert not list(temporary.iterdir())
     assert contents(here) == before
 
 
