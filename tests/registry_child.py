@@ -1,6 +1,6 @@
 """What other processes do with a registry: each prints "ready", waits for a line of standard input, and goes on.
 
-Usage: registry_child.py ADDRESS NAME move VERSION TIMES | killed METHOD VERSION | add RUN CONTENT | train
+Arguments: ADDRESS NAME move VERSION TIMES | killed METHOD VERSION | add RUN CONTENT | train
 """
 
 import json
@@ -66,6 +66,5 @@ def wait_for_start() -> None:
     sys.stdin.readline()
 
 
-if __name__ == "__main__":
-    _, place, registered_name, what, *arguments = sys.argv
+def main(place: str, registered_name: str, what: str, *arguments: str) -> None:
     {"move": move, "killed": killed, "add": add, "train": train}[what](place, registered_name, *arguments)
