@@ -1,16 +1,17 @@
 """What tests of a growing data set stand on: a project whose source is a folder beside it, and what is in data/raw."""
 
 import io
-import os
 import shutil
 import subprocess
 import wave
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import BIN, ROOT, change_params
+from conftest import ROOT, change_params, made_once
+from mlflow import MlflowClient
 
 from earmark import params
 from earmark.stages.ingest import ingest
@@ -67,10 +68,26 @@ def raw_bytes(folder: Path = Path("data/raw")) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def forget(speaker: str) -> subprocess.CompletedProcess:
-    environment = os.environ | {"MLFLOW_TRACKING_URI": "sqlite:///mlflow.db"}
-    command = [BIN / "earmark", "forget", "--speaker", speaker]
-    return subprocess.run(command, capture_output=True, text=True, env=environment)
+@pytest.fixture(scope="session")
+def empty_registry(tmp_path_factory) -> Path:
+    """The database of a registry that has nothing, which takes MLflow seconds to make; no test changes it."""
+
+    def make(folder: Path) -> None:
+        MlflowClient(f"sqlite:///{folder}/mlflow.db").search_registered_models()
+
+    return made_once(tmp_path_factory, "empty_registry", make) / "mlflow.db"
+
+
+@pytest.fixture
+def forget(earmark, empty_registry) -> Callable[[str], subprocess.CompletedProcess]:
+    """`earmark forget` of a speaker, in the working folder, whose registry has nothing."""
+
+    def call(speaker: str) -> subprocess.CompletedProcess:
+        if not Path("mlflow.db").exists():
+            shutil.copy2(empty_registry, "mlflow.db")
+        return earmark(Path(), "forget", "--speaker", speaker)
+
+    return call
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT, change_params
-from growing import fill, forget, manifest, run_ingest, wav
+from growing import empty_registry, fill, forget, manifest, run_ingest, wav
 from recordings import plain, written
 
 from earmark import params
@@ -17,6 +17,8 @@ from earmark.stages.extract import extract
 from earmark.stages.train import train
 from earmark.stores import features
 from earmark.stores.feature_reader import FeatureReader
+
+__all__ = ["empty_registry", "forget"]  # fixtures
 
 FEATURES = Path("data/features")
 ASIDE = Path("data/features.aside")
@@ -164,7 +166,7 @@ def test_features_of_a_candidate_that_is_gone_wait_for_it(recordings):
     assert times() == before
 
 
-def test_what_waits_of_a_forgotten_person_is_removed(recordings):
+def test_what_waits_of_a_forgotten_person_is_removed(recordings, forget):
     run_ingest()
     run_extract()
     run_extract(features={"stride_ms": 20.0})
@@ -335,7 +337,7 @@ def test_a_shard_that_holds_nothing_is_no_trouble(recordings):
     assert run_extract() == "0 of 0 shards were new, as log_mel, spectrogram"
 
 
-def test_forget_names_what_a_copy_of_the_raw_shards_still_holds(recordings):
+def test_forget_names_what_a_copy_of_the_raw_shards_still_holds(recordings, forget):
     run_ingest()
     shutil.copytree("data/raw", "data/copy")
     (shard,) = Path("data/copy").glob("*.tar")

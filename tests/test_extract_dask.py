@@ -3,7 +3,9 @@
 import os
 import shutil
 import signal
+import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import dask_cluster
@@ -11,25 +13,21 @@ import distributed
 import pytest
 import s3_server
 from conftest import change_params
-from growing import manifest, project, recordings
+from growing import manifest
 from test_extract import FEATURES, shard_bytes
-from test_extract_workers import eight_shards, finished, start, when_a_shard_is_there
+from test_extract_workers import eight_shards, finished, sharded, start, when_a_shard_is_there
 from upath import UPath
 
-from earmark import params
-from earmark.stages.extract import extract
 from earmark.stores.feature_reader import FeatureReader
 
-__all__ = ["eight_shards", "project", "recordings"]  # fixtures
+__all__ = ["eight_shards", "sharded"]  # fixtures
 
 
-@pytest.fixture
-def local_bytes(eight_shards) -> dict[str, bytes]:
-    """What processes of this machine make of the eight shards, which are gone again."""
-    extract(params.load())
-    found = shard_bytes()
-    shutil.rmtree(FEATURES)
-    return found
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """A scheduler, which has no workers but those of the test that runs."""
+    with dask_cluster.scheduler() as address:
+        yield address
 
 
 def use_cluster(address: str, **settings: str) -> None:
@@ -44,8 +42,8 @@ def wait_for_jobs(address: str, count: int) -> None:
             time.sleep(0.01)
 
 
-def test_a_cluster_makes_the_same_bytes_when_a_worker_dies_at_work(local_bytes):
-    with dask_cluster.scheduler() as address, dask_cluster.workers(address, 2) as (doomed, _):
+def test_a_cluster_makes_the_same_bytes_when_a_worker_dies_at_work(eight_shards, address):
+    with dask_cluster.workers(address, 2) as (doomed, _):
         use_cluster(address)
         # Stopped, it is given shards and never finishes one: they are under way when it dies.
         doomed.send_signal(signal.SIGSTOP)
@@ -54,23 +52,30 @@ def test_a_cluster_makes_the_same_bytes_when_a_worker_dies_at_work(local_bytes):
         assert process.poll() is None
         doomed.kill()
         assert "8 of 8 shards were new" in finished(process)
-    assert shard_bytes() == local_bytes
+    assert shard_bytes() == eight_shards
 
 
-def test_the_loss_of_all_workers_is_a_sentence_and_the_next_run_goes_on(local_bytes):
-    with dask_cluster.scheduler() as address:
-        with dask_cluster.workers(address, 1) as (doomed,):
-            use_cluster(address)
-            doomed.send_signal(signal.SIGSTOP)
-            process = start()
-            wait_for_jobs(address, 8)
-            doomed.kill()
-            _, errors = process.communicate(timeout=60)
-        assert process.returncode == 2, errors
-        assert "workers were ended from outside" in errors
-        with dask_cluster.workers(address, 1):
-            finished(start())
-    assert shard_bytes() == local_bytes
+IMPATIENT = """
+from earmark import cli
+from earmark.stores import cluster
+cluster._PATIENCE_SECONDS = 0.5
+cli.main(["extract"])
+"""
+
+
+def test_the_loss_of_all_workers_is_a_sentence_and_the_next_run_goes_on(eight_shards, address):
+    with dask_cluster.workers(address, 1) as (doomed,):
+        use_cluster(address)
+        doomed.send_signal(signal.SIGSTOP)
+        process = start([sys.executable, "-c", IMPATIENT])
+        wait_for_jobs(address, 8)
+        doomed.kill()
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2, errors
+    assert "workers were ended from outside" in errors
+    with dask_cluster.workers(address, 1):
+        finished(start())
+    assert shard_bytes() == eight_shards
 
 
 @pytest.fixture
@@ -86,16 +91,16 @@ def objects(client, prefix: str) -> dict[str, bytes]:
     return {key.removeprefix(prefix): client.get_object(Bucket="sounds", Key=key)["Body"].read() for key in keys}
 
 
-def test_raw_shards_and_features_may_both_be_in_a_bucket(local_bytes, bucket):
+def test_raw_shards_and_features_may_both_be_in_a_bucket(eight_shards, bucket, address):
     for path in Path("data/raw").iterdir():
         bucket.upload_file(str(path), "sounds", f"raw/{path.name}")
     clips = manifest().sample(frac=0.5, random_state=1)
     shutil.rmtree("data")
     places = {"raw": "s3://sounds/raw", "features": "s3://sounds/features"}
-    with dask_cluster.scheduler() as address, dask_cluster.workers(address, 2):
+    with dask_cluster.workers(address, 2):
         use_cluster(address, **places)
         assert "8 of 8 shards were new" in finished(start())
-        assert objects(bucket, "features/") == local_bytes
+        assert objects(bucket, "features/") == eight_shards
         assert "0 of 8 shards were new" in finished(start())
     assert not FEATURES.exists()
     held = FeatureReader(UPath("s3://sounds/features/log_mel"), clips, held=True)
@@ -107,7 +112,7 @@ def test_raw_shards_and_features_may_both_be_in_a_bucket(local_bytes, bucket):
     assert "8 of 8 shards were new" in finished(start())
     change_params(Path(), {"features": {"stride_ms": 10.0}})
     assert "0 of 8 shards were new" in finished(start())
-    assert objects(bucket, "features/") == local_bytes
+    assert objects(bucket, "features/") == eight_shards
 
 
 QUICK = {"DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "1s"}
@@ -126,13 +131,12 @@ def test_a_cluster_that_does_not_answer_is_a_sentence(eight_shards):
     assert "no Dask scheduler answers at tcp://127.0.0.1:9" in refusal("tcp://127.0.0.1:9")
 
 
-def test_a_cluster_without_workers_is_a_sentence(eight_shards):
-    with dask_cluster.scheduler() as address:
-        assert f"{address} has no workers; start some with 'dask worker {address} --nworkers auto" in refusal(address)
+def test_a_cluster_without_workers_is_a_sentence(eight_shards, address):
+    assert f"{address} has no workers; start some with 'dask worker {address} --nworkers auto" in refusal(address)
 
 
-def test_workers_that_do_not_see_the_shards_are_a_sentence(eight_shards, tmp_path):
-    with dask_cluster.scheduler() as address, dask_cluster.workers(address, 1):
+def test_workers_that_do_not_see_the_shards_are_a_sentence(eight_shards, address):
+    with dask_cluster.workers(address, 1):
         use_cluster(address, raw="data/elsewhere")
         shutil.copytree("data/raw", "data/elsewhere")
         next(Path("data/elsewhere").glob("*.tar")).unlink()

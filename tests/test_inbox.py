@@ -9,6 +9,7 @@ from growing import (
     NOISE,
     RECORDINGS,
     contents,
+    empty_registry,
     fill,
     forget,
     manifest,
@@ -22,7 +23,7 @@ from growing import (
 
 from earmark.errors import UserError
 
-__all__ = ["project", "recordings"]  # fixtures
+__all__ = ["empty_registry", "forget", "project", "recordings"]  # fixtures
 
 
 def test_an_inbox_adds_and_what_it_brought_stays_when_it_is_emptied(project, tmp_path):
@@ -77,7 +78,7 @@ def test_a_recording_in_the_inbox_replaces_the_one_of_its_name(project, tmp_path
     assert "nothing new" in run_ingest()
 
 
-def test_what_the_inbox_replaces_at_once_leaves_no_byte_that_forget_would_miss(project, tmp_path):
+def test_what_the_inbox_replaces_at_once_leaves_no_byte_that_forget_would_miss(project, tmp_path, forget):
     fill(tmp_path / "inbox", {"yes/anouk_nohash_0.wav": wav(1000)})
     run_ingest(inbox="../inbox")
     assert contents() == RECORDINGS | NOISE | {"yes/anouk_nohash_0.wav": wav(1000)}

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 import sqlite3
 import subprocess
 from functools import partialmethod
@@ -13,6 +14,7 @@ from growing import (
     NOISE,
     RECORDINGS,
     contents,
+    empty_registry,
     fill,
     forget,
     manifest,
@@ -28,10 +30,10 @@ from mlflow import MlflowClient
 from earmark.errors import UserError
 from earmark.stores import tracking
 
-__all__ = ["project", "recordings"]  # fixtures
+__all__ = ["empty_registry", "forget", "project", "recordings"]  # fixtures
 
 
-def test_forget_leaves_no_byte_of_a_person_and_touches_nobody_else(project):
+def test_forget_leaves_no_byte_of_a_person_and_touches_nobody_else(project, forget):
     run_ingest()
     zoe = {"yes/zoe_nohash_0.wav": wav(500), "no/zoe_nohash_0.wav": wav(501)}
     fill(project.parent / "inbox", zoe)
@@ -51,14 +53,14 @@ def test_forget_leaves_no_byte_of_a_person_and_touches_nobody_else(project):
     assert quarantined - len(list(Path("data/quarantine").iterdir())) == 2
 
 
-def test_reports_in_which_a_person_may_be_named_or_heard_are_gone_and_it_is_said_who_has_copies(project):
+def test_reports_in_which_a_person_may_be_named_or_heard_are_gone_and_it_is_said_who_has_copies(project, forget):
     run_ingest()
     fill(project / "reports", dict.fromkeys(("predictions.csv", "registered.html", "report.html", "labels.csv"), b""))
     assert "report.html, in which the worst mistakes can be heard" in forget("anouk").stdout
     assert [path.name for path in Path("reports").iterdir()] == ["labels.csv"]
 
 
-def test_the_forgotten_are_not_taken_again_and_their_record_does_not_name_them(project):
+def test_the_forgotten_are_not_taken_again_and_their_record_does_not_name_them(project, forget):
     run_ingest()
     assert forget("anouk").returncode == 0
     [record] = json.loads(Path("data/raw/forgotten.json").read_text())
@@ -74,7 +76,15 @@ def test_the_forgotten_are_not_taken_again_and_their_record_does_not_name_them(p
     assert "no recording of a speaker 'anouk'" in again.stderr
 
 
-def test_the_same_recordings_under_another_name_go_too_and_are_named(project, recordings):
+def test_forget_makes_do_without_a_registry(project, run):
+    """A process of its own, in a folder that has none yet."""
+    run_ingest()
+    done = run(project, "earmark", "forget", "--speaker", "ben", MLFLOW_TRACKING_URI="sqlite:///mlflow.db")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not any("ben" in each for each in manifest().index)
+
+
+def test_the_same_recordings_under_another_name_go_too_and_are_named(project, recordings, forget):
     fill(recordings, {"no/twin_nohash_0.wav": RECORDINGS["yes/anouk_nohash_0.wav"]})  # under another label
     fill(recordings, {"yes/aaa_nohash_0.wav": RECORDINGS["yes/ben_nohash_0.wav"]})  # left out, or ben's is
     run_ingest()
@@ -88,9 +98,9 @@ def test_the_same_recordings_under_another_name_go_too_and_are_named(project, re
 
 
 @pytest.fixture
-def registered(tmp_path, monkeypatch) -> Path:
+def registered(empty_registry, tmp_path, monkeypatch) -> Path:
     """The database of a registry with three versions of two models."""
-    database = tmp_path / "mlflow.db"
+    database = Path(shutil.copy2(empty_registry, tmp_path))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{database}")
     client = tracking.client()
     for name in ("earmark", "whistles"):
@@ -119,24 +129,23 @@ def test_a_registry_that_cannot_tell_its_versions_is_a_sentence(registered):
 
 
 class TestFilesBack:
-    def run(self, *arguments: str) -> subprocess.CompletedProcess:
-        return subprocess.run([BIN / "earmark", *arguments], capture_output=True)
-
-    def test_ls_names_each_recording_and_cat_gives_its_bytes(self, project):
+    def test_ls_names_each_recording_and_cat_gives_its_bytes(self, project, earmark):
         run_ingest()
-        lines = self.run("ls").stdout.decode().splitlines()
+        lines = earmark(Path(), "ls").stdout.splitlines()
         assert {line.split("\t")[0] for line in lines} == set(RECORDINGS | NOISE)
         assert [line.split("\t")[1] for line in lines if line.startswith("yes/cid")] == ["cid"]
-        assert self.run("cat", "yes/cid_nohash_0.wav").stdout == RECORDINGS["yes/cid_nohash_0.wav"]
-        unknown = self.run("cat", "yes/nobody.wav")
-        assert unknown.returncode == 2
+        there, unknown = (
+            subprocess.run([BIN / "earmark", "cat", each], capture_output=True)
+            for each in ("yes/cid_nohash_0.wav", "yes/nobody.wav")
+        )
+        assert (there.returncode, there.stdout) == (0, RECORDINGS["yes/cid_nohash_0.wav"])
+        assert (unknown.returncode, unknown.stdout) == (2, b"")
         assert b"yes/nobody.wav" in unknown.stderr
-        assert unknown.stdout == b""
 
-    def test_unpack_gives_a_source_of_the_same_recordings(self, project, recordings, tmp_path):
+    def test_unpack_gives_a_source_of_the_same_recordings(self, project, recordings, tmp_path, earmark):
         fill(recordings, {"testing_list.txt": b"yes/anouk_nohash_0.wav\n"})
         run_ingest()
-        assert self.run("unpack", "../unpacked").returncode == 0
+        assert earmark(project, "unpack", "../unpacked").returncode == 0
         found = {
             path.relative_to(tmp_path / "unpacked").as_posix(): path.read_bytes()
             for path in (tmp_path / "unpacked").rglob("*")
@@ -144,23 +153,23 @@ class TestFilesBack:
         }
         assert found == RECORDINGS | NOISE | {"testing_list.txt": b"yes/anouk_nohash_0.wav\n"}
 
-    def test_unpack_of_nothing_is_an_empty_folder(self, project, recordings, tmp_path):
+    def test_unpack_of_nothing_is_an_empty_folder(self, project, tmp_path, earmark, forget):
         run_ingest()
         for speaker in ("anouk", "ben", "cid"):
             assert forget(speaker).returncode == 0
-        done = self.run("unpack", "../unpacked")
+        done = earmark(project, "unpack", "../unpacked")
         assert done.returncode == 0, done.stderr
         assert [path.name for path in (tmp_path / "unpacked").iterdir()] == ["_background_noise_"]
 
     @pytest.mark.parametrize("place", ["a_file/x", "/proc/x"])
-    def test_unpack_to_where_nothing_can_be_is_refused_in_a_sentence(self, project, recordings, place):
+    def test_unpack_to_where_nothing_can_be_is_refused_in_a_sentence(self, project, earmark, place):
         (project / "a_file").touch()
-        refused = self.run("unpack", place)
-        assert (refused.returncode, refused.stderr.count(b"\n")) == (2, 1)
-        assert f"{place} cannot be written".encode() in refused.stderr
+        refused = earmark(project, "unpack", place)
+        assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+        assert f"{place} cannot be written" in refused.stderr
 
-    def test_unpack_never_mixes_with_what_is_there(self, project, recordings):
+    def test_unpack_never_mixes_with_what_is_there(self, project, recordings, earmark):
         run_ingest()
-        refused = self.run("unpack", str(recordings))
+        refused = earmark(project, "unpack", str(recordings))
         assert refused.returncode == 2
-        assert b"is there already" in refused.stderr
+        assert "is there already" in refused.stderr
