@@ -40,14 +40,15 @@ def start(project: Path) -> subprocess.Popen:
     )
 
 
-def test_kill_at_twenty_random_moments_then_the_next_run_gives_the_very_bytes(project, many):
+@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
+def test_kill_at_random_moments_then_the_next_run_gives_the_very_bytes(project, many, kills):
     began = time.monotonic()
     assert start(project).wait() == 0
     undisturbed, seconds = raw_bytes(), time.monotonic() - began
     shutil.rmtree("data")
     shutil.rmtree("downloads")
     moments, killed = random.Random(3), 0
-    while killed < 20:
+    while killed < kills:
         process = start(project)
         try:
             process.wait(moments.uniform(0.2, 0.9) * seconds)
@@ -62,16 +63,19 @@ def test_kill_at_twenty_random_moments_then_the_next_run_gives_the_very_bytes(pr
     assert [path.name for path in Path("data").iterdir() if not path.name.endswith(".lock")] == ["raw"]
 
 
-def test_kill_at_random_moments_of_a_later_ingestion_loses_nothing(project, recordings, many):
-    run_ingest()
+@pytest.mark.parametrize("kills", [2, pytest.param(5, marks=pytest.mark.slow)])
+def test_kill_at_random_moments_of_a_later_ingestion_loses_nothing(project, recordings, many, kills):
+    began = time.monotonic()
+    assert start(project).wait() == 0
+    seconds = time.monotonic() - began
     before = shard_bytes()
     more = {f"yes/late{n:03x}_nohash_0.wav": wav(9000 + n) for n in range(200)}
     fill(recordings, more)
     moments = random.Random(4)
-    for _ in range(5):
+    for _ in range(kills):
         process = start(project)
         try:
-            process.wait(moments.uniform(0.5, 1.5))
+            process.wait(moments.uniform(0.4, 0.9) * seconds)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
