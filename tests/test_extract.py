@@ -35,7 +35,7 @@ def recordings(tmp_path, monkeypatch) -> Path:
     folder = tmp_path / "project"
     folder.mkdir()
     shutil.copy2(ROOT / "params.yaml", folder)
-    change_params(folder, {"dataset": {"source": "../recordings"}})
+    change_params(folder, {"dataset": {"source": "../recordings"}, "train": {"candidates": ["seed_cnn", "tc_resnet"]}})
     monkeypatch.chdir(folder)
     return fill(tmp_path / "recordings", RECORDINGS | {"_background_noise_/hum.wav": HUM})
 
