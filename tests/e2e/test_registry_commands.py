@@ -131,7 +131,7 @@ def test_promote_and_rollback_move_the_champion_and_keep_the_reason(project, ear
     why = "it sounds [bold]better[/bold] to me"
     promoted = succeeded(earmark(project, "registry", "promote", "2", "--why", why))
     assert "version 1 → version 2" in promoted
-    assert why in " ".join(succeeded(earmark(project, "registry", "show", "champion")).split())
+    assert why in " ".join(succeeded(earmark(project, "registry", "show", "champion", COLUMNS="250")).split())
     rolled_back = succeeded(earmark(project, "registry", "rollback", "--why", "it does not"))
     assert "version 2 → version 1" in rolled_back
     assert succeeded(earmark(project, "registry", "show", "champion")).startswith("earmark version 1 (champion)")
