@@ -10,6 +10,7 @@ import os
 import re
 import signal
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -77,13 +78,12 @@ def project(tmp_path_factory, run, registered) -> Path:
 
 
 @pytest.fixture
-def temporary(tmp_path, monkeypatch) -> Path:
-    """Where temporary folders are made."""
-    folder = tmp_path / "temporary"
-    folder.mkdir()
-    monkeypatch.setenv("TMPDIR", str(folder))
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    return folder
+def temporary(monkeypatch) -> Iterator[Path]:
+    """Where temporary folders are made: a short path, since processes meet at sockets in it, whose names are short."""
+    with tempfile.TemporaryDirectory() as folder:
+        monkeypatch.setenv("TMPDIR", folder)
+        monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        yield Path(folder)
 
 
 @pytest.fixture

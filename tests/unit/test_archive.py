@@ -10,12 +10,12 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from conftest import EXCERPT
 
 from earmark.corpus.layout import Clip, check_labels, interpret, parse_list
 from earmark.corpus.sources import archive
 from earmark.errors import UserError
 
-EXCERPT = Path(__file__).parents[2] / "shared" / "data" / "speech_commands_v0.01_excerpt.tar.gz"
 NFC = "grüß gott"
 NFD = unicodedata.normalize("NFD", NFC)
 DATA_SET = {

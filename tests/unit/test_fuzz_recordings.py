@@ -9,12 +9,12 @@ import os
 import struct
 import tarfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
 import recordings
 import soundfile
+from conftest import EXCERPT
 from decoding_child import Child
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -22,7 +22,6 @@ from wav_references import agrees_with_references, as_floats, is_sane
 
 from earmark.audio import decode, pcm16
 
-EXCERPT = Path(__file__).parents[2] / "shared" / "data" / "speech_commands_v0.01_excerpt.tar.gz"
 CASES = int(os.environ.get("EARMARK_FUZZ", "0"))
 
 

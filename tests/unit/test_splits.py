@@ -3,16 +3,15 @@
 import random
 import tarfile
 from collections import Counter
-from pathlib import Path
 
 import pytest
+from conftest import EXCERPT
 from hypothesis import given
 from hypothesis import strategies as st
 
 from earmark.corpus.splits import assign, speaker_of, speaker_split
 from earmark.errors import UserError
 
-EXCERPT = Path(__file__).parents[2] / "shared" / "data" / "speech_commands_v0.01_excerpt.tar.gz"
 NONE: frozenset[str] = frozenset()
 FRACTIONS = {"training": 0.8, "validation": 0.1, "testing": 0.1}
 IDS = [f"{label}/{speaker:04x}_nohash_0.wav" for label in ("yes", "grüß gott") for speaker in range(100)]
