@@ -1,5 +1,4 @@
 # Everything that people, hooks and CI do, under one name each.
-PYTHON ?= python3
 BIN := .venv/bin
 # Nothing phones home.
 export DO_NOT_TRACK := true
@@ -11,32 +10,35 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 .PHONY: help setup setup-test run check test test-slow lint fuzz bench bench-data bench-features bench-train bench-serve lock
 
 help:  ## what there is
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+	@grep -E '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed 's/:.*## /\t/'
 
-# The locks lie on each other: base, then cpu or gpu (make setup EARMARK_DEVICE=gpu), then what only tests and benchmarks need.
-EARMARK_DEVICE ?= cpu
+# The locks lie on each other: base, then cpu or gpu, then what only tests and benchmarks need. The device and the Python
+# that were chosen once (make setup EARMARK_DEVICE=gpu PYTHON=python3.12) stay chosen until others are.
+-include .venv/chosen.mk
+EARMARK_DEVICE ?= $(or $(CHOSEN_DEVICE),cpu)
+PYTHON ?= $(or $(CHOSEN_PYTHON),python3)
 LOCKS := requirements/base.lock requirements/$(EARMARK_DEVICE).lock requirements/installer.lock
-INSTALL := $(PYTHON) requirements/install.py
+ifneq ($(EARMARK_DEVICE) $(PYTHON),$(CHOSEN_DEVICE) $(CHOSEN_PYTHON))
+.PHONY: .venv/.run .venv/.test
+endif
 
-.venv/.run-$(EARMARK_DEVICE): $(LOCKS) pyproject.toml requirements/install.py
-	@rm -f .venv/.run-* .venv/.test-*
-	@$(INSTALL) base.lock $(EARMARK_DEVICE).lock
-	@touch $@
+.venv/.run .venv/.test: $(LOCKS) pyproject.toml requirements/install.py
+	@rm -f .venv/.run .venv/.test
+	@$(PYTHON) requirements/install.py base.lock $(EARMARK_DEVICE).lock $(if $(filter %test,$@),test.lock)
+	@printf 'CHOSEN_DEVICE := %s\nCHOSEN_PYTHON := %s\n' '$(EARMARK_DEVICE)' '$(PYTHON)' > .venv/chosen.mk
+	@touch .venv/.run $@
 
-.venv/.test-$(EARMARK_DEVICE): $(LOCKS) requirements/test.lock pyproject.toml requirements/install.py
-	@rm -f .venv/.run-* .venv/.test-*
-	@$(INSTALL) base.lock $(EARMARK_DEVICE).lock test.lock
-	@touch .venv/.run-$(EARMARK_DEVICE) $@
+.venv/.test: requirements/test.lock
 
-setup: .venv/.run-$(EARMARK_DEVICE)  ## .venv from the locks: what running needs
+setup: .venv/.run  ## .venv from the locks: what running needs
 
-setup-test: .venv/.test-$(EARMARK_DEVICE)  ## the same, and what tests and benchmarks need
+setup-test: .venv/.test  ## the same, and what tests and benchmarks need
 
 run: setup  ## the main job: ingest, validate, extract, train, evaluate, register
 	@$(BIN)/python -m flows.retrain
 
-# A file of tests is one worker's, and long files come first.
-PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# A file of tests is one worker's.
+PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 check: setup-test lint  ## lint, and the tests of functions: what to run before each commit
 	@$(PYTEST) tests/unit
@@ -44,7 +46,7 @@ check: setup-test lint  ## lint, and the tests of functions: what to run before 
 test: setup-test lint  ## lint, and all tests but slow ones
 	@$(PYTEST) -m "not slow"
 
-test-slow: setup-test  ## what does not fit into `make test`: real recordings, many kills, whole reproductions
+test-slow: fuzz  ## what does not fit into `make test`: the fuzz, real recordings, many kills, whole reproductions
 	@$(PYTEST) -m slow
 
 lint: setup-test  ## style and the order of the rooms

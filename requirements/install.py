@@ -3,6 +3,8 @@
 uv installs; pip, which comes with Python, installs uv from a lock of its own. What is not in the locks is removed.
 """
 
+from __future__ import annotations  # so that an older Python is refused in a sentence
+
 import ast
 import os
 import subprocess
@@ -24,6 +26,8 @@ UV_NAMES = {
     "cert": "SSL_CERT_FILE",
     "client-cert": "SSL_CLIENT_CERT",
     "proxy": "ALL_PROXY",
+    "timeout": "UV_HTTP_TIMEOUT",
+    "retries": "UV_HTTP_RETRIES",
 }
 SEPARATORS = {"find-links": ",", "trusted-host": " "}
 
@@ -35,6 +39,7 @@ def main(locks: list[str]) -> int:
             f"earmark: Python {found} is not supported; expected 3.11 to 3.13: make PYTHON=python3.11", file=sys.stderr
         )
         return 2
+    LOCK.unlink(missing_ok=True)
     try:
         if not _is_of_this_python():
             _run(sys.executable, "-m", "venv", "--clear", VENV)
@@ -55,12 +60,12 @@ def main(locks: list[str]) -> int:
 
 def _is_of_this_python() -> bool:
     """Whether .venv is there, whole, and of the Python that runs this."""
-    script = "import pip, sys; print(sys.base_prefix)"
+    script = "import pip, sys; print(sys.base_prefix, *sys.version_info[:3])"
     try:
         found = subprocess.run([PYTHON, "-c", script], capture_output=True, text=True)
     except OSError:
         return False
-    return found.returncode == 0 and found.stdout.strip() == sys.base_prefix
+    return found.returncode == 0 and found.stdout.split() == [sys.base_prefix, *map(str, sys.version_info[:3])]
 
 
 def _pip(command: str) -> list:

@@ -1,12 +1,13 @@
 """A Prefect server for tests, and what they ask it."""
 
+import itertools
 import os
 import signal
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -130,8 +131,13 @@ def run_weekly(server: PrefectServer, folder: Path, environment: dict[str, str],
     return run
 
 
+# Another range a process, below those that the kernel gives: two workers are not given the same port.
+_ports = itertools.count(20_000 + os.getpid() * 40 % 12_000)
+
+
 def free_port() -> int:
     """A port of 127.0.0.1 that nobody listens at."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+    for port in _ports:
+        with socket.socket() as listener, suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port

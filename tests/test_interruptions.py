@@ -3,9 +3,11 @@
 import os
 import random
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -40,45 +42,70 @@ def start(project: Path) -> subprocess.Popen:
     )
 
 
+def partial_folders() -> set[Path]:
+    """What ingestions, killed ones too, write into before it becomes data/raw."""
+    return set(Path("data").glob(".raw.*.partial"))
+
+
+def started_writing() -> subprocess.Popen:
+    """An ingestion that has just begun to write, or had nothing to write any more."""
+    left = partial_folders()
+    process = start(Path())
+    while not partial_folders() - left and process.poll() is None:
+        pass
+    return process
+
+
+def writing_seconds() -> float:
+    """How long an ingestion that nobody disturbs takes to write."""
+    process = started_writing()
+    began = time.monotonic()
+    assert process.wait() == 0
+    return time.monotonic() - began
+
+
+def is_killed(moment: float) -> bool:
+    """Starts an ingestion and kills it so many seconds after it has begun to write; not where it is done by then."""
+    process = started_writing()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(moment)
+    process.kill()
+    return process.wait() == -signal.SIGKILL
+
+
 @pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
 def test_kill_at_random_moments_then_the_next_run_gives_the_very_bytes(project, many, kills):
-    began = time.monotonic()
-    assert start(project).wait() == 0
-    undisturbed, seconds = raw_bytes(), time.monotonic() - began
+    seconds = writing_seconds()
+    undisturbed = raw_bytes()
     shutil.rmtree("data")
     shutil.rmtree("downloads")
     moments, killed = random.Random(3), 0
     while killed < kills:
-        process = start(project)
-        try:
-            process.wait(moments.uniform(0.2, 0.9) * seconds)
-            assert raw_bytes() == undisturbed  # it was done before its moment came: from the start again
+        if is_killed(moments.uniform(0, 0.9) * seconds):
+            killed += 1
+        else:
+            assert raw_bytes() == undisturbed
             shutil.rmtree("data")
-        except subprocess.TimeoutExpired:
-            process.kill()
-            killed += process.wait() == -9
     done = start(project)
     assert done.wait() == 0, done.stderr.read()
     assert raw_bytes() == undisturbed
     assert [path.name for path in Path("data").iterdir() if not path.name.endswith(".lock")] == ["raw"]
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(5, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
 def test_kill_at_random_moments_of_a_later_ingestion_loses_nothing(project, recordings, many, kills):
-    began = time.monotonic()
-    assert start(project).wait() == 0
-    seconds = time.monotonic() - began
+    seconds = writing_seconds()
+    shutil.copytree("data", "before")
     before = shard_bytes()
     more = {f"yes/late{n:03x}_nohash_0.wav": wav(9000 + n) for n in range(200)}
     fill(recordings, more)
-    moments = random.Random(4)
-    for _ in range(kills):
-        process = start(project)
-        try:
-            process.wait(moments.uniform(0.4, 0.9) * seconds)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+    moments, killed = random.Random(4), 0
+    while killed < kills:
+        if is_killed(moments.uniform(0, 0.9) * seconds):
+            killed += 1
+        else:
+            shutil.rmtree("data")
+            shutil.copytree("before", "data")
     assert start(project).wait() == 0
     assert contents() == many | more
     assert before.items() <= shard_bytes().items()

@@ -197,7 +197,7 @@ def test_a_pipe_that_does_not_wait_is_waited_for_and_one_that_nobody_reads_ends_
         process.stdout.close()
         pipe.write(pcm(sound(), 5.6, 7.1))
         pipe.flush()
-        process.wait(60)
+        assert process.wait(60) == 1  # as click has it
     assert process.stderr.read() == b""
 
 

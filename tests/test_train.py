@@ -77,7 +77,7 @@ def test_a_killed_training_goes_on_after_its_last_epoch_and_ends_with_the_same_b
     assert not (stopped / "models/tc_resnet").exists()
     done = earmark(stopped, "train", "tc_resnet")
     assert done.returncode == 0, done.stderr
-    assert re.search(r"goes on after epoch [45], where it was stopped", done.stdout)
+    assert re.search(r"goes on after epoch [4-7], where it was stopped", done.stdout)
     assert content_sha256(stopped / "models/tc_resnet") == content_sha256(trained / "models/tc_resnet")
     assert pd.read_csv(stopped / "reports/training/tc_resnet.csv")["epoch"].tolist() == list(range(1, EPOCHS + 1))
     (only,) = runs_of(stopped)

@@ -161,7 +161,7 @@ def _reasons(version: Registered) -> Iterator[str]:
     trained_with = trained.get(origin.SHA256 + origin.REQUIREMENTS, lock)
     here = origin.sha256(_read(origin.KEPT[origin.REQUIREMENTS]))
     if lock != here:
-        yield f"requirements.lock is another: SHA-256 {lock} -> {here}; 'make setup' installs that of a checkout"
+        yield f"{origin.REQUIREMENTS} of the environment is another: SHA-256 {lock} -> {here}"
     if trained_with != lock:
         yield f"requirements.lock when it was trained: SHA-256 {trained_with}; when it was registered: {lock}"
     for what, key, now in (("processor", "cpu", provenance.cpu()), ("backend", "trained_by", _backend())):

@@ -13,10 +13,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from chromium import CHROMIUM, assert_whole, chromium
-from conftest import BIN, OPEN_GATE, REGISTERED, change_params, copied
+from conftest import BIN, OPEN_GATE, REGISTERED, THREADS, change_params, copied
 
 SHARES = {"training": 0.7, "validation": 0.1, "testing": 0.2}
 EPOCHS = REGISTERED["train"]["tc_resnet"]["epochs"]
+TWO_THREADS = dict.fromkeys(THREADS, "2")
 
 
 @pytest.fixture(scope="module")
@@ -252,9 +253,10 @@ def test_the_page_of_a_real_evaluation_is_whole_in_a_browser(project, tmp_path):
 
 
 def test_dvc_queues_experiments_and_leaves_the_workspace_alone(project, run, tmp_path):
-    names = ("params.yaml", "reports/metrics.json", "reports/report.html")
+    names = ("params.yaml", "models/tc_resnet/model.keras", "reports/metrics.json", "reports/report.html")
     before = {name: (project / name).read_bytes() for name in names}
-    queued = run(project, "dvc", "exp", "run", "--queue", "-S", "seed=2", "-s", "evaluate")
+    change = ("-S", "train.tc_resnet.epochs=1", "-S", "train.tc_resnet.network.dropout=0.25")
+    queued = run(project, "dvc", "exp", "run", "--queue", *change, "-s", "train@tc_resnet", "evaluate")
     assert queued.returncode == 0, queued.stdout + queued.stderr
     # Into a file: the worker that it leaves would hold a pipe open until it has been idle for long enough.
     path = {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
@@ -264,16 +266,16 @@ def test_dvc_queues_experiments_and_leaves_the_workspace_alone(project, run, tmp
     assert done.returncode == 0, (tmp_path / "said").read_text()
     assert run(project, "dvc", "queue", "stop").returncode == 0
     shown = pd.read_csv(io.StringIO(run(project, "dvc", "exp", "show", "--csv").stdout))
-    (row,) = shown[shown["seed"] == 2].to_dict("records")
+    (row,) = shown[shown["train.tc_resnet.network.dropout"] == 0.25].to_dict("records")
     assert 0 < row["candidates.tc_resnet.test.accuracy"] <= 1
     assert {name: (project / name).read_bytes() for name in before} == before
 
 
 @pytest.fixture(scope="module")
 def experiment(project, run, tmp_path_factory) -> Path:
-    """The checkout after an experiment of one epoch."""
+    """The checkout after an experiment of one epoch, on two threads."""
     folder = copied(project, tmp_path_factory.mktemp("experiment") / "project")
-    done = run(folder, "dvc", "exp", "run", "-S", "train.tc_resnet.epochs=1")
+    done = run(folder, "dvc", "exp", "run", "-S", "train.tc_resnet.epochs=1", **TWO_THREADS)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
 
@@ -292,11 +294,10 @@ def test_an_experiment_becomes_a_second_version_judged_against_the_champion(expe
     assert str(client.get_model_version_by_alias("earmark", "champion").version) == "1"
 
 
-def test_training_twice_gives_the_same_bytes(experiment, earmark, tmp_path):
-    """Once in a process of its own, and once in this one."""
+def test_training_twice_gives_the_same_bytes(experiment, run, tmp_path):
     folder = copied(experiment, tmp_path / "project")
     shutil.rmtree(folder / "models/tc_resnet")
-    done = earmark(folder, "train", "tc_resnet")
+    done = run(folder, "earmark", "train", "tc_resnet", **TWO_THREADS)
     assert done.returncode == 0, done.stdout + done.stderr
     again, before = (each / "models/tc_resnet/model.keras" for each in (folder, experiment))
     assert again.read_bytes() == before.read_bytes()

@@ -1,0 +1,57 @@
+"""Every command as a process of its own: its start, its streams, its exit code."""
+
+import os
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+
+import click
+import pytest
+from conftest import BIN
+
+from earmark.cli import main
+
+ARGUMENTS = {
+    "train": ["tc_resnet"],
+    "tune": ["tc_resnet"],
+    "cat": ["yes/0000_nohash_0.wav"],
+    "unpack": ["recordings"],
+    "forget": ["--speaker", "0000"],
+    "lineage": ["1"],
+    "reproduce": ["1"],
+    "predict": ["recording.wav"],
+    "export": ["1", "exported", "--format", "onnx"],
+    "listen": ["recording.wav"],
+    "registry show": ["1"],
+    "registry promote": ["1", "--why", "a test"],
+    "registry rollback": ["--why", "a test"],
+}
+
+
+def commands(group: click.Group = main, before: str = "") -> list[str]:
+    """All of them, by their names on the command line."""
+    found = []
+    for name, command in group.commands.items():
+        inner = isinstance(command, click.Group)
+        found += commands(command, f"{before}{name} ") if inner else [before + name]
+    return found
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory) -> dict[str, subprocess.CompletedProcess]:
+    """How each ends in an empty folder."""
+    folder = tmp_path_factory.mktemp("empty")
+    environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
+
+    def run(name: str) -> subprocess.CompletedProcess:
+        line = [BIN / "earmark", *name.split(), *ARGUMENTS.get(name, [])]
+        return subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
+
+    with ThreadPoolExecutor(2) as pool:
+        return dict(zip(commands(), pool.map(run, commands()), strict=True))
+
+
+@pytest.mark.parametrize("name", commands())
+def test_a_command_that_finds_nothing_says_so_in_one_line_with_exit_code_2(ended, name):
+    done = ended[name]
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert done.stderr.startswith("earmark: ") and done.stderr.count("\n") == 1
