@@ -9,7 +9,7 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.states import Completed, State
 
-from earmark.stages.paths import METRICS, REGISTERED, REPORT, VALIDATION_RESULT, VERDICT
+from earmark.paths import METRICS, REGISTERED, REPORT, VALIDATION_RESULT, VERDICT
 from flows import tasks
 from flows.terminal import in_a_session_of_its_own
 

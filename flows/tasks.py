@@ -19,8 +19,9 @@ from prefect.states import Completed, Failed, State
 
 from earmark import params
 from earmark.errors import UserError
-from earmark.stores import provenance
-from earmark.stores.stage_runs import end_group
+from earmark.params import environment
+from earmark.versioning import dvc_lock
+from earmark.versioning.dvc_run import end_group
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
@@ -83,7 +84,7 @@ def make_plan() -> Plan:
 
 def recorded_outputs(stage: str) -> list[dict]:
     """What dvc.lock records of the stage's outputs; empty where the stage has never run."""
-    return provenance.dvc_stages(ROOT / "dvc.lock").get(stage, {}).get("outs", [])
+    return dvc_lock.dvc_stages(ROOT / "dvc.lock").get(stage, {}).get("outs", [])
 
 
 def written_at(path: Path) -> int:
@@ -174,7 +175,7 @@ def _started(command: Sequence[str | Path]) -> Iterator[subprocess.Popen]:
 def _environment() -> dict[str, str]:
     """This process's environment, with the venv's commands first for DVC's shell and the flow run for provenance."""
     path = os.pathsep.join([str(BIN), os.environ.get("PATH", os.defpath)])
-    return os.environ | {"PATH": path, "PYTHONUNBUFFERED": "1", provenance.FLOW_RUN_ID: flow_run.id or ""}
+    return os.environ | {"PATH": path, "PYTHONUNBUFFERED": "1", environment.FLOW_RUN_ID: flow_run.id or ""}
 
 
 def _read_lines(stream: IO[str], log: Callable[[str], None]) -> list[str]:

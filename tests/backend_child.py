@@ -13,8 +13,8 @@ import numpy as np
 from training import EVERYTHING, Unwatched, in_memory
 
 from earmark import params
-from earmark.audio import front_ends
-from earmark.learning import backend
+from earmark.features import front_ends
+from earmark.models import backend
 
 ROOT = Path(__file__).parents[1]
 CLIPS, LABELS = 8, 3
@@ -52,10 +52,10 @@ def settings_for(candidate: str) -> params.Params:
 def outcome(candidate: str, loaded: params.Params) -> dict[str, np.ndarray]:
     from keras import layers
 
-    from earmark.learning import fitting
-    from earmark.learning.candidates import front_end_of, module_of
+    from earmark.models.candidates import front_end_of, module_of
     from earmark.params.training import Augmentation as Settings
     from earmark.params.training import Candidate
+    from earmark.training import fitting
 
     front_end = front_ends.front_end(front_end_of(candidate), loaded)
     rng = np.random.default_rng(3)

@@ -14,8 +14,8 @@ from conftest import ROOT, change_params, made_once
 from mlflow import MlflowClient
 
 from earmark import params
+from earmark.dataset import shards
 from earmark.stages.ingest import ingest
-from earmark.stores import shards
 
 
 def wav(seed: int, seconds: float = 0.2) -> bytes:

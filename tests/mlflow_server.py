@@ -13,9 +13,9 @@ from mlflow import MlflowClient
 from mlflow.entities import LoggedModelOutput
 from prefect_server import answers, free_port, running, wait_until
 
-from earmark.stores import tracking
-from earmark.stores.aliases import ABANDONED_AFTER, Aliases
-from earmark.stores.registry import Registry, Version
+from earmark.registry.aliases import ABANDONED_AFTER, Aliases
+from earmark.registry.versions import Registry, Version
+from earmark.tracking import connection
 
 START_SECONDS = 120
 
@@ -47,7 +47,7 @@ def long_after(address: str, registry: Registry) -> Aliases:
 def registry(address, request, monkeypatch) -> Registry:
     """A registered model for one test, at the `address` of its module."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
-    tracking.connect("registry")
+    connection.connect("registry")
     return registry_at(address, f"{request.node.originalname} {uuid.uuid4().hex[:6]}")
 
 

@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from mlflow_server import registry_at
 
 from earmark import params
-from earmark.stores import tracking
+from earmark.tracking import runs
 
 
 class KilledClient(MlflowClient):
@@ -57,7 +57,7 @@ def train(address: str, name: str) -> None:
     loaded = params.load(ROOT / "params.yaml")
     clips = pd.DataFrame({"id": [name], "error": [""]})
     wait_for_start()
-    with tracking.live_run("tc_resnet", loaded, clips, {}):
+    with runs.live_run("tc_resnet", loaded, clips, {}):
         print("begun", flush=True)
 
 

@@ -6,7 +6,7 @@ import wave
 import numpy as np
 import pandas as pd
 
-from earmark.report.page import CandidateReport, Mistake, render
+from earmark.reporting.html.page import CandidateReport, Mistake, render
 
 WORDS = [
     *("bed", "bird", "cat", "dog", "down", "eight", "five", "four", "go", "happy", "house", "left", "marvin", "nine"),

@@ -14,8 +14,8 @@ from conftest import ROOT, made_once
 from dvc_remote import set_remote
 
 from earmark import params
-from earmark.stages import origin
-from earmark.stores import origins, provenance
+from earmark.io import hashing
+from earmark.provenance import environment, store, version_record
 
 METRICS = {"candidates": {"tc_resnet": {"test": {"accuracy": 0.5}}}}
 # What the environment has as OTHER makes all outputs others; a stage may hang, or fail.
@@ -83,14 +83,14 @@ def _make(folder: Path, run) -> None:
 def _register(folder: Path) -> None:
     mlflow.set_tracking_uri(database(folder))
     client = mlflow.MlflowClient()
-    found = origin.gather("tc_resnet", params.load())
+    found = version_record.gather("tc_resnet", params.load())
     mlflow.set_experiment("earmark")
     with mlflow.start_run() as started:
-        machine = {"cpu": provenance.cpu(), "trained_by": "nothing", **provenance.requirements()}
+        machine = {"cpu": environment.cpu(), "trained_by": "nothing", **environment.requirements()}
         mlflow.set_tags({"git_commit": found.tags["git_commit"], **machine})
         mlflow.log_artifacts("models/tc_resnet", "model/artifacts/tc_resnet")
-        kept = origins.keep(started.info.run_id, found.files)
-    content = provenance.content_sha256(Path("models/tc_resnet"))
+        kept = store.keep(started.info.run_id, found.files)
+    content = hashing.content_sha256(Path("models/tc_resnet"))
     client.create_registered_model("earmark")
     source = f"{started.info.artifact_uri}/model"
     tags = {**found.tags, **kept, "candidate": "tc_resnet", "content_sha256": content}

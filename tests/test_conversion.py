@@ -9,10 +9,10 @@ from conftest import ROOT
 from training import CANDIDATES
 
 from earmark import params
-from earmark.audio import front_ends, numpy_front_end
 from earmark.errors import UserError
-from earmark.learning import backend, conversion, model_folder, runtimes
-from earmark.learning.candidates import front_end_of, module_of
+from earmark.features import front_ends, numpy_backend
+from earmark.models import backend, conversion, model_folder, runtimes
+from earmark.models.candidates import front_end_of, module_of
 
 LABELS = ("left", "right", "good morning")
 
@@ -76,7 +76,7 @@ def taught(loaded, candidate: str) -> tuple[model_folder.Classifier, np.ndarray]
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = 0.5  # a few steps are all that there are
     network.compile("adam", "sparse_categorical_crossentropy", jit_compile=False)
-    (features,) = numpy_front_end.features(clips, (front_end,))
+    (features,) = numpy_backend.features(clips, (front_end,))
     network.fit(np.asarray(features), np.repeat(np.arange(3), 8), batch_size=24, epochs=15, verbose=0)
     model = model_folder.with_front_end(network, front_end)
     return model_folder.Classifier(model, candidate, LABELS, front_end, network.count_params(), 0.0), clips

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from earmark.corpus.sources.download import download, shown
+from earmark.dataset.sources.download import download, shown
 from earmark.errors import UserError
 
 CONTENT = bytes(range(256)) * 4096

@@ -11,12 +11,12 @@ from growing import empty_registry, fill, forget, manifest, run_ingest, wav
 from recordings import plain, written
 
 from earmark import params
-from earmark.audio import background, decode, front_ends, numpy_front_end
+from earmark.audio import background_noise, decode
 from earmark.errors import UserError
+from earmark.features import feature_shards, front_ends, numpy_backend
+from earmark.features.reader import FeatureReader
 from earmark.stages.extract import extract
 from earmark.stages.train import train
-from earmark.stores import features
-from earmark.stores.feature_reader import FeatureReader
 
 __all__ = ["empty_registry", "forget"]  # fixtures
 
@@ -53,8 +53,8 @@ def expected(content: bytes, name: str = "log_mel") -> np.ndarray:
 
 
 def in_float16(waveform: np.ndarray, name: str = "log_mel") -> np.ndarray:
-    (found,) = numpy_front_end.features(waveform[None], (front_ends.front_end(name, params.load()),))
-    return numpy_front_end.to_float16(found[0])
+    (found,) = numpy_backend.features(waveform[None], (front_ends.front_end(name, params.load()),))
+    return numpy_backend.to_float16(found[0])
 
 
 def stored(recording: str, name: str = "log_mel") -> np.ndarray:
@@ -110,9 +110,9 @@ def test_noise_is_one_run_of_frames_however_long(recordings):
     run_ingest()
     run_extract()
     for split in ("training", "validation"):
-        heard = [background.part(decode.mono(content, 16_000), split) for content in (HUM, long)]
+        heard = [background_noise.part(decode.mono(content, 16_000), split) for content in (HUM, long)]
         expected = np.concatenate([in_float16(each) for each in heard])
-        np.testing.assert_allclose(features.read_noise(FEATURES / "log_mel", split), expected, atol=1e-3)
+        np.testing.assert_allclose(feature_shards.read_noise(FEATURES / "log_mel", split), expected, atol=1e-3)
 
 
 def test_a_recording_that_was_noise_and_became_a_clip_has_the_features_of_a_clip(recordings):
@@ -123,7 +123,7 @@ def test_a_recording_that_was_noise_and_became_a_clip_has_the_features_of_a_clip
     run_ingest()
     run_extract()
     np.testing.assert_array_equal(stored("hum/hum.wav"), expected(HUM))
-    assert len(features.read_noise(FEATURES / "log_mel", "training")) == 0
+    assert len(feature_shards.read_noise(FEATURES / "log_mel", "training")) == 0
 
 
 def test_only_new_shards_are_computed(recordings):
@@ -212,9 +212,9 @@ def test_a_damaged_noise_is_refused_by_training_and_made_again(recordings):
     run_extract()
     damage(FEATURES / "log_mel/noise-training.npy", 500)
     with pytest.raises(UserError, match=r"noise-training.npy is missing or damaged; 'earmark extract' makes it again"):
-        features.read_noise(FEATURES / "log_mel", "training")
+        feature_shards.read_noise(FEATURES / "log_mel", "training")
     run_extract()
-    assert len(features.read_noise(FEATURES / "log_mel", "training"))
+    assert len(feature_shards.read_noise(FEATURES / "log_mel", "training"))
 
 
 def test_a_late_writer_of_other_settings_is_found_out(recordings, capfd):

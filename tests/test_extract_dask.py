@@ -18,7 +18,7 @@ from test_extract import FEATURES, shard_bytes
 from test_extract_workers import eight_shards, finished, sharded, start, when_a_shard_is_there
 from upath import UPath
 
-from earmark.stores.feature_reader import FeatureReader
+from earmark.features.reader import FeatureReader
 
 __all__ = ["eight_shards", "sharded"]  # fixtures
 
@@ -57,8 +57,8 @@ def test_a_cluster_makes_the_same_bytes_when_a_worker_dies_at_work(eight_shards,
 
 IMPATIENT = """
 from earmark import cli
-from earmark.stores import cluster
-cluster._PATIENCE_SECONDS = 0.5
+from earmark.io import worker_pool
+worker_pool._PATIENCE_SECONDS = 0.5
 cli.main(["extract"])
 """
 

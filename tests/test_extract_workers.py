@@ -16,7 +16,7 @@ from conftest import BIN, ROOT, change_params, made_once
 from growing import NOISE, RECORDINGS, fill, run_ingest, wav
 from test_extract import FEATURES, shard_bytes, times
 
-from earmark.stores import shards
+from earmark.dataset import shards
 
 
 @pytest.fixture(scope="session")

@@ -9,12 +9,13 @@ from conftest import ROOT
 from training import EVERYTHING, Unwatched, in_memory
 
 from earmark import params
-from earmark.audio import front_ends
 from earmark.errors import UserError
-from earmark.learning import backend, fitting
-from earmark.learning.batches import Examples
-from earmark.learning.candidates import batch_normalisation
+from earmark.features import front_ends
+from earmark.models import backend
+from earmark.models.candidates import batch_normalisation
 from earmark.params.training import Candidate
+from earmark.training import fitting
+from earmark.training.batches import Examples
 
 LOADED = params.load(ROOT / "params.yaml")
 FRONT_END = front_ends.front_end("log_mel", LOADED)

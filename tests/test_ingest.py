@@ -22,8 +22,8 @@ from growing import (
     wav,
 )
 
+from earmark.dataset import shards
 from earmark.errors import UserError
-from earmark.stores import shards
 
 __all__ = ["project", "recordings"]  # fixtures
 

@@ -12,7 +12,9 @@ from dvc_remote import set_absent_remote
 from small_version import artifact, registry, run_id, small_version
 
 from earmark.errors import UserError
-from earmark.stores import provenance, tracking
+from earmark.provenance import environment
+from earmark.tracking import connection
+from earmark.versioning import dvc_cache, dvc_lock
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +35,7 @@ def project(whole, tmp_path, monkeypatch) -> Path:
 def in_cache(path: str) -> Path:
     """DVC's copy of a file."""
     md5 = subprocess.run(["md5sum", path], check=True, capture_output=True, text=True).stdout.split()[0]
-    return Path(".dvc/cache") / provenance.object_path(md5)
+    return Path(".dvc/cache") / dvc_cache.object_path(md5)
 
 
 def in_remote(path: str) -> Path:
@@ -54,7 +56,7 @@ def test_a_whole_chain_holds(project, run, earmark):
     assert lines[0] == "earmark version 1 (champion): tc_resnet"
     assert lines[-1] == "nothing is missing, and nothing is damaged"
     head = subprocess.run(["git", "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
-    for expected in (head, "passed: 2 accepted", "whole in DVC's cache", *provenance.dvc_hashes().values()):
+    for expected in (head, "passed: 2 accepted", "whole in DVC's cache", *dvc_lock.dvc_hashes().values()):
         assert expected in done.stdout
     assert "that of training" not in done.stdout
     assert earmark(project, "lineage", "1", **wide).stdout == done.stdout
@@ -73,9 +75,9 @@ def lose_shard() -> None:
 
 
 def lose_folder() -> None:
-    md5 = provenance.dvc_hashes()["dvc:models/tc_resnet"]
+    md5 = dvc_lock.dvc_hashes()["dvc:models/tc_resnet"]
     for root in (".dvc/cache", "storage"):
-        (Path(root) / provenance.object_path(md5)).unlink()
+        (Path(root) / dvc_cache.object_path(md5)).unlink()
 
 
 def lose_commit() -> None:
@@ -131,7 +133,7 @@ def test_a_lock_file_that_was_edited_after_training_is_told_from_the_one_of_trai
     registry(project).set_tag(run_id(project), "sha256.requirements.lock", "f" * 64)
     done = earmark(project, "lineage", "1", COLUMNS="250")
     assert done.returncode == 0
-    registered = hashlib.sha256(provenance.LOCK.read_bytes()).hexdigest()
+    registered = hashlib.sha256(environment.LOCK.read_bytes()).hexdigest()
     assert re.search(f"^lock file +{registered} +holds; that of training: {'f' * 64}$", done.stdout, re.MULTILINE)
 
 
@@ -184,4 +186,4 @@ def test_a_registry_that_does_not_answer_is_refused(project, earmark, address):
 def test_runs_at_such_an_address_are_refused_too(monkeypatch, address):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
     with pytest.raises(UserError, match="does not answer: "):
-        tracking.connect("earmark")
+        connection.connect("earmark")

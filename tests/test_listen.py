@@ -16,9 +16,9 @@ import soundfile
 from click.testing import CliRunner
 from conftest import BIN
 
-from earmark.audio.front_ends import FrontEnd, mel_matrix
 from earmark.cli import main
-from earmark.learning import model_folder
+from earmark.features.front_ends import FrontEnd, mel_matrix
+from earmark.models import model_folder
 
 FRONT_END = FrontEnd(
     name="log_mel",

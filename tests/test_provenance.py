@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 
 from earmark import params
 from earmark.errors import UserError
-from earmark.stages import origin
-from earmark.stores import provenance, source_code
-from earmark.stores.objects import objects
+from earmark.provenance import environment, version_record
+from earmark.versioning import dvc_cache, dvc_lock
+from earmark.versioning import git as code
+from earmark.versioning.dvc import objects
 
 
 def git(*arguments: str) -> str:
@@ -100,7 +101,7 @@ def test_a_commit_and_its_patch_give_the_code_back_and_leave_no_trace_here(repos
     write("staged.py", "c = 1\n")
     git("add", "staged.py")
     before, status = files(repository), git("status", "--porcelain")
-    source_code.check_out(git("rev-parse", "HEAD"), source_code.uncommitted(), tmp_path / "copy")
+    code.check_out(git("rev-parse", "HEAD"), code.uncommitted(), tmp_path / "copy")
     after = files(repository)
     made = {name.removeprefix("copy/"): content for name, content in after.items() if name.startswith("copy/")}
     assert made == before
@@ -112,24 +113,24 @@ def test_recordings_results_and_ignored_files_are_in_no_patch(repository):
     for path in ("dvc.lock", "reports/metrics.json", "data/clip.wav", "src/run.log"):
         write(path, "x")
     git("add", "dvc.lock", "reports", "data")
-    assert source_code.uncommitted() == b""
-    assert provenance.git_state()["git_dirty"] == "false"
+    assert code.uncommitted() == b""
+    assert code.git_state()["git_dirty"] == "false"
 
 
 @pytest.mark.parametrize("path", ["src/old.py", "flows/new.py"], ids=["changed", "new"])
 def test_a_tree_is_dirty_where_code_is_changed_or_new(repository, path):
-    assert provenance.git_state() == {"git_commit": git("rev-parse", "HEAD"), "git_dirty": "false"}
+    assert code.git_state() == {"git_commit": git("rev-parse", "HEAD"), "git_dirty": "false"}
     write(path, "changed = True\n")
-    assert provenance.git_state()["git_dirty"] == "true"
-    assert path.encode() in source_code.uncommitted()
+    assert code.git_state()["git_dirty"] == "true"
+    assert path.encode() in code.uncommitted()
 
 
 def test_settings_of_the_user_change_no_patch(repository):
     write("src/old.py", "a = 2\n")
-    plain = source_code.uncommitted()
+    plain = code.uncommitted()
     for key, value in (("color.ui", "always"), ("diff.noprefix", "true"), ("diff.external", "false")):
         git("config", key, value)
-    assert source_code.uncommitted() == plain
+    assert code.uncommitted() == plain
 
 
 def test_a_commit_that_no_branch_has_any_more_is_checked_out(repository, tmp_path):
@@ -137,19 +138,19 @@ def test_a_commit_that_no_branch_has_any_more_is_checked_out(repository, tmp_pat
     git("commit", "-qam", "two")
     dropped = git("rev-parse", "HEAD")
     git("reset", "-q", "--hard", "HEAD~1")
-    source_code.check_out(dropped, b"", tmp_path / "copy")
+    code.check_out(dropped, b"", tmp_path / "copy")
     assert (tmp_path / "copy/src/old.py").read_text() == "a = 3\n"
 
 
 def test_a_commit_that_is_not_here_is_refused(repository, tmp_path):
     with pytest.raises(UserError, match="no commit 0123"):
-        source_code.check_out("0123" * 10, b"", tmp_path / "copy")
+        code.check_out("0123" * 10, b"", tmp_path / "copy")
     assert not (tmp_path / "copy").exists()
 
 
 def test_a_patch_that_does_not_apply_is_refused(repository, tmp_path):
     with pytest.raises(UserError, match="apply"):
-        source_code.check_out(git("rev-parse", "HEAD"), b"no patch", tmp_path / "copy")
+        code.check_out(git("rev-parse", "HEAD"), b"no patch", tmp_path / "copy")
 
 
 def test_hashes_are_those_that_dvc_records(dvc_repository, run):
@@ -192,7 +193,7 @@ def damage(path: Path) -> None:
 
 
 def in_cache(md5: str) -> Path:
-    return Path(".dvc/cache") / provenance.object_path(md5)
+    return Path(".dvc/cache") / dvc_cache.object_path(md5)
 
 
 def test_what_the_cache_has_damaged_or_not_at_all_comes_from_the_remote(stored, tmp_path):
@@ -213,7 +214,7 @@ def test_what_is_damaged_everywhere_is_refused_and_named(stored, tmp_path):
     with objects() as known:
         md5 = known.files(stored)["a.bin"]
         damage(in_cache(md5))
-        damage(tmp_path / "copy" / provenance.object_path(md5))
+        damage(tmp_path / "copy" / dvc_cache.object_path(md5))
         assert known.look_up(md5).place == ""
         assert len(known.look_up(md5).damaged) == 2
         with pytest.raises(UserError, match=f"a.bin cannot be had: {md5} is not whole in DVC's cache and remote"):
@@ -244,7 +245,7 @@ def test_what_the_cache_does_not_give_is_one_file_and_not_all_of_it(stored, tmp_
         }
         assert (held["a.bin"].damaged, list(known.unreadable)) == ((), [members["a.bin"]])  # nothing says "remove it"
         assert files(tmp_path / "restored") == {"a.bin": b"a" * 1000, "deep/b.bin": b"b" * 1000}
-        (tmp_path / "copy" / provenance.object_path(members["a.bin"])).unlink()
+        (tmp_path / "copy" / dvc_cache.object_path(members["a.bin"])).unlink()
         with pytest.raises(UserError, match=r"a\.bin cannot be had: .* DVC's cache does not give it .*[Dd]irectory"):
             known.restore(stored, tmp_path / "again")
 
@@ -269,8 +270,10 @@ def test_outside_of_dvc_a_sentence_says_so(tmp_path, monkeypatch):
 @settings(max_examples=50)
 def test_the_hash_of_speakers_is_of_who_they_are_alone(speakers):
     mixed = [*reversed(speakers), *speakers]
-    assert origin.speakers_sha256(mixed) == origin.speakers_sha256(speakers)
-    assert origin.speakers_sha256([*speakers, "".join(speakers) + "+"]) != origin.speakers_sha256(speakers)
+    assert version_record.speakers_sha256(mixed) == version_record.speakers_sha256(speakers)
+    assert version_record.speakers_sha256([*speakers, "".join(speakers) + "+"]) != version_record.speakers_sha256(
+        speakers
+    )
 
 
 STAGES = {
@@ -294,7 +297,7 @@ def made(dvc_repository):
 
 
 def test_stages_that_were_run_by_hand_are_no_stages_of_dvc(made):
-    found = origin.gather("tc_resnet", params.load())
+    found = version_record.gather("tc_resnet", params.load())
     assert found.tags["dvc_lock"] == "absent: no stage has run under DVC"
     assert found.tags["validation"] == "unknown: no result of it lies here"
     assert "dvc.lock" not in found.files
@@ -304,11 +307,11 @@ def test_tags_have_the_hashes_of_what_lies_here(made, run, monkeypatch):
     monkeypatch.setenv("EARMARK_FLOW_RUN_ID", "run-7")
     write("reports/validation/result.json", json.dumps({"passed": True, "sentence": "3 clips accepted"}))
     dvc(run, "repro", "-q")
-    tags = origin.gather("tc_resnet", params.load()).tags
-    recorded = provenance.dvc_hashes()
+    tags = version_record.gather("tc_resnet", params.load()).tags
+    recorded = dvc_lock.dvc_hashes()
     assert {f"dvc:{path}": tags[f"dvc.{path}"] for path in recorded_paths()} == recorded
     assert tags["dvc.data/raw/manifest.parquet"] == md5sum("data/raw/manifest.parquet")
-    assert tags["sha256.requirements.lock"] == sha256sum(provenance.LOCK)
+    assert tags["sha256.requirements.lock"] == sha256sum(environment.LOCK)
     assert tags["dvc_lock"] == "agrees"
     assert tags["validation"] == "passed: 3 clips accepted"
     assert tags["prefect_flow_run_id"] == "run-7"
@@ -317,11 +320,11 @@ def test_tags_have_the_hashes_of_what_lies_here(made, run, monkeypatch):
 def test_a_stage_that_was_run_outside_dvc_is_not_claimed_to_be_dvcs(made, run):
     dvc(run, "repro", "-q")
     write("models/tc_resnet/model.keras", "trained by hand")
-    tags = origin.gather("tc_resnet", params.load()).tags
+    tags = version_record.gather("tc_resnet", params.load()).tags
     assert tags["dvc_lock"] == "has not the hashes of models/tc_resnet as they are"
-    assert tags["dvc.models/tc_resnet"] != provenance.dvc_hashes()["dvc:models/tc_resnet"]
+    assert tags["dvc.models/tc_resnet"] != dvc_lock.dvc_hashes()["dvc:models/tc_resnet"]
     dvc(run, "commit", "-q", "--force")
-    assert tags["dvc.models/tc_resnet"] == provenance.dvc_hashes()["dvc:models/tc_resnet"]
+    assert tags["dvc.models/tc_resnet"] == dvc_lock.dvc_hashes()["dvc:models/tc_resnet"]
 
 
 def test_of_a_stage_that_is_gone_dvc_is_not_asked_about_all_others(made):
@@ -336,19 +339,19 @@ def test_of_a_stage_that_is_gone_dvc_is_not_asked_about_all_others(made):
 def test_a_lock_that_dvc_did_not_write_is_refused(repository, text):
     write("dvc.lock", text)
     with pytest.raises(UserError, match=r"^dvc\.lock is not YAML"):
-        provenance.dvc_hashes()
+        dvc_lock.dvc_hashes()
 
 
 def test_features_at_an_address_are_named_by_it(made):
     text = Path("params.yaml").read_text().replace("features: data/features", "features: s3://bucket/features")
     write("params.yaml", text)
-    tags = origin.gather("tc_resnet", params.load()).tags
+    tags = version_record.gather("tc_resnet", params.load()).tags
     assert tags["features_at"] == "s3://bucket/features"
     assert "dvc.data/features" not in tags
 
 
 def recorded_paths() -> list[str]:
-    return [key.removeprefix("dvc:") for key in provenance.dvc_hashes()]
+    return [key.removeprefix("dvc:") for key in dvc_lock.dvc_hashes()]
 
 
 def md5sum(path: str) -> str:

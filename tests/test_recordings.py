@@ -28,7 +28,8 @@ from growing import (
 from mlflow import MlflowClient
 
 from earmark.errors import UserError
-from earmark.stores import tracking
+from earmark.registry import versions
+from earmark.tracking import connection
 
 __all__ = ["empty_registry", "forget", "project", "recordings"]  # fixtures
 
@@ -102,7 +103,7 @@ def registered(empty_registry, tmp_path, monkeypatch) -> Path:
     """The database of a registry with three versions of two models."""
     database = Path(shutil.copy2(empty_registry, tmp_path))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{database}")
-    client = tracking.client()
+    client = connection.client()
     for name in ("earmark", "whistles"):
         client.create_registered_model(name)
     for name, clips in (("earmark", "a"), ("whistles", "b"), ("earmark", "c")):
@@ -114,7 +115,7 @@ def registered(empty_registry, tmp_path, monkeypatch) -> Path:
 def test_every_version_of_whatever_name_is_asked_what_it_was_trained_on(registered, monkeypatch):
     one_a_page = partialmethod(MlflowClient.search_model_versions, max_results=1)
     monkeypatch.setattr(MlflowClient, "search_model_versions", one_a_page)
-    assert [(each.title, each.accepted_md5) for each in tracking.trained_versions("earmark")] == [
+    assert [(each.title, each.accepted_md5) for each in versions.trained_versions("earmark")] == [
         ("earmark version 1", "a"),
         ("earmark version 2 (champion)", "c"),
         ("whistles version 1", "b"),
@@ -125,7 +126,7 @@ def test_a_registry_that_cannot_tell_its_versions_is_a_sentence(registered):
     with contextlib.closing(sqlite3.connect(registered)) as database:
         database.execute("drop table model_versions")
     with pytest.raises(UserError, match=r"does not answer: .*model_versions"):
-        tracking.trained_versions("earmark")
+        versions.trained_versions("earmark")
 
 
 class TestFilesBack:

@@ -24,11 +24,12 @@ from mlflow_server import (
 )
 
 from earmark.errors import NotAnswering, UserError
-from earmark.scoring.gate import Check, Verdict
+from earmark.io import hashing
+from earmark.registry.aliases import Aliases
+from earmark.registry.gate import Check, Verdict
+from earmark.registry.versions import Registry, trained_versions
 from earmark.stages.register import admit
-from earmark.stores import provenance, tracking
-from earmark.stores.aliases import Aliases
-from earmark.stores.registry import Registry
+from earmark.tracking import connection, runs
 
 __all__ = ["client", "registry", "versions"]  # fixtures
 
@@ -82,7 +83,7 @@ def test_a_move_from_where_the_alias_is_not_any_more_is_void(registry, versions,
 
 def test_the_record_is_no_model_that_was_trained_on_anybody(registry, versions):
     moved(registry, "1")
-    titles = [each.title for each in tracking.trained_versions("registry")]
+    titles = [each.title for each in trained_versions("registry")]
     assert f"{registry.name} version 1 (champion)" in titles
     assert not [title for title in titles if "-moves" in title]
 
@@ -134,7 +135,7 @@ def test_a_model_that_somebody_deleted_leaves_no_record_for_the_next_of_its_name
 
 
 def test_a_twin_that_a_killed_process_left_goes_and_what_somebody_made_of_a_version_stays(registry, versions, client):
-    tags = {tracking.CONTENT: versions[0].content}
+    tags = {runs.CONTENT: versions[0].content}
     for more in ({}, {}, {}, {"verdict": "champion: it was copied with it"}):
         client.create_model_version(registry.name, "s3://bucket/twin", tags=tags | more)
     client.set_registered_model_alias(registry.name, "mine", "6")
@@ -339,14 +340,14 @@ SILENT = [
 
 @pytest.mark.parametrize(("error", "is_gone"), [(each, True) for each in GONE] + [(each, False) for each in SILENT])
 def test_what_is_gone_is_told_from_what_does_not_answer(error, is_gone):
-    with pytest.raises(UserError) as refused, tracking.answering("models:/earmark/1"):
+    with pytest.raises(UserError) as refused, connection.answering("models:/earmark/1"):
         raise error
     assert isinstance(refused.value, NotAnswering) is not is_gone
 
 
 def test_files_that_are_not_what_was_registered_are_refused(registry, address, home, tmp_path):
     folder = some_model(tmp_path / "some_candidate", "as it was trained")
-    content = provenance.content_sha256(folder / "artifacts/some_candidate")
+    content = hashing.content_sha256(folder / "artifacts/some_candidate")
     version = registry.add(logged_run(address, folder), content, {})
     assert (registry.download(version.number, tmp_path / "whole") / "model.keras").read_text() == "as it was trained"
     [stored] = [each for each in home.rglob("model.keras") if each.read_text() == "as it was trained"]

@@ -11,8 +11,9 @@ import pytest
 from conftest import BIN, copied
 from small_version import artifact, registry, run_id, small_version
 
-from earmark.reproduce import metric_differences
-from earmark.stores import provenance
+from earmark.commands.reproduce import metric_differences
+from earmark.provenance import environment
+from earmark.versioning import dvc_cache
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ def test_what_comes_out_otherwise_is_named_with_what_may_be_the_reason(project, 
     done = run(project, "earmark", "reproduce", "1", KERAS_BACKEND="tensorflow", OTHER="25")
     assert done.returncode == 1, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
-    registered = hashlib.sha256(provenance.LOCK.read_bytes()).hexdigest()
+    registered = hashlib.sha256(environment.LOCK.read_bytes()).hexdigest()
     wanted = (
         r"differs: earmark version 1 \(champion\), tc_resnet",
         r"  data/accepted.parquet: \w{32} -> \w{32}",
@@ -108,7 +109,7 @@ def test_recordings_that_are_nowhere_are_named(project, earmark, tmp_path):
         :32
     ]
     for folder in (Path(".dvc/cache"), Path("storage")):
-        (folder / provenance.object_path(md5)).unlink()
+        (folder / dvc_cache.object_path(md5)).unlink()
     done = earmark(project, "reproduce", "1")
     assert done.returncode == 2
     assert "raw/manifest.parquet cannot be had: " in done.stderr

@@ -14,8 +14,8 @@ import pytest
 from botocore.config import Config
 from s3_server import proxying, serving, use
 
-from earmark.corpus.sources import s3
-from earmark.corpus.sources.found import Found
+from earmark.dataset.sources import s3
+from earmark.dataset.sources.source_file import Found
 from earmark.errors import UserError
 
 WORKERS = 16
@@ -270,7 +270,7 @@ def test_an_object_that_fails_each_time_is_named_and_the_others_wait_in_the_stag
 FETCHING = """
 import sys
 from pathlib import Path
-from earmark.corpus.sources import s3
+from earmark.dataset.sources import s3
 for _ in s3.entries(sys.argv[1], Path(sys.argv[2]), {}):
     pass
 """

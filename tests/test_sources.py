@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from earmark.corpus.sources import archive, folder, official, open_source
-from earmark.corpus.sources.checksum_memory import remembered_sha256
-from earmark.corpus.sources.found import Found
+from earmark.dataset.sources import archive, folder, open_source, speech_commands
+from earmark.dataset.sources.checksum_cache import remembered_sha256
+from earmark.dataset.sources.source_file import Found
 from earmark.errors import UserError
 
 NFC = "grüß gott"
@@ -204,11 +204,11 @@ class TestOpenSource:
         assert source.fingerprint == archive.sha256_of(path)
         assert dict(read(source.entries({}))) == DATA_SET
 
-    @pytest.mark.parametrize("name", sorted(official.ARCHIVES))
+    @pytest.mark.parametrize("name", sorted(speech_commands.ARCHIVES))
     def test_an_official_archive_is_known_without_network_and_disk(self, tmp_path, name):
         source = open_source(name, 0, 1, tmp_path / "downloads")
         assert source.name == name
-        assert source.fingerprint == official.ARCHIVES[name].sha256
+        assert source.fingerprint == speech_commands.ARCHIVES[name].sha256
         assert len(bytes.fromhex(source.fingerprint)) == 32
         source.entries({})
         assert not (tmp_path / "downloads").exists()
@@ -241,7 +241,7 @@ class TestOpenSource:
         assert set(tmp_path.iterdir()) - before == {tmp_path / "downloads"}
 
     def test_the_synthetic_data_set(self, tmp_path):
-        synthetic = pytest.importorskip("earmark.corpus.sources.synthetic")
+        synthetic = pytest.importorskip("earmark.dataset.sources.synthetic")
         source = open_source("synthetic", 7, 2, tmp_path / "downloads")
         assert source.name == "synthetic"
         assert source.fingerprint == synthetic.fingerprint(7, 2)

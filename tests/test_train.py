@@ -15,9 +15,9 @@ from conftest import EXTRACTED_EPOCHS as EPOCHS
 from prefect_server import wait_until
 
 from earmark import params
-from earmark.audio import front_ends
-from earmark.stores import features, provenance
-from earmark.stores.provenance import content_sha256
+from earmark.features import feature_shards, front_ends
+from earmark.io.hashing import content_sha256
+from earmark.provenance import environment
 
 
 def change_candidate(folder: Path, **settings) -> None:
@@ -99,9 +99,9 @@ def test_the_log_file_has_a_line_an_epoch_and_the_terminal_two_in_all(trained):
 
 def test_a_run_says_what_trained_it(trained):
     (only,) = runs_of(trained)
-    assert only.data.tags["cpu"] == provenance.cpu()
+    assert only.data.tags["cpu"] == environment.cpu()
     assert re.fullmatch(r"tensorflow [\d.]+ on .+", only.data.tags["trained_by"])
-    assert only.data.tags["sha256.requirements.lock"] == hashlib.sha256(provenance.LOCK.read_bytes()).hexdigest()
+    assert only.data.tags["sha256.requirements.lock"] == hashlib.sha256(environment.LOCK.read_bytes()).hexdigest()
 
 
 @pytest.mark.parametrize("change", ["settings", "damage"])
@@ -185,7 +185,7 @@ def test_a_batch_larger_than_the_data_is_all_of_it_and_said(project, earmark):
 def test_a_data_set_without_background_noise_is_trained_on_without_and_it_is_said(project, earmark):
     front_end = front_ends.front_end("log_mel", params.load(project / "params.yaml"))
     for split in ("training", "validation"):
-        features.write_noise(project / "data/features/log_mel", split, [], front_end)
+        feature_shards.write_noise(project / "data/features/log_mel", split, [], front_end)
     change_candidate(project, epochs=1)
     done = earmark(project, "train", "tc_resnet")
     assert done.returncode == 0, done.stderr

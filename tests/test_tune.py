@@ -9,10 +9,10 @@ import pytest
 from conftest import BIN, ROOT, change_params
 
 from earmark import params
+from earmark.commands.tune import patch_of
 from earmark.errors import UserError
 from earmark.params.training import Choice, Span, value_at
-from earmark.stores.studies import STARTUP_TRIALS, Study
-from earmark.tune import patch_of
+from earmark.training.search import STARTUP_TRIALS, Study
 
 EPOCHS = 8
 

@@ -14,10 +14,10 @@ import soundfile
 from conftest import ROOT, change_params
 
 from earmark import params
+from earmark.dataset import shards
 from earmark.errors import UserError
 from earmark.stages.ingest import ingest
 from earmark.stages.validate import validate
-from earmark.stores import shards
 
 ACCEPTED = Path("data/accepted.parquet")
 QUARANTINED = Path("data/quarantine/quarantined.csv")

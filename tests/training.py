@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from earmark.learning import candidates
-from earmark.learning.batches import Examples
+from earmark.models import candidates
+from earmark.training.batches import Examples
 
 CANDIDATES = sorted(path.stem for path in Path(candidates.__file__).parent.glob("[!_]*.py"))
 EVERYTHING = {

@@ -85,7 +85,7 @@ def register() -> None:
 def tune(candidate: str) -> None:
     """Looks for better settings of CANDIDATE: tuning/CANDIDATE.patch."""
     from earmark import params
-    from earmark.tune import tune
+    from earmark.commands.tune import tune
 
     click.echo(f"tune: {tune(params.load(), candidate)}")
 
@@ -93,7 +93,7 @@ def tune(candidate: str) -> None:
 @main.command("ls")
 def list_recordings() -> None:
     """Every recording: id, speaker, split, seconds."""
-    from earmark import recordings
+    from earmark.commands import recordings
 
     for line in recordings.lines():
         click.echo(line)
@@ -103,7 +103,7 @@ def list_recordings() -> None:
 @click.argument("recording", metavar="ID")
 def cat(recording: str) -> None:
     """The file of the recording ID, to standard output."""
-    from earmark import recordings
+    from earmark.commands import recordings
 
     click.get_binary_stream("stdout").write(recordings.content(recording))
 
@@ -112,7 +112,7 @@ def cat(recording: str) -> None:
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 def unpack(folder: Path) -> None:
     """Every recording's file into a new folder DIR."""
-    from earmark import recordings
+    from earmark.commands import recordings
 
     click.echo(f"unpack: {recordings.unpack(folder)}")
 
@@ -122,7 +122,7 @@ def unpack(folder: Path) -> None:
 def forget(speaker: str) -> None:
     """Removes a person's recordings, and says who still has them."""
     from earmark import params
-    from earmark.forget import forget
+    from earmark.commands.forget import forget
 
     click.echo(f"forget: {forget(params.load(), speaker)}")
 
@@ -135,7 +135,7 @@ _VERSION = click.argument("version", metavar="VERSION|ALIAS")
 def lineage(version: str) -> None:
     """Where a registered version comes from, each link checked; exit code 1 where one is missing or damaged."""
     from earmark import params
-    from earmark.lineage import lineage
+    from earmark.commands.lineage import lineage
 
     text, holds = lineage(params.load(), version)
     click.echo(text)
@@ -147,7 +147,7 @@ def lineage(version: str) -> None:
 def reproduce(version: str) -> None:
     """Makes a registered version again elsewhere: "identical", or what differs and exit code 1."""
     from earmark import params
-    from earmark.reproduce import reproduce
+    from earmark.commands.reproduce import reproduce
 
     text, identical = reproduce(params.load(), version)
     click.echo(text)
@@ -169,7 +169,7 @@ _of_model = click.option(
 )
 def predict(paths: tuple[Path, ...], model: str | None, as_json: bool) -> None:
     """Labels of WAV files, or of all of them in folders."""
-    from earmark.predict import predict_paths
+    from earmark.commands.predict import predict_paths
 
     sys.exit(predict_paths(paths, model, as_json))
 
@@ -184,7 +184,7 @@ def export(source: str, folder: Path, format_: str) -> None:
     A FOLDER is written with a / in it, as in models/NAME or ./NAME; a bare word is a version or an alias.
     """
     from earmark import params
-    from earmark.export import export
+    from earmark.commands.export import export
 
     click.echo(f"export: {export(params.load(), source, format_, folder)}")
 
@@ -205,7 +205,7 @@ def listen(source: str, model: str | None, threshold: float | None, as_json: boo
     samples, mono, at the model's sample rate (dataset.sample_rate_hz, 16000 by default).
     """
     try:
-        from earmark.listen import listen
+        from earmark.commands.listen import listen
 
         listen(source, model, threshold, as_json)
     except KeyboardInterrupt:
@@ -223,7 +223,8 @@ _why = click.option("--why", required=True, metavar="TEXT", help="The reason, wh
 @registry.command("list")
 def list_versions() -> None:
     """Every version, the latest first."""
-    from earmark import params, registry
+    from earmark import params
+    from earmark.commands import registry
 
     click.echo(registry.list_versions(params.load()))
 
@@ -232,7 +233,8 @@ def list_versions() -> None:
 @_VERSION
 def show(version: str) -> None:
     """All that is known of a version: the gate's checks, where it comes from, who moved which alias to it."""
-    from earmark import params, registry
+    from earmark import params
+    from earmark.commands import registry
 
     click.echo(registry.show(params.load(), version))
 
@@ -242,7 +244,8 @@ def show(version: str) -> None:
 @_why
 def promote(version: str, why: str) -> None:
     """Makes a version champion, whatever the gate says."""
-    from earmark import params, registry
+    from earmark import params
+    from earmark.commands import registry
 
     click.echo(f"promote: {registry.promote(params.load(), version, why)}")
 
@@ -251,6 +254,7 @@ def promote(version: str, why: str) -> None:
 @_why
 def rollback(why: str) -> None:
     """Makes the champion before the present one champion again."""
-    from earmark import params, registry
+    from earmark import params
+    from earmark.commands import registry
 
     click.echo(f"rollback: {registry.rollback(params.load(), why)}")

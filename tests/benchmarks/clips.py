@@ -15,8 +15,8 @@ import numpy as np
 from isal import igzip_threaded
 from scipy.signal import lfilter
 
-from earmark.corpus.layout import NOISE_FOLDER
-from earmark.corpus.splits import speaker_split
+from earmark.dataset.layout import NOISE_FOLDER
+from earmark.dataset.splits import speaker_split
 
 SAMPLE_RATE_HZ = 16_000
 LABELS = [f"word {number:02d}" for number in range(1, 31)]

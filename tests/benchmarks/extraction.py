@@ -19,11 +19,12 @@ import numpy as np
 import scipy.fft
 
 from earmark import params
-from earmark.audio import front_ends
+from earmark.dataset import shards
+from earmark.features import extraction, front_ends
+from earmark.io import worker_pool
 from earmark.params import Params
-from earmark.stages import extract, shard_features
-from earmark.stages.paths import FEATURES, raw_folder
-from earmark.stores import cluster, shards
+from earmark.paths import FEATURES, raw_folder
+from earmark.stages import extract
 
 CLIPS_IN_A_CALL = (512, 8)
 """One call for all frames in memory, and calls for few clips, whose result a core's cache holds."""
@@ -46,10 +47,10 @@ def extraction_seconds(settings: Params) -> float:
     jobs = extract.jobs_left(settings, members)
     for each in jobs:
         each.shard.read_bytes()  # so that the kernel has it in memory
-    with cluster.opened("", len(jobs), shard_features.__name__) as workers:
-        _start(workers.pool, min(len(jobs), cluster.local_workers()))
+    with worker_pool.opened("", len(jobs), extraction.__name__) as workers:
+        _start(workers.pool, min(len(jobs), worker_pool.local_workers()))
         with _seconds() as measured:
-            for _ in workers.results(shard_features.run, jobs):
+            for _ in workers.results(extraction.run, jobs):
                 pass
     return measured[0]
 
@@ -79,7 +80,7 @@ def _own_number(_: int) -> int:
 def _rfft_workers() -> Iterator[Callable[[int, tuple[int, int]], float]]:
     """Gives a function from clips in a call, and the shape of a clip's frames, to how many clips a second all workers
     together take through `scipy.fft.rfft`."""
-    count = cluster.local_workers()
+    count = worker_pool.local_workers()
     with ProcessPoolExecutor(count, multiprocessing.get_context("spawn")) as workers:
         _start(workers, count)
         yield lambda clips, shape: sum(workers.map(_bare_rfft, [clips] * count, [shape] * count))

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from earmark.stores.cluster import WORKERS
+from earmark.io.worker_pool import WORKERS
 from tests.benchmarks import data, figures
 from tests.benchmarks.data import FULL_CLIPS
 from tests.benchmarks.extraction import CLIPS_IN_A_CALL, remove_features

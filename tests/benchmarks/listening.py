@@ -16,12 +16,12 @@ import numpy as np
 import pandas as pd
 
 from earmark.audio import decode
-from earmark.learning import model_folder
+from earmark.dataset import shards
+from earmark.evaluation import test_set
+from earmark.models import detector, model_folder
+from earmark.models.detection import Detection
 from earmark.params import NOT_WORDS
-from earmark.scoring.detection import Detection
-from earmark.stages import hearing, judged
-from earmark.stages.paths import ACCEPTED, RAW
-from earmark.stores import shards
+from earmark.paths import ACCEPTED, RAW
 
 PAUSE_SECONDS = (0.3, 2.0)
 NEAR_SECONDS = 0.75
@@ -48,13 +48,13 @@ def strung(clips: list[np.ndarray], sample_rate_hz: int) -> tuple[np.ndarray, np
 
 def in_noise(speech: np.ndarray, snr_db: float, sample_rate_hz: int) -> np.ndarray:
     """`speech` in noise that training has not heard, over and over, `snr_db` below the mean power of all of it."""
-    noise = np.resize(np.concatenate(judged.noise_of("testing", sample_rate_hz)), len(speech))
+    noise = np.resize(np.concatenate(test_set.noise_of("testing", sample_rate_hz)), len(speech))
     return speech + noise * np.float32(np.sqrt((speech**2).mean() / (noise**2).mean() * 10 ** (-snr_db / 10)))
 
 
 def listened(classifier, samples: np.ndarray) -> list[Detection]:
     """What `earmark listen` would print, with the second of each window's middle."""
-    found = hearing.detections(classifier, np.array_split(samples, 100), classifier.rejection_threshold)
+    found = detector.detections(classifier, np.array_split(samples, 100), classifier.rejection_threshold)
     middle = classifier.front_end.clip_samples / classifier.front_end.sample_rate_hz / 2
     return [replace(each, seconds=each.seconds + middle) for each in found]
 

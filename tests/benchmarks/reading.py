@@ -18,9 +18,8 @@ import pandas as pd
 import psutil
 
 from earmark import params
-from earmark.audio import front_ends
-from earmark.stores import features
-from earmark.stores.feature_reader import FeatureReader
+from earmark.features import feature_shards, front_ends
+from earmark.features.reader import FeatureReader
 
 SHARD_CLIPS = 2_000
 BATCH_CLIPS = 64
@@ -42,11 +41,11 @@ def _shard(number: int) -> str:
 def write(folder: Path, count: int) -> None:
     """Writes shards of random features."""
     log_mel = front_ends.front_end("log_mel", params.load())
-    features.prepare(folder, log_mel.settings())
+    feature_shards.prepare(folder, log_mel.settings())
     generator = np.random.default_rng(0)
     for number, first in enumerate(range(0, count, SHARD_CLIPS)):
         rows = min(SHARD_CLIPS, count - first)
-        with features.writing(folder, _shard(number), rows, log_mel) as append:
+        with feature_shards.writing(folder, _shard(number), rows, log_mel) as append:
             append(generator.random((rows, log_mel.frames, log_mel.bins), dtype=np.float32).astype(np.float16))
 
 

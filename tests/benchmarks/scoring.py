@@ -8,9 +8,8 @@ import sys
 from pathlib import Path
 
 from earmark import params
-from earmark.learning import cost, model_folder
-from earmark.scoring import metrics
-from earmark.stages import judged
+from earmark.evaluation import metrics, test_set
+from earmark.models import cost, model_folder
 
 SNR_DB = 10
 
@@ -18,8 +17,8 @@ SNR_DB = 10
 def main(folder: Path, split: str) -> None:
     """Prints accuracy, its interval, accuracy in noise, size and latency."""
     classifier = model_folder.load(folder)
-    clips = judged.judged_clips(params.load())
-    predictions = judged.predict_clips(classifier, clips[clips["split"] == split], [SNR_DB])
+    clips = test_set.judged_clips(params.load())
+    predictions = test_set.predict_clips(classifier, clips[clips["split"] == split], [SNR_DB])
     noisy = predictions.assign(predicted=predictions[f"predicted_at_{SNR_DB}_db"])
     print(
         json.dumps(

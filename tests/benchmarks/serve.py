@@ -19,8 +19,8 @@ import requests
 from model_server import serving
 
 from earmark.audio import decode
-from earmark.learning import conversion, model_folder, runtimes
-from earmark.stores import shards
+from earmark.dataset import shards
+from earmark.models import conversion, model_folder, runtimes
 from tests.benchmarks import figures
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.train import SPEAKER, Bench, Entry, asked_archive

@@ -7,10 +7,10 @@ import json
 import pickle
 
 from earmark import params
-from earmark.audio import front_ends
+from earmark.dataset import shards
+from earmark.features import front_ends
+from earmark.paths import RAW
 from earmark.stages import extract
-from earmark.stages.paths import RAW
-from earmark.stores import shards
 
 
 def sizes() -> dict[str, float]:

@@ -12,8 +12,8 @@ import time
 import numpy as np
 
 from earmark import params
-from earmark.learning import backend
-from earmark.stages import preparation
+from earmark.models import backend
+from earmark.training import job
 
 EPOCHS = 12
 
@@ -22,11 +22,11 @@ def main(candidate: str) -> None:
     """Prints the medians of both rates, in clips per second, and of their ratio."""
     loaded = params.load()
     backend.start(loaded.seed)
-    from earmark.learning import fitting
+    from earmark.training import fitting
 
     settings = loaded.train.candidate(candidate).model_copy(update={"epochs": EPOCHS, "early_stopping_epochs": 0})
-    data = preparation.read_data(loaded, candidate)
-    recipe = preparation.recipe(data, candidate, settings, loaded.seed)
+    data = job.read_data(loaded, candidate)
+    recipe = job.recipe(data, candidate, settings, loaded.seed)
     step = bare_step(recipe, data)
 
     class Turns:
@@ -59,7 +59,7 @@ def bare_step(recipe, data):
     import keras
     import tensorflow as tf
 
-    from earmark.learning import fitting
+    from earmark.training import fitting
 
     settings, clips = recipe.settings, recipe.settings.batch_size
     network = recipe.build()

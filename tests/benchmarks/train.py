@@ -20,8 +20,8 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from earmark.stores.files import write_text
-from earmark.stores.provenance import content_sha256
+from earmark.io.files import write_text
+from earmark.io.hashing import content_sha256
 from tests.benchmarks import figures
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.processes import CommandFailed

@@ -14,12 +14,13 @@ import numpy as np
 import pandas as pd
 
 from earmark import params
-from earmark.audio import background, numpy_front_end
-from earmark.learning import backend
-from earmark.learning.batches import Examples
+from earmark.audio import background_noise
+from earmark.evaluation import metrics, test_set
+from earmark.features import numpy_backend
+from earmark.models import backend
 from earmark.params.training import Augmentation, changed
-from earmark.scoring import metrics
-from earmark.stages import judged, preparation
+from earmark.training import job
+from earmark.training.batches import Examples
 from tests.benchmarks.scoring import SNR_DB
 from tests.training import Unwatched
 
@@ -44,32 +45,30 @@ class Noisy:
 
 
 def _with_noise(clean: np.ndarray, noise: list[np.ndarray], snr_db, generator: np.random.Generator) -> np.ndarray:
-    pieces = background.stretches(noise, clean.shape[1], len(clean), generator)
-    return background.mixed(clean, pieces, snr_db)
+    pieces = background_noise.stretches(noise, clean.shape[1], len(clean), generator)
+    return background_noise.mixed(clean, pieces, snr_db)
 
 
 def _waveforms(clips: pd.DataFrame, front_end) -> np.ndarray:
     recorded = clips.assign(silence_gain=np.nan, silence_start=np.nan)
-    return np.concatenate(list(judged.waveforms(recorded, front_end, BLOCK_CLIPS)))
+    return np.concatenate(list(test_set.waveforms(recorded, front_end, BLOCK_CLIPS)))
 
 
 def _features(heard: np.ndarray, front_end) -> np.ndarray:
     blocks = (heard[at : at + BLOCK_CLIPS] for at in range(0, len(heard), BLOCK_CLIPS))
-    return np.concatenate(
-        [numpy_front_end.to_float16(numpy_front_end.features(each, (front_end,))[0]) for each in blocks]
-    )
+    return np.concatenate([numpy_backend.to_float16(numpy_backend.features(each, (front_end,))[0]) for each in blocks])
 
 
 def main(candidate: str, epochs: int) -> None:
     """Prints both ways' summaries of the test split, clean and noisy."""
     loaded = params.load()
     backend.start(loaded.seed)
-    from earmark.learning import fitting
+    from earmark.training import fitting
 
     settings = loaded.train.candidate(candidate).model_copy(update={"epochs": epochs})
-    data = preparation.read_data(loaded, candidate)
+    data = job.read_data(loaded, candidate)
     front_end = data.front_end.stored
-    heard_noise, other_noise = (judged.noise_of(split, front_end.sample_rate_hz) for split in ("training", "testing"))
+    heard_noise, other_noise = (test_set.noise_of(split, front_end.sample_rate_hz) for split in ("training", "testing"))
     clips = data.clips[data.clips["split"] == "training"].reset_index(drop=True)
     noisy = Noisy(_waveforms(clips, front_end), heard_noise, settings.augmentation, front_end)
     without = changed(settings, {"augmentation.noise_probability": 0.0})
@@ -83,7 +82,7 @@ def main(candidate: str, epochs: int) -> None:
 
     def scores(settings, training: Examples) -> dict:
         backend.start(loaded.seed)
-        recipe = preparation.recipe(data, candidate, settings, loaded.seed)
+        recipe = job.recipe(data, candidate, settings, loaded.seed)
         network = recipe.build()
         network.set_weights(fitting.fit(recipe, training, data.validation, Unwatched()).weights)
         said = {name: labels[network.predict(each, verbose=0).argmax(axis=1)] for name, each in heard.items()}

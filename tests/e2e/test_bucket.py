@@ -11,7 +11,7 @@ from conftest import SMALL, change_params, checkout
 from dvc_remote import set_remote
 from s3_server import proxying, serving, use
 
-from earmark.corpus.sources import synthetic
+from earmark.dataset.sources import synthetic
 
 BUCKET = "recordings"
 DATA = ("data/raw", "data/features", "data/accepted.parquet", "data/quarantine")

@@ -13,9 +13,10 @@ import pytest
 import soundfile
 from conftest import change_params, copied
 
+from earmark.dataset import shards
 from earmark.errors import UserError
-from earmark.learning import backend, model_folder
-from earmark.stores import provenance, shards
+from earmark.io import hashing
+from earmark.models import backend, model_folder
 
 FORMATS = {"litert": "model.tflite", "litert-int8": "model.tflite", "onnx": "model.onnx"}
 SAID = r"([\d,]+) kB, ([\d.]+)% of (\d+) testing clips right; the original: ([\d,]+) kB, ([\d.]+)%"
@@ -86,7 +87,7 @@ def test_what_is_printed_is_what_the_file_does(project, run, earmark, tmp_path, 
         (project / "models/tc_resnet/model.keras").stat().st_size / 1000
     )
     settings = json.loads((tmp_path / "out/settings.json").read_text())
-    assert settings["content_sha256"] == provenance.content_sha256(project / "models/tc_resnet")  # as `registry show`
+    assert settings["content_sha256"] == hashing.content_sha256(project / "models/tc_resnet")  # as `registry show`
     assert {path.name for path in (tmp_path / "out").iterdir()} == {FORMATS[format], "labels.json", "settings.json"}
     assert "Traceback" not in done.stderr
 

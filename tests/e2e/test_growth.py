@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from conftest import REGISTERED, change_params, copied
 
-from earmark.corpus.sources import synthetic
+from earmark.dataset.sources import synthetic
 
 
 @pytest.fixture(autouse=True)

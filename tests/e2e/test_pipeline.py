@@ -91,9 +91,9 @@ def appended(path: Path) -> None:
             "params.yaml train.epochs: not what DVC's last run of train@tc_resnet read or wrote",
         ),
         (
-            "src/earmark/learning/fitting.py",
-            lambda folder: appended(folder / "src/earmark/learning/fitting.py"),
-            "src/earmark/learning: not what DVC's last run of train@tc_resnet read or wrote",
+            "src/earmark/training/fitting.py",
+            lambda folder: appended(folder / "src/earmark/training/fitting.py"),
+            "src/earmark/training/fitting.py: not what DVC's last run of train@tc_resnet read or wrote",
         ),
         (
             "data/accepted.parquet",

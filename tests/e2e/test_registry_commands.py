@@ -12,9 +12,9 @@ from mlflow import MlflowClient
 from mlflow_server import serving
 from prefect_server import running, wait_until
 
-from earmark.learning import model_folder
-from earmark.scoring.gate import Verdict
-from earmark.stages.contest import Contest
+from earmark.models import model_folder
+from earmark.registry.comparison import Contest
+from earmark.registry.gate import Verdict
 
 SECONDS = 300
 FEWER = ["down", "no", "up", "yes"]

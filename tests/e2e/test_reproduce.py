@@ -69,7 +69,7 @@ def project(tmp_path_factory, run, registered) -> Path:
     folder = copied(registered, tmp_path_factory.mktemp("reproduce") / "project")
     change_params(folder, {"train": SETTINGS, "register": {"name": "again"}})
     for name, front_end in FRONT_ENDS.items():
-        module = folder / f"src/earmark/learning/candidates/{name}.py"
+        module = folder / f"src/earmark/models/candidates/{name}.py"
         module.write_text(CANDIDATE.format(name=name, front_end=front_end))
     done = run(folder, "python", "-c", STAGES, str(BIN / "dvc"), PYTHONPATH=str(folder / "src"))
     assert done.returncode == 0, done.stdout + done.stderr

@@ -20,8 +20,8 @@ from conftest import copied
 from model_server import serving
 
 from earmark.audio import decode
-from earmark.learning import model_folder
-from earmark.stores import shards
+from earmark.dataset import shards
+from earmark.models import model_folder
 
 RATE, LENGTH = 16_000, 16_000
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from conftest import EXCERPT
 
-from earmark.corpus.layout import Clip, check_labels, interpret, parse_list
-from earmark.corpus.sources import archive
+from earmark.dataset.layout import Clip, check_labels, interpret, parse_list
+from earmark.dataset.sources import archive
 from earmark.errors import UserError
 
 NFC = "grüß gott"

@@ -5,9 +5,9 @@ import pytest
 from conftest import ROOT
 
 from earmark import params
-from earmark.audio import front_ends
-from earmark.audio.augmentation import Augmentation, Mixup
+from earmark.features import front_ends
 from earmark.params import training
+from earmark.training.augmentation import Augmentation, Mixup
 
 
 @pytest.fixture(scope="module")

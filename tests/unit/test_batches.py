@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from training import in_memory
 
-from earmark.learning.batches import TrainingBatches, balancing_repeats, validation_batches
 from earmark.params.training import Candidate
+from earmark.training.batches import TrainingBatches, balancing_repeats, validation_batches
 
 FEATURES = np.arange(100, dtype=np.float16)[:, None, None]
 LABELS = np.arange(100) % 3

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from earmark.scoring import calibration
+from earmark.evaluation import calibration
 
 
 def predictions(probability: list[float], right: list[bool]) -> pd.DataFrame:

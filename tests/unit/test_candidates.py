@@ -10,10 +10,11 @@ from conftest import ROOT
 from training import CANDIDATES, Unwatched, in_memory
 
 from earmark import params
-from earmark.audio import front_ends, numpy_front_end
 from earmark.errors import UserError
-from earmark.learning import fitting, model_folder
-from earmark.learning.candidates import front_end_of, module_of
+from earmark.features import front_ends, numpy_backend
+from earmark.models import model_folder
+from earmark.models.candidates import front_end_of, module_of
+from earmark.training import fitting
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +55,7 @@ def test_a_saved_model_answers_as_the_network_does(loaded, candidate, tmp_path):
     waveforms = np.random.default_rng(2).normal(0, 0.1, (2, 16000)).astype(np.float32)
     model_folder.save(tmp_path, model, front_end, ("a", "b", "c d"), 0.5)
     saved = model_folder.load(tmp_path)
-    (features,) = numpy_front_end.features(waveforms, (front_end,))
+    (features,) = numpy_backend.features(waveforms, (front_end,))
     expected = model.predict_on_batch(features)
     np.testing.assert_allclose(saved.model.predict_on_batch(waveforms), expected, atol=1e-5)
     assert (saved.labels, saved.front_end, saved.candidate) == (("a", "b", "c d"), front_end, candidate)
@@ -93,7 +94,7 @@ def test_a_network_on_mfcc_is_trained_on_stored_log_mel_and_answers_to_waveforms
     settings = loaded.train.candidate("tc_resnet").model_copy(update={"epochs": 3})
     waveforms = np.random.default_rng(2).normal(0, 0.1, (64, 16000)).astype(np.float32)
     waveforms[::2] = np.sin(np.arange(16000) / 4)
-    (features,) = numpy_front_end.features(waveforms, (front_end.stored,))
+    (features,) = numpy_backend.features(waveforms, (front_end.stored,))
     examples = in_memory(features.astype(np.float16), np.arange(64) % 2)
 
     def build():
@@ -103,6 +104,6 @@ def test_a_network_on_mfcc_is_trained_on_stored_log_mel_and_answers_to_waveforms
     model = build()
     model.set_weights(fitting.fit(recipe, examples, examples, Unwatched()).weights)
     model_folder.save(tmp_path, model, front_end, ("tone", "noise"), 0.5)
-    (cepstra,) = numpy_front_end.features(waveforms, (front_end,))
+    (cepstra,) = numpy_backend.features(waveforms, (front_end,))
     answers = model_folder.load(tmp_path).model.predict_on_batch(waveforms)
     np.testing.assert_allclose(answers, model.predict_on_batch(cepstra), atol=1e-5)

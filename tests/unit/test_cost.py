@@ -11,9 +11,9 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 from training import CANDIDATES
 
 from earmark import params
-from earmark.audio import front_ends
-from earmark.learning import cost, model_folder
-from earmark.learning.candidates import module_of
+from earmark.features import front_ends
+from earmark.models import cost, model_folder
+from earmark.models.candidates import module_of
 
 
 def counted_by_tensorflow(model: keras.Model) -> float:

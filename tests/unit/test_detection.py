@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from earmark.scoring import detection
-from earmark.scoring.detection import HOP_SECONDS, REFRACTORY_SECONDS, SMOOTHED_WINDOWS, Detection, Detector
+from earmark.models import detection
+from earmark.models.detection import HOP_SECONDS, REFRACTORY_SECONDS, SMOOTHED_WINDOWS, Detection, Detector
 
 LABELS = ("yes", "no", "_unknown_", "_silence_")
 REFRACTORY_WINDOWS = round(REFRACTORY_SECONDS / HOP_SECONDS)

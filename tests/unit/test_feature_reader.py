@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from earmark.errors import UserError
-from earmark.stores import features
-from earmark.stores.feature_reader import WINDOW_BYTES, FeatureReader
+from earmark.features import feature_shards
+from earmark.features.reader import WINDOW_BYTES, FeatureReader
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,9 @@ SHARD_CLIPS = 1500
 def folder(tmp_path_factory):
     """Three shards of clips whose every value is the clip's number."""
     place = tmp_path_factory.mktemp("features")
-    features.prepare(place, BIG.settings())
+    feature_shards.prepare(place, BIG.settings())
     for shard in range(3):
-        with features.writing(place, f"shard-{shard}.tar", SHARD_CLIPS, BIG) as append:
+        with feature_shards.writing(place, f"shard-{shard}.tar", SHARD_CLIPS, BIG) as append:
             for member in range(SHARD_CLIPS):
                 append(np.full((1, BIG.frames, BIG.bins), shard * SHARD_CLIPS + member, dtype=np.float16))
     return place
@@ -99,9 +99,9 @@ def test_an_epoch_may_begin_again_from_the_start(folder, clips):
 
 def test_many_small_shards_are_shuffled_as_few_large_ones_are(tmp_path):
     small = Shape(8, 8)
-    features.prepare(tmp_path, small.settings())
+    feature_shards.prepare(tmp_path, small.settings())
     for shard in range(300):
-        with features.writing(tmp_path, f"shard-{shard:03}.tar", 2, small) as append:
+        with feature_shards.writing(tmp_path, f"shard-{shard:03}.tar", 2, small) as append:
             append(np.full((2, 8, 8), shard, dtype=np.float16))
     clips = pd.DataFrame(
         {"shard": np.repeat([f"shard-{each:03}.tar" for each in range(300)], 2), "member": [0, 1] * 300}
@@ -118,12 +118,12 @@ def test_a_shard_that_is_missing_is_a_sentence(folder, clips):
 
 
 def test_a_shard_of_other_settings_in_the_folder_is_refused(tmp_path):
-    features.prepare(tmp_path, BIG.settings())
-    with features.writing(tmp_path, "shard-0.tar", 1, Shape(64, 512)) as append:
+    feature_shards.prepare(tmp_path, BIG.settings())
+    with feature_shards.writing(tmp_path, "shard-0.tar", 1, Shape(64, 512)) as append:
         append(np.zeros((1, 64, 512), np.float16))
     clips = pd.DataFrame({"shard": ["shard-0.tar"], "member": [0]})
     assert FeatureReader(tmp_path, clips).clips == 1
-    features.write_json(tmp_path / "settings.json", BIG.settings() | {"floor": 1})
+    feature_shards.write_json(tmp_path / "settings.json", BIG.settings() | {"floor": 1})
     with pytest.raises(UserError, match="is damaged"):
         FeatureReader(tmp_path, clips)
 

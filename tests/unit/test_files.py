@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from earmark.stores.files import whole_file, whole_folder, write_text
+from earmark.io.files import whole_file, whole_folder, write_text
 
 
 def test_an_error_leaves_the_previous_content_and_nothing_beside_it(tmp_path):
@@ -29,7 +29,7 @@ def test_a_killed_writer_changes_nothing_and_the_next_clears_up(tmp_path, kind):
     path = tmp_path / "result"
     script = (
         "import os, pathlib, signal\n"
-        f"from earmark.stores.files import {kind}\n"
+        f"from earmark.io.files import {kind}\n"
         f"with {kind}(pathlib.Path({str(path)!r})) as temporary:\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )

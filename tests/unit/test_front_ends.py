@@ -9,9 +9,10 @@ import scipy.fft
 from conftest import EXCERPT, ROOT
 
 from earmark import params
-from earmark.audio import decode, front_ends, numpy_front_end
-from earmark.corpus.sources import synthetic
+from earmark.audio import decode
+from earmark.dataset.sources import synthetic
 from earmark.errors import UserError
+from earmark.features import front_ends, numpy_backend
 
 NAMES = ("spectrogram", "log_mel", "mfcc")
 SAMPLES = 16_000
@@ -75,7 +76,7 @@ def waveforms(request) -> np.ndarray:
 
 
 def computed(waveforms: np.ndarray, settings: front_ends.FrontEnd) -> np.ndarray:
-    (found,) = numpy_front_end.features(waveforms, (settings,))
+    (found,) = numpy_backend.features(waveforms, (settings,))
     assert found.dtype == np.float32
     assert found.shape == (len(waveforms), settings.frames, settings.bins)
     return found
@@ -132,7 +133,7 @@ def model_of(settings: front_ends.FrontEnd, tmp_path):
     """A saved and loaded model that answers with its own front end."""
     import keras
 
-    from earmark.learning import model_folder
+    from earmark.models import model_folder
 
     features = keras.Input((settings.frames, settings.bins))
     network = keras.Model(features, keras.layers.Activation("linear")(features), name="identity")
@@ -180,7 +181,7 @@ def test_a_saved_model_computes_what_the_extractor_computes(loaded, waveforms, n
 @pytest.mark.parametrize("name", ["spectrogram", "log_mel"])
 def test_a_saved_model_computes_what_shards_hold(loaded, waveforms, name, tmp_path):
     settings = front_ends.front_end(name, loaded)
-    stored = numpy_front_end.to_float16(computed(waveforms, settings)).astype(np.float32)
+    stored = numpy_backend.to_float16(computed(waveforms, settings)).astype(np.float32)
     # Of numbers above 1, as the tutorial's spectrogram has them, float16 keeps three digits and no more.
     found = model_of(settings, tmp_path).predict_on_batch(waveforms)
     np.testing.assert_allclose(found, stored, atol=1e-3, rtol=0 if name == "log_mel" else 1e-3)
@@ -188,7 +189,7 @@ def test_a_saved_model_computes_what_shards_hold(loaded, waveforms, name, tmp_pa
 
 @pytest.mark.parametrize("name", ["spectrogram", "log_mel"])
 def test_power_of_stored_features_gives_them_back(loaded, name):
-    from earmark.audio.graph_front_end import of_power, to_power
+    from earmark.features.keras_backend import of_power, to_power
 
     settings = front_ends.front_end(name, loaded)
     found = computed(SIGNALS["white noise"]().astype(np.float32), settings)
@@ -212,14 +213,14 @@ def test_without_normalisation_silence_is_the_logarithm_of_the_floor(loaded):
 def test_two_front_ends_at_once_are_each_alone(loaded):
     both = tuple(front_ends.front_end(name, loaded) for name in ("log_mel", "spectrogram"))
     waveforms = SIGNALS["white noise"]().astype(np.float32)
-    for found, settings in zip(numpy_front_end.features(waveforms, both), both, strict=True):
+    for found, settings in zip(numpy_backend.features(waveforms, both), both, strict=True):
         np.testing.assert_array_equal(found, computed(waveforms, settings))
 
 
 def test_float16_is_the_nearest_for_all_that_features_can_be():
     values = np.concatenate([generator.uniform(-20, 20, 10**6), generator.uniform(-1, 1, 10**6), [65_503, -65_503, 0]])
     values = values.astype(np.float32)
-    found, nearest = numpy_front_end.to_float16(values), values.astype(np.float16)
+    found, nearest = numpy_backend.to_float16(values), values.astype(np.float16)
     normal = np.abs(values) >= 2.0**-14
     error, least = np.abs(found - values), np.abs(nearest - values)
     np.testing.assert_array_equal(error[normal], least[normal])  # of two that are equally near, either

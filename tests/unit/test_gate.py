@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from earmark.evaluation import metrics
 from earmark.params import SILENCE, Gate
-from earmark.scoring import gate, metrics
-from earmark.scoring.gate import Contender, Cost, Unscored, verdict
+from earmark.registry import gate
+from earmark.registry.gate import Contender, Cost, Unscored, verdict
 
 LIMITS = Gate(
     min_accuracy=0.5,

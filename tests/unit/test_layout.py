@@ -4,7 +4,7 @@ import unicodedata
 
 import pytest
 
-from earmark.corpus.layout import Clip, Inventory, Noise, SplitList, check_labels, interpret, parse_list
+from earmark.dataset.layout import Clip, Inventory, Noise, SplitList, check_labels, interpret, parse_list
 from earmark.errors import UserError
 
 NFC = "grüß gott"

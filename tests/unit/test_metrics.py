@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from sklearn.metrics import f1_score
 
+from earmark.evaluation import metrics
 from earmark.params import SILENCE
-from earmark.scoring import metrics
 
 
 @pytest.fixture

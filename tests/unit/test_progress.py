@@ -5,7 +5,7 @@ import pty
 import subprocess
 import sys
 
-from earmark.progress import progress
+from earmark.io.progress import progress
 
 
 class Clock:
@@ -37,7 +37,7 @@ def test_what_is_done_at_once_says_nothing(capsys):
 
 def test_a_terminal_has_a_bar():
     script = (
-        "from earmark.progress import progress\n"
+        "from earmark.io.progress import progress\n"
         "with progress('extract', 40_000, 'clips') as advance:\n    advance(30_000)\n    advance(10_000)"
     )
     ours, theirs = pty.openpty()

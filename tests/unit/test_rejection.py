@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from earmark.scoring import rejection
+from earmark.evaluation import rejection
 
 NOT_WORDS = ("_unknown_", "_silence_")
 

@@ -10,9 +10,9 @@ import pytest
 from html_page import Page
 from report_inputs import DATA, HOSTILE, ORIGIN, VALIDATION, WORDS, fake_candidate, fake_mistakes, fake_page
 
-from earmark.report import formats
-from earmark.report.confusions import count_confusions
-from earmark.report.page import CandidateReport, render
+from earmark.reporting import formats
+from earmark.reporting.confusions import count_confusions
+from earmark.reporting.html.page import CandidateReport, render
 
 SECTIONS = [
     *("Leaderboard", "Verdict", "Accuracy and cost", "Training", "Confusion matrix", "Where clips go", "Noise"),

@@ -10,8 +10,8 @@ import pytest
 from html_page import Page
 from report_inputs import BANDS, SAMPLE_RATE_HZ, WORDS, chirp, fake_candidate, fake_mistakes, fake_page, wav_of
 
-from earmark.report.verdict import with_verdict
-from earmark.scoring.gate import Check, Verdict
+from earmark.registry.gate import Check, Verdict
+from earmark.reporting.html.verdict import with_verdict
 
 HOSTILE = "</table><script>alert(1)</script><!-- <b>&amp; {{ 7 * 7 }} \udcff"
 TITLE = "earmark version 2"

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from earmark.corpus import rules
+from earmark.dataset import quality
 
 
 def clips(count: int = 40, **columns: object) -> pd.DataFrame:
@@ -27,7 +27,7 @@ def clips(count: int = 40, **columns: object) -> pd.DataFrame:
 
 
 def distances(before: pd.DataFrame, now: pd.DataFrame) -> dict[str, float]:
-    return rules.drift(before, now).set_index("quantity")["distance"].to_dict()
+    return quality.drift(before, now).set_index("quantity")["distance"].to_dict()
 
 
 def largest_gap(before: np.ndarray, now: np.ndarray) -> float:
@@ -72,32 +72,32 @@ def test_drift_of_the_label_mix_is_the_share_of_clips_that_would_have_to_change_
 
 def test_drift_of_silent_clips_is_a_number():
     before, now = clips(400, rms=0.0), clips(400, rms=np.where(np.arange(400) < 300, 0.0, 0.1))
-    found = rules.drift(before, now).set_index("quantity")
+    found = quality.drift(before, now).set_index("quantity")
     assert found.at["loudness", "distance"] == pytest.approx(0.25 - chance(400, 400), abs=1e-3)
     assert found.at["loudness", "id"] == "loudness: median -120 to -120 dBFS"
 
 
 def test_drift_says_what_moved():
     now = clips(seconds=2.0, label=["yes"] * 28 + ["up"] * 6 + ["no"] * 6)
-    ids = rules.drift(clips(), now).set_index("quantity")["id"]
+    ids = quality.drift(clips(), now).set_index("quantity")["id"]
     assert ids["length"] == "length: median 1 to 2 s"
     assert ids["label mix"] == "label mix: no from 50.0% to 15.0% of the clips"
 
 
 def test_facts_of_what_cannot_be_decoded_break_no_further_rule():
-    seen = rules.measured(clips(3, error=["", "no RIFF", ""], seconds=[1.0, 0.0, 1.0], peak=[0.5, 0.0, 0.5]))
+    seen = quality.measured(clips(3, error=["", "no RIFF", ""], seconds=[1.0, 0.0, 1.0], peak=[0.5, 0.0, 0.5]))
     assert seen["seconds"].isna().tolist() == seen["peak"].isna().tolist() == [False, True, False]
     assert seen["error"].tolist() == ["", "no RIFF", ""]
 
 
 def test_a_clip_whose_facts_are_missing_has_an_error():
-    assert rules.measured(clips(2, peak=[0.5, np.nan]))["error"].tolist() == ["", rules.UNMEASURED]
+    assert quality.measured(clips(2, peak=[0.5, np.nan]))["error"].tolist() == ["", quality.UNMEASURED]
 
 
 def test_a_recording_is_one_row_that_names_all_its_clips():
     sha256 = ["a", "b", "a", "c"]
     split = ["training", "training", "testing", "training"]
-    found = rules.by_recording(clips(4, id=["v", "w", "x", "y"], sha256=sha256, split=split)).set_index("id")
+    found = quality.by_recording(clips(4, id=["v", "w", "x", "y"], sha256=sha256, split=split)).set_index("id")
     assert found.loc["v = x"].tolist() == [2, 1]
     assert found.drop("v = x").to_numpy().tolist() == [[1, 1], [1, 1]]
 
@@ -105,15 +105,15 @@ def test_a_recording_is_one_row_that_names_all_its_clips():
 def test_only_a_speaker_that_a_name_states_can_be_in_two_splits():
     frame = clips(4, id=["yes/1.wav", "no/1.wav", "yes/ann_nohash_0.wav", "no/ann_nohash_0.wav"])
     frame = frame.assign(speaker=["1", "1", "ann", "ann"], split=["training", "testing"] * 2)
-    assert rules.by_speaker(frame).to_numpy().tolist() == [["ann", 2]]
+    assert quality.by_speaker(frame).to_numpy().tolist() == [["ann", 2]]
 
 
 def test_a_label_of_which_nothing_was_accepted_is_counted_too():
     everything = clips(6, split=["training"] * 5 + ["testing"])
-    found = rules.by_label(everything, everything[everything["label"] == "no"]).set_index("id")
+    found = quality.by_label(everything, everything[everything["label"] == "no"]).set_index("id")
     assert found.loc["yes"].tolist() == [0, 0]
     assert found.loc["no"].tolist() == [3, 2]
 
 
 def test_an_empty_data_set_has_nothing_in_quarantine():
-    assert rules.quarantined_share(0, 0)["quarantined_fraction"].tolist() == [0]
+    assert quality.quarantined_share(0, 0)["quarantined_fraction"].tolist() == [0]

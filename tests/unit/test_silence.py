@@ -5,8 +5,8 @@ import pytest
 from training import in_memory
 
 from earmark import params
-from earmark.audio import front_ends, numpy_front_end
-from earmark.learning.silence import WithSilence
+from earmark.features import front_ends, numpy_backend
+from earmark.training.silence import WithSilence
 
 LOG_MEL = front_ends.front_end("log_mel", params.load())
 CLIPS, SILENCES = 50, 20
@@ -18,7 +18,7 @@ def examples() -> WithSilence:
     clips = np.zeros((CLIPS, LOG_MEL.frames, LOG_MEL.bins), np.float16)
     clips[:] = np.arange(CLIPS)[:, None, None]
     noise = np.random.default_rng(3).normal(size=5 * LOG_MEL.sample_rate_hz).astype(np.float32) * 0.1
-    (frames,) = numpy_front_end.features(noise[None], (LOG_MEL,))
+    (frames,) = numpy_backend.features(noise[None], (LOG_MEL,))
     known = in_memory(clips, np.zeros(CLIPS, int)).features
     return WithSilence(known, CLIPS, SILENCES, frames[0].astype(np.float16), LOG_MEL)
 

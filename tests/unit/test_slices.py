@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from earmark.scoring import slices
+from earmark.evaluation import slices
 
 
 def test_clips_are_told_apart_by_loudness_and_by_length():

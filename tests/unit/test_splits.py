@@ -9,7 +9,7 @@ from conftest import EXCERPT
 from hypothesis import given
 from hypothesis import strategies as st
 
-from earmark.corpus.splits import assign, speaker_of, speaker_split
+from earmark.dataset.splits import assign, speaker_of, speaker_split
 from earmark.errors import UserError
 
 NONE: frozenset[str] = frozenset()

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from earmark.corpus.sources import synthetic
+from earmark.dataset.sources import synthetic
 
 SEED = 7
 _WORDS_OF_SPEECH_COMMANDS_001 = """
@@ -66,7 +66,7 @@ def test_each_speaker_says_each_word_once_and_paths_are_sorted(files):
 def test_another_process_and_fewer_speakers_give_the_same_bytes(files):
     code = (
         "import hashlib\n"
-        "from earmark.corpus.sources.synthetic import entries\n"
+        "from earmark.dataset.sources.synthetic import entries\n"
         "list(entries(1, 1))\n"
         f"for path, content in entries({SEED}, 2): print(hashlib.sha256(content).hexdigest(), path)"
     )
@@ -185,7 +185,7 @@ def test_a_platform_without_espeak_is_told_and_offered_another_source(tmp_path, 
         library.write_bytes(content)
     (tmp_path / "espeak-ng-data").mkdir()
     code = (
-        "from earmark.corpus.sources.synthetic import entries\nfrom earmark.errors import UserError\n"
+        "from earmark.dataset.sources.synthetic import entries\nfrom earmark.errors import UserError\n"
         "try: list(entries(1, 1))\nexcept UserError as error: print(error)"
     )
     answer = _run_python(code, _fake_loader(tmp_path, library, tmp_path / "espeak-ng-data"))
@@ -203,6 +203,6 @@ def test_voices_are_found_below_a_long_path(tmp_path):
     deep.mkdir(parents=True)
     (deep / "espeak-ng-data").symlink_to(espeakng_loader.get_data_path())
     folder = _fake_loader(tmp_path, Path(espeakng_loader.get_library_path()), deep / "espeak-ng-data")
-    code = "from earmark.corpus.sources.synthetic import entries\nprint(len(list(entries(1, 1))))"
+    code = "from earmark.dataset.sources.synthetic import entries\nprint(len(list(entries(1, 1))))"
     answer = _run_python(code, folder)
     assert answer.stdout == "34\n", answer.stderr

@@ -9,11 +9,11 @@ from pathlib import Path
 import pandas as pd
 
 from earmark.errors import UserError
+from earmark.evaluation import test_set
+from earmark.evaluation.candidate import Judgement, judge, worst_mistakes
+from earmark.io.files import whole_file, whole_folder, write_json, write_text
 from earmark.params import PATH, SILENCE, SPLITS, UNKNOWN, Params
-from earmark.report.records import METRICS_OF_SPLIT
-from earmark.stages import judged
-from earmark.stages.judgement import Judgement, judge, worst_mistakes
-from earmark.stages.paths import (
+from earmark.paths import (
     ACCEPTED,
     CALIBRATION,
     CALIBRATION_OF_VALIDATION,
@@ -29,14 +29,15 @@ from earmark.stages.paths import (
     SLICES_OF_EACH,
     VALIDATION_RESULT,
 )
-from earmark.stores import provenance
-from earmark.stores.files import whole_file, whole_folder, write_json, write_text
+from earmark.provenance import environment
+from earmark.reporting.records import METRICS_OF_SPLIT
+from earmark.versioning import dvc_lock, git
 
 
 def evaluate(params: Params) -> str:
     """Writes metrics, every prediction, scores by label and slice, curves and the report; returns a sentence."""
-    clips = judged.judged_clips(params)
-    reporting = judged.reporting_split(clips)
+    clips = test_set.judged_clips(params)
+    reporting = test_set.reporting_split(clips)
     found = {name: judge(name, clips, params) for name in params.train.candidates}
     best = max(found, key=lambda name: found[name].entry["validation"]["accuracy"])
     report = _report(params, best, reporting, found, clips)
@@ -108,7 +109,7 @@ def _write_csv(path: Path, frame: pd.DataFrame) -> None:
 
 
 def _report(params: Params, best: str, reporting: str, found: Mapping[str, Judgement], clips: pd.DataFrame) -> str:
-    from earmark.report.page import CandidateReport, render
+    from earmark.reporting.html.page import CandidateReport, render
 
     candidates = [
         CandidateReport(name, each.entry, each.history, each.predictions, each.labels, each.calibration, each.slices)
@@ -150,9 +151,9 @@ def _origin(params: Params) -> dict[str, str]:
     mine = {f"dvc:{(MODELS / name).as_posix()}" for name in params.train.candidates}
     hashes = {
         key: each
-        for key, each in provenance.dvc_hashes().items()
+        for key, each in dvc_lock.dvc_hashes().items()
         if key in mine or not key.startswith(("dvc:reports/", "dvc:models/"))
     }
-    files = [path for path in (provenance.LOCK, PATH) if path.exists()]
+    files = [path for path in (environment.LOCK, PATH) if path.exists()]
     sums = {f"sha256:{path.name}": hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-    return provenance.git_state() | {"seed": str(params.seed)} | sums | hashes
+    return git.git_state() | {"seed": str(params.seed)} | sums | hashes

@@ -9,17 +9,18 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from earmark.audio import background, decode, front_ends, numpy_front_end
-from earmark.audio.front_ends import FrontEnd
+from earmark.audio import background_noise, decode
+from earmark.dataset import shards
 from earmark.errors import UserError
-from earmark.learning.candidates import front_end_of
+from earmark.features import extraction, feature_shards, front_ends, numpy_backend
+from earmark.features.extraction import Job
+from earmark.features.front_ends import FrontEnd
+from earmark.io import worker_pool
+from earmark.io.files import clear_leftovers, is_local, reachable, sole_writer
+from earmark.io.progress import progress
+from earmark.models.candidates import front_end_of
 from earmark.params import Params
-from earmark.progress import progress
-from earmark.stages import shard_features
-from earmark.stages.paths import RAW, features_folder, raw_folder
-from earmark.stages.shard_features import Job
-from earmark.stores import cluster, features, shards
-from earmark.stores.files import clear_leftovers, is_local, reachable, sole_writer
+from earmark.paths import RAW, features_folder, raw_folder
 
 NOISE_SPLITS = ("training", "validation")
 """Splits of which training reads the background noise."""
@@ -46,7 +47,7 @@ def extract(params: Params) -> str:
         noise = members[~members["retired"] & (members["split"] == shards.NOISE) & (members["error"] == "")]
         with threadpool_limits(1, user_api="blas"):  # as for shards
             for each, split in itertools.product(wanted, NOISE_SPLITS):
-                features.write_noise(folder / each.name, split, _noise(raw, noise, split, each), each)
+                feature_shards.write_noise(folder / each.name, split, _noise(raw, noise, split, each), each)
     return f"{len(jobs)} of {members['shard'].nunique()} shards were new, as {', '.join(each.name for each in wanted)}"
 
 
@@ -73,10 +74,10 @@ def settle(params: Params, members: pd.DataFrame) -> None:
     folder, wanted = features_folder(params), front_ends_in_use(params)
     for other in folder.iterdir() if folder.exists() else ():
         if other.is_dir() and other.name not in {each.name for each in wanted}:
-            print(features.set_aside(other), end="")
-    features.remove_strangers(folder, members["shard"].unique())
+            print(feature_shards.set_aside(other), end="")
+    feature_shards.remove_strangers(folder, members["shard"].unique())
     for each in wanted:
-        print(features.prepare(folder / each.name, each.settings()), end="")
+        print(feature_shards.prepare(folder / each.name, each.settings()), end="")
 
 
 def jobs_left(params: Params, members: pd.DataFrame) -> list[Job]:
@@ -86,9 +87,9 @@ def jobs_left(params: Params, members: pd.DataFrame) -> list[Job]:
     counts = {shard: len(rows) for shard, rows in of_shards.items()}
     lacking: dict[str, list[FrontEnd]] = {}
     for each in front_ends_in_use(params):
-        missing, damaged = features.missing(folder / each.name, counts, each)
+        missing, damaged = feature_shards.missing(folder / each.name, counts, each)
         for shard in damaged:
-            where = features.path_of(folder / each.name, shard)
+            where = feature_shards.path_of(folder / each.name, shard)
             print(f"extract: warning: {where} was damaged and is made again", file=sys.stderr)
         for shard in missing:
             lacking.setdefault(shard, []).append(each)
@@ -108,9 +109,9 @@ def _run(jobs: list[Job], scheduler: str) -> None:
     clips = sum(len(job.offsets) for job in jobs)
     with (
         progress("extract", clips, "clips") as advance,
-        cluster.opened(scheduler, len(jobs), shard_features.__name__) as workers,
+        worker_pool.opened(scheduler, len(jobs), extraction.__name__) as workers,
     ):
-        for clips_of_shard in workers.results(shard_features.run, jobs):
+        for clips_of_shard in workers.results(extraction.run, jobs):
             advance(clips_of_shard)
 
 
@@ -118,12 +119,12 @@ def _noise(raw: Path, rows: pd.DataFrame, split: str, front_end: FrontEnd) -> It
     """The background noise that `split` hears as one run of frames, float16 (frames, bins) in pieces."""
     for content in shards.read_recordings(raw, rows):
         try:
-            waveform = background.part(decode.mono(content, front_end.sample_rate_hz), split)
+            waveform = background_noise.part(decode.mono(content, front_end.sample_rate_hz), split)
         except decode.UndecodableAudio:  # hours at a very low sample rate, which are too much once resampled
             continue
         for piece in _pieces(waveform, front_end):
-            (values,) = numpy_front_end.features(piece[None], (front_end,))
-            yield numpy_front_end.to_float16(values[0])
+            (values,) = numpy_backend.features(piece[None], (front_end,))
+            yield numpy_backend.to_float16(values[0])
 
 
 def _pieces(waveform: np.ndarray, front_end: FrontEnd) -> Iterable[np.ndarray]:

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from earmark.corpus.sources import open_inbox, open_source
+from earmark.dataset import ingestion_record
+from earmark.dataset.sources import open_inbox, open_source
 from earmark.errors import UserError
+from earmark.io.files import restore, sole_writer, write_json
 from earmark.params import Params
-from earmark.stages.paths import DOWNLOADS, FEATURES, GLANCE, QUARANTINE, RAW
-from earmark.stores import ledger
-from earmark.stores.files import restore, sole_writer, write_json
+from earmark.paths import DOWNLOADS, FEATURES, GLANCE, QUARANTINE, RAW
 
 OWN = (RAW, QUARANTINE, FEATURES, FEATURES.with_name(f"{FEATURES.name}.aside"))
 
@@ -22,19 +22,19 @@ def ingest(params: Params) -> str:
         _refuse_own_files(key, getattr(params.dataset, key))
     with sole_writer(RAW):
         restore(RAW)
-        recorded = ledger.read(RAW)
+        recorded = ingestion_record.read(RAW)
         source = open_source(params.dataset.source, params.seed, params.dataset.speakers, DOWNLOADS)
         names, seen = [source.name], [source.name, source.glance()]
         if params.dataset.inbox:
             inbox = open_inbox(params.dataset.inbox, frozenset(), DOWNLOADS)
             names, seen = [inbox.name, *names], [inbox.name, inbox.glance(), *seen]
-        if recorded and ledger.read_json(GLANCE) == _glance(params, recorded, seen):
+        if recorded and ingestion_record.read_json(GLANCE) == _glance(params, recorded, seen):
             return f"nothing new in {' and '.join(names)}"
         # Only now, since every run of the pipeline asks for news and mostly there are none.
-        from earmark.stages.growth import grow
+        from earmark.dataset.sync import grow
 
         said = grow(params, source, recorded)
-        write_json(GLANCE, _glance(params, ledger.read(RAW), seen))
+        write_json(GLANCE, _glance(params, ingestion_record.read(RAW), seen))
         return said
 
 
@@ -46,4 +46,4 @@ def _refuse_own_files(key: str, address: str) -> None:
 
 def _glance(params: Params, recorded: dict, seen: list[str]) -> dict:
     """What was asked for and what there was, before anything was read: the same again means that nothing is new."""
-    return {"splitting": ledger.splitting(params), "recorded": recorded, "seen": seen}
+    return {"splitting": ingestion_record.splitting(params), "recorded": recorded, "seen": seen}

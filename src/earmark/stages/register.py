@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from earmark.dataset import shards
 from earmark.errors import UserError
+from earmark.evaluation import test_set
+from earmark.io import hashing
+from earmark.io.files import write_json, write_text
 from earmark.params import Params
-from earmark.report.records import METRICS_OF_SPLIT
-from earmark.scoring import gate
-from earmark.stages import judged, origin
-from earmark.stages.contest import Contest
-from earmark.stages.paths import (
+from earmark.paths import (
     ACCEPTED,
     CALIBRATION,
     CALIBRATION_OF_VALIDATION,
@@ -30,13 +30,16 @@ from earmark.stages.paths import (
     VALIDATION_RESULT,
     VERDICT,
 )
-from earmark.stores import provenance, shards
-from earmark.stores.files import write_json, write_text
-from earmark.stores.objects import objects
+from earmark.provenance import version_record
+from earmark.registry import gate
+from earmark.registry.comparison import Contest
+from earmark.reporting.records import METRICS_OF_SPLIT
+from earmark.versioning import dvc_lock
+from earmark.versioning.dvc import objects
 
 if TYPE_CHECKING:
-    from earmark.stores.origins import Origin
-    from earmark.stores.registry import Registry, Version
+    from earmark.provenance.store import Origin
+    from earmark.registry.versions import Registry, Version
 
 NAMED_CHANGES = 3
 Judge = Callable[[str], gate.Verdict]
@@ -46,8 +49,8 @@ Judge = Callable[[str], gate.Verdict]
 def register(params: Params) -> str:
     """Makes sure that MLflow knows every candidate's run, registers the best; returns the table of candidates and what
     became of the best one."""
-    from earmark.report.leaderboard import leaderboard
-    from earmark.stores.registry import open_registry
+    from earmark.registry.versions import open_registry
+    from earmark.reporting.leaderboard import leaderboard
 
     metrics = _metrics()
     best, clips = metrics["best"], shards.read_accepted(ACCEPTED)
@@ -57,7 +60,7 @@ def register(params: Params) -> str:
     registry = open_registry(params.register_.name)
     version = registry.with_content(entry["content_sha256"])
     # First gathered, then checked: what changes after that is not recorded.
-    found = None if version else origin.gather(best, params)
+    found = None if version else version_record.gather(best, params)
     _require_up_to_date(metrics)
     runs = {name: _logged(name, metrics, params, clips) for name in metrics["candidates"]}
     verdict_against = cache(Contest(params, best, entry, registry).verdict)
@@ -83,7 +86,7 @@ def _metrics() -> dict:
 def _require_models_of(metrics: dict) -> None:
     for name, entry in metrics["candidates"].items():
         folder = MODELS / name
-        if not folder.is_dir() or provenance.content_sha256(folder) != entry["content_sha256"]:
+        if not folder.is_dir() or hashing.content_sha256(folder) != entry["content_sha256"]:
             raise UserError(f"{METRICS} has figures of another model than {folder}; run 'dvc repro' first")
 
 
@@ -100,7 +103,7 @@ def _require_up_to_date(metrics: dict) -> None:
     """A version names the data, code and parameters that lie here as those that it was made from. Stages that ran
     without DVC cannot be told."""
     mine = {"ingest", "validate", "extract", "evaluate", *(f"train@{name}" for name in metrics["candidates"])}
-    recorded = [stage for stage in provenance.dvc_stages() if stage in mine]
+    recorded = [stage for stage in dvc_lock.dvc_stages() if stage in mine]
     if not recorded:
         return
     with objects() as dvc:
@@ -115,18 +118,18 @@ def _require_up_to_date(metrics: dict) -> None:
 
 
 def _logged(name: str, metrics: dict, params: Params, clips: pd.DataFrame) -> str:
-    from earmark.report.charts import confusion_chart
-    from earmark.report.confusions import count_confusions
-    from earmark.stores import tracking
+    from earmark.reporting.confusions import count_confusions
+    from earmark.reporting.html.charts import confusion_chart
+    from earmark.tracking import runs
 
     history = pd.read_csv(HISTORIES / f"{name}.csv")
-    run_id = tracking.run_of(name, MODELS / name, params, clips, history)
+    run_id = runs.run_of(name, MODELS / name, params, clips, history)
     predictions = pd.read_csv(PREDICTIONS, keep_default_na=False)
     mine = predictions[predictions["candidate"] == name]
-    reported = mine[mine["split"] == judged.reporting_split(mine)]
+    reported = mine[mine["split"] == test_set.reporting_split(mine)]
     # The best one's page comes with its verdict.
     pages = [] if name == metrics["best"] else [REPORT]
-    tracking.log_evaluation(
+    runs.log_evaluation(
         run_id,
         _figures(metrics["candidates"][name]),
         {
@@ -179,8 +182,8 @@ def _admitted(registry: "Registry", version: "Version", best: str, run_id: str, 
 def _publish(verdict: gate.Verdict, version: "Version", best: str, run_id: str) -> str:
     """Writes a verdict where people read it, and today's page with it, here and in MLflow, where that is not there yet;
     returns it as a sentence."""
-    from earmark.report.verdict import with_verdict
-    from earmark.stores import tracking
+    from earmark.reporting.html.verdict import with_verdict
+    from earmark.tracking import runs
 
     said = f"registered {best} as {version.title}, {verdict.alias}: {verdict.reason}"
     content = {**_identity(version), "sentence": said, **asdict(verdict)}
@@ -188,7 +191,7 @@ def _publish(verdict: gate.Verdict, version: "Version", best: str, run_id: str) 
         write_json(VERDICT, content)
     page = with_verdict(REPORT.read_text(encoding="utf-8"), verdict, version.title)
     if not REGISTERED.exists() or REGISTERED.read_text(encoding="utf-8") != page:
-        tracking.log_page(run_id, page, REPORT.name)
+        runs.log_page(run_id, page, REPORT.name)
         write_text(REGISTERED, page)
     return said
 
@@ -220,9 +223,9 @@ def _kept(version: "Version") -> dict:
 
 
 def _added(best: str, entry: dict, run_id: str, registry: "Registry", found: "Origin") -> "Version":
-    from earmark.stores import origins
+    from earmark.provenance import store
 
-    kept = origins.keep(run_id, found.files)
+    kept = store.keep(run_id, found.files)
     return registry.add(run_id, entry["content_sha256"], {**_tags(best, entry), **found.tags, **kept})
 
 
@@ -258,7 +261,7 @@ def _tags(candidate: str, entry: dict) -> dict[str, str]:
 
 
 def _verdict_tags(verdict: gate.Verdict) -> dict[str, str]:
-    from earmark.stores.registry import VERDICT as VERDICT_TAG
+    from earmark.registry.versions import VERDICT as VERDICT_TAG
 
     checks = {
         f"gate.{check.name.replace(' ', '_')}": f"{'passed' if check.passed else 'failed'}:"

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from earmark.audio.front_ends import FrontEnd
+from earmark.evaluation import rejection
+from earmark.features.front_ends import FrontEnd
+from earmark.io.files import sole_writer, whole_file, whole_folder
+from earmark.io.progress import Advance, progress
 from earmark.params import NOT_WORDS, Params
 from earmark.params.training import Candidate
-from earmark.progress import Advance, progress
-from earmark.scoring import rejection
-from earmark.stages import preparation
-from earmark.stages.paths import CHECKPOINTS, HISTORIES, LOGS, MODELS
-from earmark.stores import checkpoints, provenance
-from earmark.stores.files import sole_writer, whole_file, whole_folder
+from earmark.paths import CHECKPOINTS, HISTORIES, LOGS, MODELS
+from earmark.provenance import environment
+from earmark.training import checkpoints, job
 
 if TYPE_CHECKING:
-    from earmark.learning.fitting import State
+    from earmark.training.fitting import State
 
 LINE_SECONDS = 60.0
 """Seconds from one line to the next within an epoch where nobody watches a terminal."""
@@ -38,21 +38,22 @@ def train(params: Params, candidate: str) -> str:
 
 
 def _train(params: Params, candidate: str, settings: Candidate) -> str:
-    from earmark.learning import backend
+    from earmark.models import backend
 
     backend.start(params.seed)
-    from earmark.learning import fitting, model_folder
-    from earmark.stores import tracking
+    from earmark.models import model_folder
+    from earmark.tracking import runs
+    from earmark.training import fitting
 
-    data = preparation.read_data(params, candidate)
-    recipe = preparation.recipe(data, candidate, settings, params.seed)
+    data = job.read_data(params, candidate)
+    recipe = job.recipe(data, candidate, settings, params.seed)
     untrained = recipe.build()
-    identity = preparation.identity(data, settings, params.seed)
+    identity = job.identity(data, settings, params.seed)
     path = CHECKPOINTS / f"{candidate}.npz"
     found = checkpoints.read(path, identity)
-    state = preparation.state_in(found)
-    machine = {"cpu": provenance.cpu(), "trained_by": backend.described(), **provenance.requirements()}
-    live = tracking.live_run(candidate, params, data.clips, machine, found and found.run_id)
+    state = job.state_in(found)
+    machine = {"cpu": environment.cpu(), "trained_by": backend.described(), **environment.requirements()}
+    live = runs.live_run(candidate, params, data.clips, machine, found and found.run_id)
     with _log(candidate, state) as log, live as run:
         for line in _beginning(candidate, data, settings, state):
             log(line)
@@ -71,11 +72,11 @@ def _train(params: Params, candidate: str, settings: Candidate) -> str:
     return _sentence(candidate, state, state.kept(settings))
 
 
-def _rejection_threshold(network, data: preparation.Data) -> float:
+def _rejection_threshold(network, data: job.Data) -> float:
     """Fitted on validation's clips, whole and moved by half a clip either way, since windows that slide over a
     recording hear halves of words too, and on its background noise."""
-    from earmark.learning import inference
-    from earmark.learning.batches import validation_batches
+    from earmark.models import inference
+    from earmark.training.batches import validation_batches
 
     front_end, names = data.front_end, np.array(data.labels)
     frames, clips = front_end.frames, len(data.validation.labels)
@@ -121,9 +122,9 @@ def _progress(candidate: str, clips: int, epochs: int, state: "State | None"):
     return progress(candidate, clips * epochs, "clips", done=done, line_seconds=LINE_SECONDS)
 
 
-def _beginning(candidate: str, data: preparation.Data, settings: Candidate, state: "State | None") -> Iterator[str]:
+def _beginning(candidate: str, data: job.Data, settings: Candidate, state: "State | None") -> Iterator[str]:
     """What is said before the first epoch."""
-    yield from preparation.remarks(data, settings)
+    yield from job.remarks(data, settings)
     if state:
         yield f"goes on after epoch {len(state.rows)}, where it was stopped"
     clips = len(data.training.labels)
@@ -159,7 +160,7 @@ class _Watch:
 
     def epoch(self, state: "State") -> None:
         """The checkpoint comes before what is told of it: nothing is told twice where a kill falls between."""
-        checkpoints.write(self._path, preparation.checkpoint_of(state, self._identity, self._run.run_id))
+        checkpoints.write(self._path, job.checkpoint_of(state, self._identity, self._run.run_id))
         self._run.epochs(state.rows)
         self._rows, row = state.rows, state.rows[-1]
         trained, self._seen = self._seen, 0

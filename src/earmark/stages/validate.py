@@ -4,14 +4,13 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from earmark.corpus import rules
+from earmark.dataset import quality, shards, state
+from earmark.dataset.expectations import Checks, Finding, Rule
 from earmark.errors import UserError
+from earmark.io.files import whole_file, whole_folder, write_json, write_text
 from earmark.params import UNKNOWN, Dataset, Params, Validate
-from earmark.report import validation
-from earmark.stages.paths import ACCEPTED, QUARANTINE, QUARANTINED, RAW, VALIDATION, VALIDATION_RESULT
-from earmark.stores import raw, shards
-from earmark.stores.expectations import Checks, Finding, Rule
-from earmark.stores.files import whole_file, whole_folder, write_json, write_text
+from earmark.paths import ACCEPTED, QUARANTINE, QUARANTINED, RAW, VALIDATION, VALIDATION_RESULT
+from earmark.reporting import validation
 
 CLIPS, DATA_SET = "clips", "data set"
 """The suites: a clip that breaks a rule of the first goes to quarantine, a broken rule of the second stops the
@@ -38,16 +37,16 @@ def validate(params: Params) -> str:
     _require_labels(clips, params.dataset)
     asked = _asked(params)
     checks = Checks()
-    of_clips = checks.check(CLIPS, rules.measured(clips), clip_rules(params.validate_))
+    of_clips = checks.check(CLIPS, quality.measured(clips), clip_rules(params.validate_))
     quarantine, refused = _quarantine(clips, of_clips), _refused_files()
-    accepted = rules.selected(clips[~clips["id"].isin(quarantine["id"])], asked).drop(columns="ingested_on")
+    accepted = quality.selected(clips[~clips["id"].isin(quarantine["id"])], asked).drop(columns="ingested_on")
     change = _change(manifest, accepted, asked)
     facts = [
-        rules.quarantined_share(len(quarantine), len(clips)),
-        rules.by_split(accepted, params.split.expected),
-        rules.by_label(rules.selected(clips, asked), accepted),
-        rules.by_speaker(accepted),
-        rules.by_recording(pd.concat([accepted, manifest[manifest["split"] == shards.NOISE]])),
+        quality.quarantined_share(len(quarantine), len(clips)),
+        quality.by_split(accepted, params.split.expected),
+        quality.by_label(quality.selected(clips, asked), accepted),
+        quality.by_speaker(accepted),
+        quality.by_recording(pd.concat([accepted, manifest[manifest["split"] == shards.NOISE]])),
         *change,
     ]
     whole = data_set_rules(params, compared=bool(change))
@@ -58,7 +57,8 @@ def validate(params: Params) -> str:
         write_text(reports / "index.html", validation.page(result, checks.docs))
     _refuse_where_broken([*of_clips, *of_data_set], result)
     learnt = accepted.assign(
-        recorded_label=accepted["label"], label=rules.learnt(accepted["label"], params.dataset.unknown_labels, UNKNOWN)
+        recorded_label=accepted["label"],
+        label=quality.learnt(accepted["label"], params.dataset.unknown_labels, UNKNOWN),
     )
     learnt.attrs = {ASKED_LABELS: list(asked)}
     _write(learnt, quarantine, refused)
@@ -125,7 +125,7 @@ def _require_labels(clips: pd.DataFrame, dataset: Dataset) -> None:
 
 def _quarantine(clips: pd.DataFrame, findings: Sequence[Finding]) -> pd.DataFrame:
     """The clips that break a rule, with the first of their reasons, and as `error` what was found."""
-    seen = rules.measured(clips).set_index("id")
+    seen = quality.measured(clips).set_index("id")
     reasons: dict[str, str] = {}
     details: dict[str, str] = {}
     for finding in findings:
@@ -145,7 +145,7 @@ def _detail(column: str, value: object) -> str:
 def _refused_files() -> pd.DataFrame:
     """Files that were not taken, as rows of the quarantine without bytes."""
     try:
-        files = pd.read_csv(RAW / raw.REFUSED, dtype="str", keep_default_na=False)
+        files = pd.read_csv(RAW / state.REFUSED, dtype="str", keep_default_na=False)
     except FileNotFoundError:
         return pd.DataFrame(columns=["id", "source", "reason", "error"])
     return pd.DataFrame(
@@ -160,14 +160,14 @@ def _change(manifest: pd.DataFrame, accepted: pd.DataFrame, asked: tuple[str, ..
         return []
     previous = shards.read_accepted(ACCEPTED)
     previous["label"] = previous.get("recorded_label", previous["label"])
-    before = rules.selected(previous, asked)
-    now = rules.selected(accepted, tuple(previous.attrs.get(ASKED_LABELS, ())))
+    before = quality.selected(previous, asked)
+    now = quality.selected(accepted, tuple(previous.attrs.get(ASKED_LABELS, ())))
     is_another = set(manifest["source"]).isdisjoint(previous["source"]) and set(manifest["sha256"]).isdisjoint(
         previous["sha256"]
     )
     if is_another or before.empty or now.empty:
         return []
-    return [rules.by_earlier_label(before, accepted), rules.drift(before, now)]
+    return [quality.by_earlier_label(before, accepted), quality.drift(before, now)]
 
 
 def _result(

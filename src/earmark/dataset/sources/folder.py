@@ -1,0 +1,77 @@
+"""A data set in a folder: one folder a label, with WAV files."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from earmark.dataset.layout import Inventory, is_hidden
+from earmark.dataset.sources.archive import MEMBER_LIMIT_BYTES
+from earmark.dataset.sources.source_file import Found, Memory
+from earmark.errors import UserError
+
+
+def entries(path: Path, memory: Memory) -> Iterator[Found]:
+    """Yield every file of the data set, sorted by path; one that is remembered with its version is not read.
+
+    Raises:
+        UserError: two names differ only in Unicode form, a name has a control character, or a file cannot be read.
+    """
+    with _reading(path):
+        for relative, file in _files(path):
+            status = file.stat()
+            version = _version(status)
+            known, sha256 = memory.get(relative, ("", ""))
+            if status.st_size > MEMBER_LIMIT_BYTES:
+                reason = f"the file has {status.st_size} bytes: allowed are {MEMBER_LIMIT_BYTES} or less"
+                yield Found(relative, version, refused=reason)
+            elif known == version:
+                yield Found(relative, version, sha256=sha256)
+            else:
+                yield Found(relative, version, content=file.read_bytes())
+
+
+def glance(path: Path) -> str:
+    """Return hex digits that change when a file is added, removed, renamed or written to; none is read.
+
+    Raises:
+        UserError: as ``entries`` does.
+    """
+    digest = hashlib.sha256()
+    with _reading(path):
+        for relative, file in _files(path):
+            digest.update(f"{relative}\n{_version(file.stat())}\n".encode())
+    return digest.hexdigest()
+
+
+def _version(status: os.stat_result) -> str:
+    return f"{status.st_size}:{status.st_mtime_ns}:{status.st_ino}"
+
+
+def _files(root: Path) -> list[tuple[str, Path]]:
+    inventory = Inventory(f"the folder {root}")
+    found = []
+    for file in _two_levels(root):
+        relative = inventory.admit(file.relative_to(root).as_posix())
+        if relative is not None and file.is_file():
+            found.append((relative, file))
+    return sorted(found)
+
+
+def _two_levels(root: Path) -> Iterator[Path]:
+    # Path.glob would pass over a folder that it may not read.
+    for child in root.iterdir():
+        if child.is_dir() and not is_hidden(child.name):
+            yield from child.iterdir()
+        else:
+            yield child
+
+
+@contextmanager
+def _reading(root: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        name = error.filename or root
+        raise UserError(f"{name} cannot be read ({error.strerror}): needed are readable files and folders") from error

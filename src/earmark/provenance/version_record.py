@@ -1,0 +1,129 @@
+"""What a version is registered with, so that anybody can tell later where it came from, and make it again."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import pandas as pd
+
+from earmark.dataset import shards
+from earmark.errors import UserError
+from earmark.io.files import is_local
+from earmark.params import PATH, Params, environment
+from earmark.paths import ACCEPTED, FEATURES, METRICS, MODELS, RAW, VALIDATION_RESULT, features_folder
+from earmark.provenance.environment import LOCK, REQUIREMENTS, SHA256
+from earmark.provenance.store import Origin
+from earmark.versioning import dvc_lock, git
+from earmark.versioning.dvc import objects
+
+DVC = "dvc."
+"""What the tag with DVC's hash of an output begins with; its path follows."""
+FEATURES_AT = "features_at"
+"""The tag with the address of features that DVC keeps no copy of."""
+MANIFEST = RAW / shards.MANIFEST
+PARAMS, DVC_LOCK = PATH.name, "dvc.lock"
+UNRECORDED = "not recorded"
+"""What is said of a tag that a version lacks."""
+CODE_PATCH, METRICS_FILE, VALIDATION_FILE = "code.patch", METRICS.name, "validation.json"
+KEPT = {
+    PARAMS: PATH,
+    DVC_LOCK: Path("dvc.lock"),
+    REQUIREMENTS: LOCK,
+    METRICS_FILE: METRICS,
+    VALIDATION_FILE: VALIDATION_RESULT,
+}
+
+
+def gather(candidate: str, params: Params) -> Origin:
+    """Where models/`candidate` comes from, by what lies here now.
+
+    Tags: git's commit and state; `dvc.<path>`, DVC's hash of the files as they are, and `features_at`, an address of
+    features that DVC keeps none of; `dvc_lock`, whether DVC has recorded those; `sha256.<file>` of each kept file;
+    `validation`, `speakers_sha256`, and the `prefect_flow_run_id` where there is one. Files: parameters, locks,
+    metrics, validation's result, and `code.patch` where git's commit lacks something.
+    """
+    files = dict(_files())
+    flow_run = environment.flow_run_id()
+    return Origin(
+        tags={
+            **git.git_state(),
+            **_dvc_tags(dict(_outputs(candidate, params))),
+            **({} if is_local(features_folder(params)) else {FEATURES_AT: params.extract.features}),
+            **{SHA256 + name: sha256(content) for name, content in files.items()},
+            "validation": _validation(files),
+            "speakers_sha256": speakers_sha256(pd.read_parquet(ACCEPTED, columns=["speaker"])["speaker"]),
+            **({"prefect_flow_run_id": flow_run} if flow_run else {}),
+        },
+        files=files,
+    )
+
+
+def outputs(candidate: str) -> dict[str, str]:
+    """What the outputs are that a version comes from, from its model back: path in `dvc.<path>` -> name."""
+    return {
+        (MODELS / candidate).as_posix(): "model",
+        FEATURES.as_posix(): "features",
+        ACCEPTED.as_posix(): "accepted clips",
+        RAW.as_posix(): "raw data",
+        MANIFEST.as_posix(): "manifest",
+    }
+
+
+def speakers_sha256(speakers: Iterable[str]) -> str:
+    """SHA-256 of the distinct speakers, sorted, one a line, as UTF-8."""
+    return sha256("".join(f"{each}\n" for each in sorted(set(speakers))).encode())
+
+
+def sha256(content: bytes) -> str:
+    """SHA-256 of `content`, in hexadecimal digits."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def _files() -> Iterator[tuple[str, bytes]]:
+    from earmark.versioning import git
+
+    for name, path in KEPT.items():
+        with suppress(FileNotFoundError):
+            yield name, path.read_bytes()
+    patch = git.uncommitted()
+    if patch:
+        yield CODE_PATCH, patch
+
+
+def _outputs(candidate: str, params: Params) -> Iterator[tuple[str, Path]]:
+    """The path that stands for each output and the one where it lies, of those that lie on this machine."""
+    for path in outputs(candidate):
+        here = features_folder(params) if path == FEATURES.as_posix() else Path(path)
+        if is_local(here):
+            yield path, Path(here)
+
+
+def _dvc_tags(outputs: Mapping[str, Path]) -> dict[str, str]:
+    try:
+        with objects() as dvc:
+            hashes = {path: dvc.md5(here) for path, here in outputs.items() if here.exists()}
+    except UserError as error:
+        return {"dvc_lock": f"unknown: {error}"}
+    tags = {DVC + path: md5 for path, md5 in hashes.items()}
+    return tags | {"dvc_lock": _lock_state({outputs[path].as_posix(): md5 for path, md5 in hashes.items()})}
+
+
+def _lock_state(hashes: Mapping[str, str]) -> str:
+    recorded = dvc_lock.dvc_hashes()
+    if not recorded:
+        return "absent: no stage has run under DVC"
+    # The manifest is recorded as one of the files of data/raw.
+    others = [
+        path for path, md5 in hashes.items() if path != MANIFEST.as_posix() and recorded.get(f"dvc:{path}") != md5
+    ]
+    return f"has not the hashes of {', '.join(others)} as they are" if others else "agrees"
+
+
+def _validation(files: dict[str, bytes]) -> str:
+    try:
+        result = json.loads(files[VALIDATION_FILE])
+        return f"{'passed' if result['passed'] else 'refused'}: {result['sentence']}"[:500]
+    except (KeyError, ValueError, TypeError):
+        return "unknown: no result of it lies here"

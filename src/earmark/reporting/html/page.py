@@ -1,0 +1,108 @@
+"""The report: one page that needs nothing but itself."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from earmark.reporting.confusions import count_confusions
+from earmark.reporting.html import drawing, templates, verdict
+from earmark.reporting.html.charts import themes
+from earmark.reporting.noise import noise_curves
+from earmark.reporting.records import METRICS_OF_SPLIT, CandidateReport, Mistake
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def render(
+    title: str,
+    best: str,
+    reporting_split: str,
+    candidates: Sequence[CandidateReport],
+    mistakes: Sequence[Mistake],
+    data: Mapping[str, str],
+    validation: Mapping[str, Any],
+    origin: Mapping[str, str],
+) -> str:
+    """Return the report as an HTML page that loads nothing from elsewhere; same arguments, same text.
+
+    best: the chosen candidate's name; reporting_split: "validation" or "testing", the split that the figures are of;
+    mistakes: those of the best on that split that are shown and heard, worst first; data, origin: facts by name, shown
+    as they are; validation: the content of reports/validation/result.json. `with_verdict` adds the gate's verdict.
+    Raises ValueError for another split, and for a best that is no candidate.
+    """
+    split = _metrics_of(reporting_split)
+    chosen = _chosen(candidates, best)
+    scores = {candidate.name: candidate.metrics[split] for candidate in candidates}
+    noise = noise_curves(scores)
+    found = _found(chosen, reporting_split)
+    charts = drawing.of_candidates(candidates, scores, noise) | drawing.of_mistakes(mistakes)
+    charts |= drawing.of_best(found["confusions"], found["calibration"], found["slices"], scores[best]["accuracy"])
+    template = templates.environment().get_template("template.html.jinja")
+    text = template.render(
+        title=title,
+        best=chosen,
+        split=split,
+        scores=scores,
+        candidates=sorted(candidates, key=lambda candidate: -scores[candidate.name]["accuracy"]),
+        noise=noise,
+        **found,
+        mistakes=mistakes,
+        charts=charts,
+        embedded={"themes": themes(), "charts": {name: chart.to_json() for name, chart in charts.items()}},
+        data=data,
+        validation=validation,
+        origin=origin,
+        verdict=verdict.section(None),
+        **_scripts(),
+    )
+    return templates.encodable(text)
+
+
+def _metrics_of(reporting_split: str) -> str:
+    if reporting_split not in METRICS_OF_SPLIT:
+        raise ValueError(f"reporting_split is {reporting_split!r}; allowed: {', '.join(METRICS_OF_SPLIT)}")
+    return METRICS_OF_SPLIT[reporting_split]
+
+
+def _chosen(candidates: Sequence[CandidateReport], best: str) -> CandidateReport:
+    by_name = {candidate.name: candidate for candidate in candidates}
+    if best not in by_name:
+        raise ValueError(f"best is {best!r}; allowed: {', '.join(by_name)}")
+    return by_name[best]
+
+
+def _found(chosen: CandidateReport, split: str) -> dict[str, Any]:
+    """Return what was found of one candidate on one split, as the template and the charts name it."""
+
+    def of_split(frame: pd.DataFrame) -> pd.DataFrame:
+        return frame[frame["split"] == split]
+
+    return {
+        "confusions": count_confusions(of_split(chosen.predictions)),
+        "labels": of_split(chosen.labels).sort_values(["f1", "label"]),
+        "calibration": of_split(chosen.calibration),
+        "slices": dict(list(of_split(chosen.slices).groupby("slice", sort=False))),
+    }
+
+
+def _scripts() -> dict[str, Any]:
+    """Return the page's scripts and the policy that lets the browser run these and load nothing."""
+    from markupsafe import Markup
+    from plotly.offline import get_plotlyjs
+
+    scripts = [get_plotlyjs(), (templates.FOLDER / "charts.js").read_text(encoding="utf-8")]
+    hashes = " ".join(f"'sha256-{_sha256_base64(script)}'" for script in scripts)
+    policy = (
+        "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
+        # Plotly draws a heat map as an image, and a clip is heard from a WAV file, that the page itself holds.
+        f"img-src data:; media-src data:; script-src {hashes}"
+    )
+    return {"scripts": [Markup(script) for script in scripts], "policy": policy}
+
+
+def _sha256_base64(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")

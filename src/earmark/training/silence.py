@@ -1,0 +1,69 @@
+"""Clips of silence for training: pieces of background noise, softer than it was recorded."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+
+from earmark.audio import background_noise
+from earmark.features.front_ends import FrontEnd
+from earmark.features.keras_backend import of_power, to_power
+from earmark.training.batches import Epoch, Features
+
+
+@dataclass(frozen=True)
+class WithSilence:
+    """`count` clips and, as those numbered from `count` on, `silences` of silence.
+
+    Each is a stretch of `noise`, float16 (frames, bins) as shards hold it for `front_end` and longer than a clip, at a
+    drawn place and loudness: others in each epoch that has a generator, always the same in the order without one.
+    """
+
+    clips: Features
+    count: int
+    silences: int
+    noise: np.ndarray
+    front_end: FrontEnd
+
+    def epoch(self, generator: np.random.Generator | None = None, repeats: np.ndarray | None = None) -> Epoch:
+        """All clips and silences, each once or as often as `repeats` has it: in an order drawn by `generator`, or the
+        silences last."""
+        heard = self.clips.epoch(generator, None if repeats is None else repeats[: self.count])
+        drawn = generator or np.random.default_rng(0)
+        numbers = self.count + np.arange(self.silences)
+        silent = numbers if repeats is None else np.repeat(numbers, repeats[self.count :])
+        is_silence = np.arange(len(heard.order) + len(silent)) >= len(heard.order)
+        if generator is not None:
+            generator.shuffle(is_silence)
+        order = np.empty(len(is_silence), dtype=np.int64)
+        order[~is_silence], order[is_silence] = heard.order, silent
+        starts = drawn.integers(len(self.noise) - self.front_end.frames, size=len(silent))
+        gains = background_noise.silence_gains(len(silent), drawn)
+        return _Mixed(order, heard.rows, is_silence, lambda at: self._pieces(starts[at], gains[at]))
+
+    def _pieces(self, starts: np.ndarray, gains: np.ndarray) -> np.ndarray:
+        frames = self.noise[starts[:, None] + np.arange(self.front_end.frames)].astype(np.float32)
+        power = to_power(frames, self.front_end) * np.square(gains)[:, None, None]
+        return keras.ops.convert_to_numpy(of_power(power, self.front_end)).astype(np.float16)
+
+
+@dataclass(frozen=True)
+class _Mixed:
+    """An epoch in which some places are silence; both kinds are asked for from first to last."""
+
+    order: np.ndarray
+    clips: Callable[[int, int], np.ndarray]
+    is_silence: np.ndarray
+    silences: Callable[[slice], np.ndarray]
+
+    def rows(self, start: int, stop: int) -> np.ndarray:
+        """Features of order[start:stop], float16 (clips, frames, bins)."""
+        here = self.is_silence[start:stop]
+        silent_before = int(self.is_silence[:start].sum())
+        first, count = start - silent_before, int((~here).sum())
+        clips = self.clips(first, first + count)
+        silences = self.silences(slice(silent_before, silent_before + int(here.sum())))
+        rows = np.empty((len(here), *silences.shape[1:]), dtype=np.float16)
+        rows[~here], rows[here] = clips, silences
+        return rows
