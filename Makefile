@@ -53,7 +53,7 @@ lint: setup-test  ## style and the order of the rooms
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet . && $(BIN)/lint-imports --no-cache
 
 fuzz: setup-test  ## ten thousand hostile recordings, new ones each time
-	@EARMARK_FUZZ=10000 $(BIN)/python -m pytest tests/unit/test_fuzz_recordings.py
+	@EARMARK_FUZZ=10000 $(BIN)/python -m pytest tests/unit/audio/test_fuzz_recordings.py
 
 bench: bench-data bench-features bench-train bench-serve  ## every figure in docs/benchmarks.md
 

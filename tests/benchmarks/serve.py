@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import requests
-from model_server import serving
+from support.model_server import serving
 
 from earmark.audio import decode
 from earmark.dataset import shards

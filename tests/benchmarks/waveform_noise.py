@@ -22,7 +22,7 @@ from earmark.params.training import Augmentation, changed
 from earmark.training import job
 from earmark.training.batches import Examples
 from tests.benchmarks.scoring import SNR_DB
-from tests.training import Unwatched
+from tests.support.training import Unwatched
 
 BLOCK_CLIPS = 64
 

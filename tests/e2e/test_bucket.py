@@ -8,8 +8,8 @@ import boto3
 import pandas as pd
 import pytest
 from conftest import SMALL, change_params, checkout
-from dvc_remote import set_remote
-from s3_server import proxying, serving, use
+from support.dvc_remote import set_remote
+from support.s3_server import proxying, serving, use
 
 from earmark.dataset.sources import synthetic
 

@@ -5,7 +5,7 @@ With stages that take no time it is in test_flow.
 
 import pytest
 from conftest import BIN, SMALL, checkout
-from prefect_server import run_weekly, serving, wait_until
+from support.prefect_server import run_weekly, serving, wait_until
 
 STAGES = {"ingest", "validate", "extract", "train@tc_resnet", "evaluate", "register"}
 

@@ -3,8 +3,8 @@
 import shutil
 
 import pytest
-import s3_server
 from conftest import REGISTERED, change_params, copied
+from support import s3_server
 
 
 @pytest.fixture

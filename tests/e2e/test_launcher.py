@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from conftest import BIN, checkout
-from growing import RECORDINGS, fill
+from support.growing import RECORDINGS, fill
 
 NOTHING_ACTIVATED = {"PATH": "/usr/bin:/bin", "HOME": os.environ.get("HOME", "/")}
 

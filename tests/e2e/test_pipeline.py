@@ -12,8 +12,8 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-from chromium import CHROMIUM, assert_whole, chromium
 from conftest import BIN, OPEN_GATE, REGISTERED, THREADS, change_params, copied
+from support.chromium import CHROMIUM, assert_whole, chromium
 
 SHARES = {"training": 0.7, "validation": 0.1, "testing": 0.2}
 EPOCHS = REGISTERED["train"]["tc_resnet"]["epochs"]

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from conftest import BIN, REGISTERED, change_params, copied
 from mlflow import MlflowClient
-from mlflow_server import serving
-from prefect_server import running, wait_until
+from support.mlflow_server import serving
+from support.prefect_server import running, wait_until
 
 from earmark.models import model_folder
 from earmark.registry.comparison import Contest

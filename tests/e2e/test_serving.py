@@ -17,7 +17,7 @@ import pytest
 import requests
 import soundfile
 from conftest import copied
-from model_server import serving
+from support.model_server import serving
 
 from earmark.audio import decode
 from earmark.dataset import shards

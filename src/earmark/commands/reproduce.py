@@ -168,7 +168,7 @@ def _reasons(version: Registered) -> Iterator[str]:
     trained_with = trained.get(version_record.SHA256 + version_record.REQUIREMENTS, lock)
     here = version_record.sha256(_read(version_record.KEPT[version_record.REQUIREMENTS]))
     if lock != here:
-        yield f"{origin.REQUIREMENTS} of the environment is another: SHA-256 {lock} -> {here}"
+        yield f"{version_record.REQUIREMENTS} of the environment is another: SHA-256 {lock} -> {here}"
     if trained_with != lock:
         yield f"requirements.lock when it was trained: SHA-256 {trained_with}; when it was registered: {lock}"
     for what, key, now in (("processor", "cpu", environment.cpu()), ("backend", "trained_by", _backend())):

@@ -1,0 +1,205 @@
+"""The flow `retrain` on a small project, whose command `earmark` is a stand-in (flow_project)."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+import yaml
+from conftest import ROOT
+from support.flow_project import METRICS, SECONDS, STAGES, VALIDATION, VERDICT, Project, new_project
+from support.prefect_server import PrefectServer, answers, run_weekly, running, serving, wait_until
+
+from flows.retrain import leaderboard, validation, verdict
+
+AT_ONCE = (
+    "-c",
+    "import sys; from flows import retrain, tasks;"
+    "tasks.reproduce = tasks.reproduce.with_options(retry_delay_seconds=0); sys.exit(retrain.main())",
+)
+"""The flow without the time before it tries again."""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
+    with serving(tmp_path_factory.mktemp("prefect")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory, server: PrefectServer) -> tuple[Project, CompletedProcess]:
+    """A new project after its first run, and what that run said."""
+    project = new_project(tmp_path_factory.mktemp("project"), server)
+    return project, project.retrain()
+
+
+@pytest.fixture
+def project(first, tmp_path: Path) -> Project:
+    """A copy of the project as its first run left it."""
+    shutil.copytree(first[0].root, tmp_path / "project")
+    return Project(tmp_path / "project", first[0].server)
+
+
+def test_first_run_runs_every_stage_once_and_shows_what_register_says(first):
+    project, ended = first
+    assert ended.returncode == 0, ended.stderr
+    assert set(project.calls) == {*STAGES, "register"} and len(project.calls) == 7
+    assert project.calls.index("ingest") == 0 and project.calls[-2:] == ["evaluate", "register"]
+    assert project.states(7) == dict.fromkeys([*STAGES, "register"], "Completed")
+    assert "registered tc_resnet" in ended.stdout and "train@seed_cnn at work" in ended.stderr
+    assert "Running stage" not in ended.stderr
+    assert set(project.artifacts) == {"validation", "leaderboard"}
+    assert "registered tc_resnet" in project.artifacts["leaderboard"]
+    assert "70 clips accepted" in project.artifacts["validation"]
+
+
+def test_news_reaches_every_stage_and_a_verdict_is_shown_by_each_run_that_it_stands_for(project: Project):
+    (project.root / "source.txt").write_text("three recordings")
+    (project.root / "verdict.txt").write_text(json.dumps(VERDICT))
+    ended = project.retrain()
+    assert ended.returncode == 0, ended.stderr
+    assert project.calls[0] == "ingest" and set(project.calls) >= {"validate", "extract"}
+    assert "changed: ingest" in ended.stdout
+    assert project.artifacts["verdict"] == verdict(VERDICT)
+    # The next one may come after a kill, with nothing left to do; here its ingest fails once, and is tried again.
+    again = project.retrain(({"stage": "ingest", "exit_code": 1, "unless": "faulty"},), AT_ONCE)
+    assert again.returncode == 0, again.stderr
+    assert project.calls == ["ingest", "ingest", "register"]
+    assert project.states(7) == dict.fromkeys(STAGES[1:], "Cached") | {"ingest": "Completed", "register": "Completed"}
+    assert "nothing changed: all 6 stages are up to date" in again.stdout
+    assert set(project.artifacts) == {"leaderboard", "verdict"}
+    assert project.artifacts["verdict"] == verdict(VERDICT)
+
+
+@pytest.mark.parametrize(("stage", "exit_code"), [("ingest", 2), ("extract", 1)])
+def test_failure_ends_the_run_with_what_the_stage_said(project: Project, stage: str, exit_code: int):
+    project.set("features", "fft_length", 1024)
+    ended = project.retrain(({"stage": stage, "exit_code": exit_code},))
+    assert_failed(project, ended, stage, exit_code)
+
+
+def test_a_parameter_of_one_candidate_trains_that_one_only_and_register_may_fail(project: Project):
+    settings = yaml.safe_load((project.root / "params.yaml").read_text())["train"]["tc_resnet"]
+    project.set("train", "tc_resnet", settings | {"batch_size": settings["batch_size"] * 2})
+    ended = project.retrain(({"stage": "register", "exit_code": 2},))
+    assert_failed(project, ended, "register", 2)
+    assert project.calls == ["ingest", "train@tc_resnet", "evaluate", "register"]
+    ended_well = dict.fromkeys(["ingest", "train@tc_resnet", "evaluate"], "Completed")
+    cached = dict.fromkeys(["validate", "extract", "train@seed_cnn"], "Cached")
+    assert project.states(7) == ended_well | cached | {"register": "Failed"}
+
+
+def assert_failed(project: Project, ended: CompletedProcess, stage: str, exit_code: int) -> None:
+    assert ended.returncode == exit_code
+    assert ended.stderr.endswith(f"\nretrain failed: {stage}: earmark: the rates are wrong:\n7 Hz\n")
+    assert "Traceback" not in ended.stderr and "NoneType" not in ended.stderr
+    assert project.calls[-1] == stage and project.calls.count(stage) == 1
+    assert project.server.flow_run(project.run_id)["state_name"] == "Failed"
+
+
+def test_a_refusal_by_validate_is_shown_with_its_rules(project: Project):
+    refused = VALIDATION | {"sentence": "data/raw is refused"}
+    (project.root / "validation.txt").write_text(json.dumps(refused))
+    (project.root / "source.txt").write_text("three recordings")
+    ended = project.retrain(({"stage": "validate", "exit_code": 2},))
+    assert_failed(project, ended, "validate", 2)
+    assert project.artifacts == {"validation": validation(refused)}
+
+
+def test_wrong_parameter_is_refused_before_any_stage(project: Project):
+    project.set("dataset", "sample_rate_hz", 7)
+    ended = project.retrain()
+    assert ended.returncode == 2
+    assert "dataset.sample_rate_hz is 7" in ended.stderr.splitlines()[-1] and "Traceback" not in ended.stderr
+    assert not (project.root / "calls.txt").exists()
+
+
+def test_damaged_graph_is_reported_in_the_words_of_dvc(project: Project):
+    (project.root / "dvc.yaml").write_text("stages: 7")
+    ended = project.retrain()
+    assert ended.returncode == 1
+    assert "dvc.yaml" in ended.stderr.splitlines()[-1] and "Traceback" not in ended.stderr
+
+
+def test_the_weekly_deployment_runs_through_a_worker(project: Project, tmp_path: Path):
+    shutil.copy(ROOT / "prefect.yaml", project.root)
+    (project.root / "source.txt").write_text("three recordings")
+    (project.root / "calls.txt").unlink()
+    run = run_weekly(project.server, project.root, project.environment(), tmp_path / "worker.log")
+    assert run["state_name"] == "Completed", (tmp_path / "worker.log").read_text()
+    assert project.run_id == run["id"]
+    assert project.calls[0] == "ingest" and project.calls[-1] == "register" and "extract" in project.calls
+    assert set(project.states(7)) == {*STAGES, "register"}
+
+
+ENDINGS = [
+    (signal.SIGINT, True),
+    (signal.SIGTERM, False),
+    (signal.SIGHUP, False),
+    pytest.param(signal.SIGTERM, True, marks=pytest.mark.slow),
+    pytest.param(signal.SIGHUP, True, marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize(("number", "temporary"), ENDINGS)
+def test_what_ends_a_terminal_s_processes_ends_all_of_the_flow_and_is_one_sentence(project: Project, number, temporary):
+    command = [sys.executable, "-m", "flows.retrain"]
+    environment = project.environment(({"stage": "ingest", "exit_code": None},))
+    if temporary:  # a server of the flow's own, which the terminal interrupts too
+        environment.pop("PREFECT_API_URL")
+    apart = {"cwd": project.root, "env": environment, "start_new_session": True}
+    with running(command, project.root / "run.log", **apart) as process:
+        wait_until((project.root / "faulty").exists, SECONDS, "ingest hangs")
+        os.killpg(process.pid, number)  # as a terminal does it
+        assert process.wait(SECONDS) == 130
+    said = (project.root / "run.log").read_text()
+    assert said.splitlines()[-1] == "retrain was interrupted; the next run goes on from here"
+    assert "Traceback" not in said
+    if temporary:
+        address = re.search(r"temporary server on (http://127.0.0.1:\d+)", said)[1]
+        wait_until(lambda: not answers(f"{address}/api/health"), 10, "Prefect's temporary server has ended")
+    stage = int((project.root / "faulty").read_text())
+    wait_until(lambda: not _is_alive(stage), 10, "the stage's own process has ended")
+
+
+def _is_alive(process_id: int) -> bool:
+    try:
+        os.kill(process_id, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_leaderboard_scores_on_the_test_split_where_there_is_one():
+    without_test = {"validation": {"accuracy": 0.5, "macro_f1": 0.25}, **METRICS["candidates"]["tc_resnet"]}
+    del without_test["test"]
+    table = leaderboard({"best": "tc_resnet", "candidates": METRICS["candidates"] | {"seed_cnn": without_test}})
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
+    assert rows[0] == ["**tc_resnet**", "test", "0.912", "0.900 to 0.920", "0.850", "66000", "312", "1.2", "62"]
+    assert rows[1][:5] == ["seed_cnn", "validation", "0.500", "", "0.400"]
+
+
+def test_rules_of_validation_are_one_row_each_whatever_clips_are_called():
+    heading, _, *table = validation(VALIDATION).splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table[2:]]
+    assert heading == "70 clips accepted, 2 quarantined"
+    assert rows == [
+        ["clips", "decodable", "**broken**", "", "`no/a/b'c.wav`, `'no/\\nd.wav'`"],
+        ["data set", "drift", "holds", "0.01", ""],
+    ]
+
+
+def test_checks_of_the_gate_are_one_row_each_whatever_labels_are_called():
+    heading, _, *table = verdict(VERDICT).splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table[2:]]
+    assert heading == f"`{VERDICT['sentence'].replace('|', '/')}`"
+    assert rows == [
+        ["accuracy", "passed", "`91.23%`", "`at least 50.00%`"],
+        ["largest drop in recall", "**failed**", "`20.00 points, of 'no/'yes'`", "`none`"],
+    ]

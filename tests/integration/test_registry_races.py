@@ -1,0 +1,158 @@
+"""The registry with other processes at it, some of which are killed, against a real MLflow server."""
+
+import json
+import signal
+from collections.abc import Callable, Iterator
+
+import pytest
+from support.forking import Forked, forking
+from support.mlflow_server import (
+    client,
+    in_mlflow,
+    logged_run,
+    long_after,
+    moved,
+    registry,
+    serving,
+    some_model,
+    versions,
+)
+
+__all__ = ["client", "registry", "versions"]  # fixtures
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    with serving(tmp_path_factory.mktemp("mlflow")) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def other() -> Iterator[Callable[..., Forked]]:
+    """Starts another process at a registry, as registry_child has it."""
+    with forking("support.registry_child") as fork:
+        yield lambda address, registry, *arguments: fork.start(address, registry.name, *arguments)
+
+
+def started(others: list[Forked]) -> list[Forked]:
+    for each in others:
+        assert each.output.readline() == "ready\n"
+    for each in others:
+        each.input.write("go\n")
+        each.input.flush()
+    return others
+
+
+def test_processes_that_promote_at_once_have_one_champion_after_the_other(registry, versions, address, client, other):
+    others = started([other(address, registry, "move", each.number, "3") for each in versions])
+    ended = [each.end() for each in others]
+    assert [code for code, _ in ended] == [0] * len(others)
+    said = [json.loads(line) for _, lines in ended for line in lines]
+    record = registry.aliases.open()
+    assert sorted((before, after) for before, after, counts in said if counts) == sorted(
+        (move.before, move.after) for move in record.counted if move.how == "register"
+    )
+    assert {move.how for move in record.counted} <= {"register", "repair"}  # nothing is taken for a stranger's
+    assert record.pending == ()
+    assert in_mlflow(client, registry) == {"champion": record.aliases["champion"]}
+
+
+def test_processes_that_are_killed_among_others_leave_what_the_record_says(registry, versions, address, client, other):
+    others = started([other(address, registry, "move", each.number, "4") for each in versions])
+    for victim in others[:2]:
+        victim.output.readline()  # it is amid its moves
+        victim.kill()
+    ended = [each.end() for each in others]
+    assert [code for code, _ in ended] == [-signal.SIGKILL, -signal.SIGKILL, 0, 0]
+    record = registry.aliases.open()
+    assert {move.how for move in record.counted} <= {"register", "repair"}
+    assert in_mlflow(client, registry) == {"champion": record.aliases["champion"]}
+
+
+def test_what_a_killed_process_began_is_finished_by_the_next(registry, versions, address, client, other):
+    moved(registry, "1")
+    [victim] = started([other(address, registry, "killed", "set_registered_model_alias", "2")])
+    assert victim.end()[0] == -signal.SIGKILL
+    assert in_mlflow(client, registry) == {"champion": "1"}
+    record = registry.aliases.open()
+    assert (record.aliases["champion"], record.counted[-1].how) == ("2", "repair")
+    assert in_mlflow(client, registry) == {"champion": "2"}
+    assert registry.aliases.open().counted == record.counted
+
+
+def test_a_killed_process_that_had_moved_the_alias_leaves_nothing_to_do(registry, versions, address, client, other):
+    moved(registry, "1")
+    [victim] = started([other(address, registry, "killed", "set_model_version_tag", "2")])
+    assert victim.end()[0] == -signal.SIGKILL
+    record = registry.aliases.open()
+    assert (record.aliases["champion"], [move.how for move in record.counted]) == ("2", ["promote", "register"])
+    assert in_mlflow(client, registry) == {"champion": "2"}
+
+
+def test_a_killed_process_is_not_waited_for_for_ever(registry, versions, address, client, other):
+    """While its move may still be going on, an alias that differs is its doing; afterwards it is somebody else's."""
+    [victim] = started([other(address, registry, "killed", "set_model_version_tag", "2")])
+    victim.end()
+    later = long_after(address, registry)
+    assert later.open().pending
+    assert not later.record().pending
+    client.set_registered_model_alias(registry.name, "champion", "3")
+    assert (later.open().aliases["champion"], later.record().counted[-1].how) == ("3", "outside")
+
+
+def test_what_a_killed_process_began_is_not_put_over_what_a_person_did_long_after(
+    registry, versions, address, client, other
+):
+    moved(registry, "1")
+    [victim] = started([other(address, registry, "killed", "set_registered_model_alias", "2")])
+    assert victim.end()[0] == -signal.SIGKILL
+    client.set_registered_model_alias(registry.name, "champion", "3")
+    later = long_after(address, registry)
+    record = later.open()
+    assert (record.aliases["champion"], record.counted[-1].how) == ("3", "outside")
+    assert in_mlflow(client, registry) == {"champion": "3"}
+    assert later.open().counted[-1].number == record.counted[-1].number
+    assert not later.record().pending
+
+
+def test_what_a_killed_process_began_long_ago_is_finished_where_nobody_moved_the_alias(
+    registry, versions, address, client, other
+):
+    moved(registry, "1")
+    [victim] = started([other(address, registry, "killed", "set_registered_model_alias", "2")])
+    assert victim.end()[0] == -signal.SIGKILL
+    later = long_after(address, registry)
+    record = later.open()
+    assert (record.aliases["champion"], record.counted[-1].how) == ("2", "repair")
+    assert in_mlflow(client, registry) == {"champion": "2"}
+    assert not later.record().pending
+
+
+@pytest.mark.parametrize("method, left_at", [("set_registered_model_alias", "1"), ("set_model_version_tag", "")])
+def test_a_version_that_was_deleted_after_its_mover_was_killed_is_given_up(
+    registry, versions, address, client, other, method, left_at
+):
+    moved(registry, "1")
+    [victim] = started([other(address, registry, "killed", method, "2")])
+    assert victim.end()[0] == -signal.SIGKILL
+    client.delete_model_version(registry.name, "2")
+    record = registry.aliases.open()
+    assert (record.aliases["champion"], record.counted[-1].how) == (left_at, "outside")
+    assert [move.how for move in record.pending] == ["register"]
+    assert registry.aliases.open().counted == record.counted
+    assert long_after(address, registry).open().counted == record.counted
+    assert in_mlflow(client, registry) == ({"champion": left_at} if left_at else {})
+
+
+def test_one_content_is_one_version_however_many_register_it_at_once(registry, address, other, tmp_path):
+    run = logged_run(address, some_model(tmp_path / "some_candidate", "the same"))
+    registry.add(run, "another content", {})
+    others = started([other(address, registry, "add", run, "the same content") for _ in range(4)])
+    said = {line for each in others for line in each.end()[1]}
+    assert len(said) == 1
+    assert [each.number for each in registry.versions() if each.content == "the same content"] == list(said)
+
+
+def test_trainings_that_begin_at_once_on_the_same_clips_all_begin(registry, address, other):
+    others = started([other(address, registry, "train") for _ in range(4)])
+    assert [each.end()[0] for each in others] == [0] * 4

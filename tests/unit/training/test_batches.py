@@ -1,0 +1,95 @@
+"""Which clips an epoch has, in which batches."""
+
+import numpy as np
+import pytest
+from support.training import in_memory
+
+from earmark.params.training import Candidate
+from earmark.training.batches import TrainingBatches, balancing_repeats, validation_batches
+
+FEATURES = np.arange(100, dtype=np.float16)[:, None, None]
+LABELS = np.arange(100) % 3
+
+
+def batches(batch_size=16, epoch=0, seed=1, labels=LABELS, devices=1, **settings):
+    wanted = Candidate(batch_size=batch_size, optimizer={"name": "sgd", "learning_rate": 0.1}, **settings)
+    found = TrainingBatches(in_memory(FEATURES, labels), 3, wanted, seed, devices)
+    found.begin(epoch)
+    return found
+
+
+def clips(found) -> np.ndarray:
+    return np.concatenate([found[at][0][:, 0, 0] for at in range(len(found))]).astype(int)
+
+
+def test_an_epoch_has_whole_batches_of_distinct_clips_with_their_labels():
+    found = batches()
+    assert len(found) == 6 and all(len(found[at][0]) == 16 for at in range(6))
+    assert len(set(clips(found))) == 96
+    features, one_hot = found[2]
+    np.testing.assert_array_equal(one_hot.argmax(axis=1), LABELS[features[:, 0, 0].astype(int)])
+
+
+def test_every_epoch_has_another_order_and_leaves_others_out():
+    found = batches()
+    first = clips(found)
+    found.begin(1)
+    assert not np.array_equal(first, clips(found))
+    assert set(first) != set(clips(found))
+
+
+def test_an_epoch_is_the_same_whether_those_before_it_came_or_not():
+    through = batches()
+    for epoch in (1, 2, 3):
+        through.begin(epoch)
+    np.testing.assert_array_equal(clips(through), clips(batches(epoch=3)))
+    assert not np.array_equal(clips(batches(epoch=3)), clips(batches(epoch=3, seed=2)))
+
+
+def test_fewer_clips_than_a_batch_wants_are_one_batch():
+    found = batches(batch_size=1000)
+    assert (len(found), len(found[0][0])) == (1, 100)
+
+
+def test_balanced_sampling_lets_every_label_be_heard_equally_often():
+    labels = np.repeat([0, 1, 2], [80, 15, 5])
+    rng = np.random.default_rng(3)
+    drawn = [balancing_repeats(labels, rng) for _ in range(200)]
+    assert all(each.sum() == 100 and each.min() >= 0 for each in drawn)
+    heard = np.mean([np.bincount(labels, weights=each) for each in drawn], axis=0)
+    np.testing.assert_allclose(heard, 100 / 3, atol=0.5)
+    found = batches(batch_size=100, labels=labels, balanced_sampling=True)
+    np.testing.assert_allclose(found[0][1].sum(axis=0), 100 / 3, atol=1)
+
+
+def test_mixup_mixes_labels_as_it_mixes_clips():
+    (features, share), mixed = batches(augmentation={"mixup_alpha": 0.4})[0]
+    one_hot = np.eye(3)[LABELS[features[:, 0, 0].astype(int)]]
+    neighbours = one_hot.reshape(-1, 2, 3)[:, ::-1].reshape(-1, 3)
+    np.testing.assert_allclose(mixed, share[:, 0] * one_hot + (1 - share[:, 0]) * neighbours, atol=1e-6)
+    assert share.shape == (16, 1, 1) and 0 <= share.min() < share.max() <= 1
+    np.testing.assert_allclose(mixed.sum(axis=1), 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("mixup", [False, True])
+def test_validation_has_every_clip_once_and_unmixed_in_batches_of_one_size(mixup):
+    found = list(validation_batches(in_memory(FEATURES, LABELS), 3, mixup, 64))
+    heard = [inputs[0] if mixup else inputs for inputs, _ in found]
+    assert [len(each) for each in heard] == [64, 64]
+    assert not mixup or all((inputs[1] == 1).all() for inputs, _ in found)
+    np.testing.assert_array_equal(np.concatenate(heard)[:100], FEATURES)
+    assert not np.concatenate(heard)[100:].any()
+    np.testing.assert_array_equal(np.concatenate([one_hot for _, one_hot in found]).argmax(axis=1), LABELS)
+
+
+def test_a_batch_can_be_divided_among_devices():
+    assert (batches(devices=3).clips, len(batches(devices=3))) == (15, 6)
+
+
+def test_a_batch_keeps_to_the_epoch_that_it_was_asked_of():
+    found = batches()
+    first = found.batch_of_epoch
+    before = first(0)[0]
+    found.begin(1)
+    np.testing.assert_array_equal(first(0)[0], before)
+    assert not np.array_equal(found[0][0], before)
