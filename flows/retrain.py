@@ -24,11 +24,11 @@ HTML report  {report:<61}  opens in any browser"""
 def retrain() -> State:
     """Runs what is stale, stage by stage, and registers the best candidate.
 
-    The state's data is what `register` said or, where something failed, a `tasks.CommandFailed`.
+    The state's data is what `register` said or, where something failed, a `tasks.CommandError`.
     """
     try:
         plan = tasks.make_plan()
-    except tasks.CommandFailed as failure:
+    except tasks.CommandError as failure:
         return tasks.failed(failure)
     changed = set()
     for stage in plan.stages:

@@ -55,28 +55,28 @@ class Ended:
     errors: list[str]
 
 
-class CommandFailed(Exception):
+class CommandError(Exception):
     """What a command said last; `exit_code` is its own, or that of the stage's command which DVC ran for it."""
 
     def __init__(self, message: str, exit_code: int):
         super().__init__(message)
         self.exit_code = exit_code
 
-    def within(self, name: str) -> "CommandFailed":
+    def within(self, name: str) -> "CommandError":
         """The same failure, with the name of what failed in front."""
-        return CommandFailed(f"{name}: {self}", self.exit_code)
+        return CommandError(f"{name}: {self}", self.exit_code)
 
 
 def make_plan() -> Plan:
     """Asks DVC for its graph and for what is stale: once each, and both at a time, since a DVC start is slow.
 
     Raises:
-        CommandFailed: params.yaml breaks a rule of earmark's, or DVC cannot read dvc.yaml or dvc.lock.
+        CommandError: params.yaml breaks a rule of earmark's, or DVC cannot read dvc.yaml or dvc.lock.
     """
     try:
         params.load(ROOT / "params.yaml")
     except UserError as error:
-        raise CommandFailed(str(error), USER_MISTAKE) from None
+        raise CommandError(str(error), USER_MISTAKE) from None
     with ThreadPoolExecutor() as pool:
         graph, status = pool.map(_ask_dvc, (("dag", "--dot"), ("status", "--json")))
     return Plan(_upstream(graph), frozenset(json.loads(status)))
@@ -98,7 +98,7 @@ def written_at(path: Path) -> int:
 def _network_may_recover(task, task_run, state: State) -> bool:
     """Only ingest reaches beyond this machine, and what the user has to mend does not mend itself."""
     failure = state.data
-    return task_run.name == "ingest" and isinstance(failure, CommandFailed) and failure.exit_code != USER_MISTAKE
+    return task_run.name == "ingest" and isinstance(failure, CommandError) and failure.exit_code != USER_MISTAKE
 
 
 # A task without retries would log Python's (empty) traceback beside its error; the condition keeps them to ingest.
@@ -109,7 +109,7 @@ _RETRIES = {"retries": 2, "retry_delay_seconds": [10, 60], "retry_condition_fn":
 def reproduce(stage: str, stale: bool) -> State:
     """Brings one stage up to date through DVC; `Cached` where its command had no need to run.
 
-    A failed state's data is a `CommandFailed`.
+    A failed state's data is a `CommandError`.
     """
     if not stale:
         return Completed(name="Cached", message="nothing changed")
@@ -133,7 +133,7 @@ def register() -> State:
 def _ask_dvc(arguments: Sequence[str]) -> str:
     ended = subprocess.run([BIN / "dvc", *arguments], cwd=ROOT, capture_output=True, text=True)
     if ended.returncode:
-        raise CommandFailed(f"dvc: {' '.join(ended.stderr.split())}", ended.returncode)
+        raise CommandError(f"dvc: {' '.join(ended.stderr.split())}", ended.returncode)
     return ended.stdout
 
 
@@ -187,12 +187,12 @@ def _read_lines(stream: IO[str], log: Callable[[str], None]) -> list[str]:
     return lines
 
 
-def failed(failure: CommandFailed) -> State:
+def failed(failure: CommandError) -> State:
     """A failed state that shows the failure's text; as data it keeps the failure itself."""
     return Failed(message=str(failure), data=failure)
 
 
-def _failure(ended: Ended) -> CommandFailed:
+def _failure(ended: Ended) -> CommandError:
     """What the command said last, and the exit code of the stage's command where DVC reports one."""
     said = "\n".join(ended.errors)
     reported = re.search(r"^ERROR: failed to reproduce .* exited with (-?\d+)$", said, re.MULTILINE)
@@ -201,4 +201,4 @@ def _failure(ended: Ended) -> CommandFailed:
     begins = [index for index, line in enumerate(own) if line.startswith("earmark: ")]
     last_words = "\n".join(own[begins[-1] if begins else -1 :])
     exit_code = int(reported[1]) if reported else ended.exit_code
-    return CommandFailed(last_words or f"ended with exit code {exit_code}, without a word", exit_code)
+    return CommandError(last_words or f"ended with exit code {exit_code}, without a word", exit_code)

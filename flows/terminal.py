@@ -14,8 +14,8 @@ def in_a_session_of_its_own(run: Callable[[], int]) -> int:
     """The exit code of `run`, in a process which is interrupted where this one is to end, and whose children end with
     it. Linux only.
 
-    Prefect's temporary server is a child of the flow. Interrupted together with it, it would be gone when the flow says
-    that it was interrupted, which Prefect then tries for minutes.
+    Prefect's temporary server is a child of the flow. If Ctrl-C ended it too, the flow could not report its
+    interruption, and Prefect would retry that for minutes.
     """
     parent = os.getpid()
     signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)

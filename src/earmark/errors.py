@@ -1,16 +1,24 @@
-"""The exceptions that mean: the user can mend this."""
+"""The errors that a user, a network or a disk can cause, as one tree.
+
+    UserError                     a mistake that the user can mend
+    ├── TrainingError             settings with which nothing can be trained
+    └── ServiceUnavailableError   another system does not answer
+
+Errors that never leave their module stand there: audio.decode.DecodeError, models.serving.InvalidClipError,
+training.search.TimeLimitError.
+"""
 
 
 class UserError(Exception):
-    """A mistake that the user can mend; its text is one sentence with what, where, and what is allowed.
+    """A mistake that the user can mend. Its text is one sentence: what, which value, what is expected.
 
     The command line prints the sentence without a traceback and exits with code 2.
     """
 
 
-class Untrainable(UserError):
-    """Settings with which nothing can be trained, however often it is tried."""
+class TrainingError(UserError):
+    """These settings can never be trained, however often it is tried."""
 
 
-class NotAnswering(UserError):
-    """Another system does not answer, or with a fault of its own, which says nothing of what was asked for."""
+class ServiceUnavailableError(UserError):
+    """Another system does not answer, or fails by itself. This says nothing about what was asked for."""

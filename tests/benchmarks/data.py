@@ -23,7 +23,7 @@ import yaml
 from tests.benchmarks import clips, figures
 from tests.benchmarks.clips import Corpus
 from tests.benchmarks.figures import Figure
-from tests.benchmarks.processes import CommandFailed, Cost, measure
+from tests.benchmarks.processes import CommandError, Cost, measure
 from tests.conftest import BIN, ROOT, change_params, checkout
 
 FULL_CLIPS = 64_727
@@ -209,7 +209,7 @@ def run(folder: Path, count: int, parts: set[str]) -> tuple[list[Figure], list[s
         if name == "ingest" or name in parts:
             try:
                 found += part(bench)
-            except CommandFailed as error:
+            except CommandError as error:
                 failures.append(f"{name} could not be measured: {error}")
     return found, failures
 

@@ -22,7 +22,7 @@ from tests.benchmarks import data, figures
 from tests.benchmarks.data import FULL_CLIPS
 from tests.benchmarks.extraction import CLIPS_IN_A_CALL, remove_features
 from tests.benchmarks.figures import Figure
-from tests.benchmarks.processes import CommandFailed
+from tests.benchmarks.processes import CommandError
 from tests.conftest import change_params
 
 ROUNDS = 5
@@ -66,7 +66,7 @@ class Bench(data.Bench):
             command, cwd=self.project, env=environment, input=given, capture_output=True, text=True, check=False
         )
         if done.returncode:
-            raise CommandFailed(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr[-2000:]}")
+            raise CommandError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr[-2000:]}")
         print(f"  {module} {' '.join(arguments)}: {done.stdout.strip()}".replace(str(self.folder), "…"), flush=True)
         return json.loads(done.stdout)
 
@@ -195,7 +195,7 @@ def run(folder: Path, count: int, parts: set[str]) -> tuple[list[Figure], list[s
         if name in parts:
             try:
                 found += part(bench)
-            except CommandFailed as error:
+            except CommandError as error:
                 failures.append(f"{name} could not be measured: {error}")
     return found, failures, sizes
 

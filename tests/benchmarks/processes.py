@@ -14,7 +14,7 @@ import psutil
 _MEMORY_INTERVAL_SECONDS = 0.1
 
 
-class CommandFailed(Exception):
+class CommandError(Exception):
     """A measured command ended with another exit code than 0."""
 
 
@@ -34,7 +34,7 @@ def measure(command: Sequence[str], folder: Path, environment: dict[str, str], *
     """Runs `command` in `folder` and returns what it cost.
 
     `peak_bytes` is the largest process' own peak, as the kernel counted it; with `watch_memory`, the sum over the
-    process tree, sampled, where that is more. Sampling costs a little time. Raises CommandFailed with the end of the
+    process tree, sampled, where that is more. Sampling costs a little time. Raises CommandError with the end of the
     output. What earlier commands left to be written to disk is written before the clock starts.
     """
     os.sync()
@@ -47,7 +47,7 @@ def measure(command: Sequence[str], folder: Path, environment: dict[str, str], *
         process.returncode = os.waitstatus_to_exitcode(status)
         sampled_bytes = sampler.stop() if sampler else 0
         if process.returncode:
-            raise CommandFailed(f"{' '.join(command)} ended with {process.returncode}:\n{_end_of(output)}")
+            raise CommandError(f"{' '.join(command)} ended with {process.returncode}:\n{_end_of(output)}")
     return Cost(seconds, usage.ru_utime + usage.ru_stime, max(usage.ru_maxrss * 1024, sampled_bytes))
 
 

@@ -24,7 +24,7 @@ from earmark.io.files import write_text
 from earmark.io.hashing import content_sha256
 from tests.benchmarks import figures
 from tests.benchmarks.figures import Figure
-from tests.benchmarks.processes import CommandFailed
+from tests.benchmarks.processes import CommandError
 from tests.conftest import BIN, EXCERPT, ROOT, change_params, checkout
 
 WORDS = ["bed", "cat", "down", "go", "happy", "left", "no", "right", "stop", "up", "yes"]
@@ -134,7 +134,7 @@ class Bench:
         )
         said, errors = done.communicate()
         if done.returncode:
-            raise CommandFailed(f"{' '.join(map(str, command))} ended with {done.returncode}:\n{errors[-2000:]}")
+            raise CommandError(f"{' '.join(map(str, command))} ended with {done.returncode}:\n{errors[-2000:]}")
         if shown:
             print(f"  {said.splitlines()[-1]}", flush=True)
         return said

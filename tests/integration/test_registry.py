@@ -23,7 +23,7 @@ from support.mlflow_server import (
     versions,
 )
 
-from earmark.errors import NotAnswering, UserError
+from earmark.errors import ServiceUnavailableError, UserError
 from earmark.io import hashing
 from earmark.registry.aliases import Aliases
 from earmark.registry.gate import Check, Verdict
@@ -342,7 +342,7 @@ SILENT = [
 def test_what_is_gone_is_told_from_what_does_not_answer(error, is_gone):
     with pytest.raises(UserError) as refused, connection.answering("models:/earmark/1"):
         raise error
-    assert isinstance(refused.value, NotAnswering) is not is_gone
+    assert isinstance(refused.value, ServiceUnavailableError) is not is_gone
 
 
 def test_files_that_are_not_what_was_registered_are_refused(registry, address, home, tmp_path):

@@ -63,11 +63,11 @@ class Child:
 
 
 def _attempt(function, *arguments) -> tuple[str, object]:
-    from earmark.audio.decode import UndecodableAudio
+    from earmark.audio.decode import DecodeError
 
     try:
         return "accepted", function(*arguments)
-    except UndecodableAudio as error:
+    except DecodeError as error:
         return "refused", str(error)
     except BaseException:
         return "failed", traceback.format_exc()

@@ -28,7 +28,7 @@ READ_BY_NAME = {
 
 @pytest.fixture(scope="module")
 def graph():
-    return grimp.build_graph("earmark", exclude_type_checking_imports=True)
+    return grimp.build_graph("earmark", exclude_type_checking_imports=True, cache_dir=None)
 
 
 def declared(stage: str) -> set[Path]:

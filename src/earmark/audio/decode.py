@@ -60,7 +60,7 @@ class _Bytes(io.BytesIO):
             return self.tell()
 
 
-class UndecodableAudio(ValueError):
+class DecodeError(ValueError):
     """The bytes are no audio that can be read; the text says why, on one line."""
 
 
@@ -86,7 +86,7 @@ class Facts:
 def decode(content: bytes) -> tuple[np.ndarray, int]:
     """Samples, float32 of shape (frames, channels), [-1, 1] unless stored as floating point, and the sample rate in Hz.
 
-    Memory follows the samples that are there, never what the header claims. Raises UndecodableAudio for what is not
+    Memory follows the samples that are there, never what the header claims. Raises DecodeError for what is not
     one of CONTAINERS or is beyond the limits above, for no samples, and for NaN or infinite ones.
     """
     if (plain := _plain(content)) is not None:
@@ -97,7 +97,7 @@ def decode(content: bytes) -> tuple[np.ndarray, int]:
 
 
 def facts(content: bytes) -> Facts:
-    """Facts of a recording, in bounded memory; UndecodableAudio where `decode` raises it."""
+    """Facts of a recording, in bounded memory; DecodeError where `decode` raises it."""
     if (plain := _plain(content)) is not None:
         return _facts_of_pcm16(*plain)
     frames, peak, clipped, energies = 0, 0.0, 0, []
@@ -123,11 +123,11 @@ def facts(content: bytes) -> Facts:
 def mono(content: bytes, sample_rate_hz: int) -> np.ndarray:
     """The whole recording as float32 of shape (samples,) at `sample_rate_hz`: channels averaged, then resampled.
 
-    Raises UndecodableAudio where `decode` does, and where resampling would give more than MAX_SAMPLES.
+    Raises DecodeError where `decode` does, and where resampling would give more than MAX_SAMPLES.
     """
     mixed, source_rate_hz = _mixed(content)
     if len(mixed) * sample_rate_hz > MAX_SAMPLES * source_rate_hz:
-        raise UndecodableAudio(f"more than {MAX_SAMPLES} samples at {sample_rate_hz} Hz; allowed are at most that many")
+        raise DecodeError(f"more than {MAX_SAMPLES} samples at {sample_rate_hz} Hz; allowed are at most that many")
     return _resampled(mixed, source_rate_hz, sample_rate_hz)
 
 
@@ -136,7 +136,7 @@ def clip(content: bytes, sample_rate_hz: int, length: int, padding: "Padding") -
     says.
 
     Of a long recording at another rate only the middle is resampled, with RESAMPLING_MARGIN on both sides: the same
-    samples as from the whole, to float32 rounding. Raises UndecodableAudio where `decode` does.
+    samples as from the whole, to float32 rounding. Raises DecodeError where `decode` does.
     """
     mixed, source_rate_hz = _mixed(content)
     if source_rate_hz == sample_rate_hz:
@@ -219,28 +219,28 @@ def _facts_of_pcm16(samples: np.ndarray, sample_rate_hz: int) -> Facts:
 @contextmanager
 def opened(head: bytes, file: BinaryIO | int) -> Iterator[soundfile.SoundFile]:
     """The recording in `file`, or in the file of a descriptor, as libsndfile opens it, with `head` its first four bytes
-    and its header within the limits. libsndfile's errors become UndecodableAudio."""
+    and its header within the limits. libsndfile's errors become DecodeError."""
     if not head:
-        raise UndecodableAudio("an empty file")
+        raise DecodeError("an empty file")
     if head not in CONTAINERS:
-        raise UndecodableAudio(f"not a recording; allowed formats are {', '.join(dict.fromkeys(CONTAINERS.values()))}")
+        raise DecodeError(f"not a recording; allowed formats are {', '.join(dict.fromkeys(CONTAINERS.values()))}")
     try:
         with soundfile.SoundFile(file, closefd=False) as sound:
             _check_header(sound)
             yield sound
     except soundfile.LibsndfileError as error:
         text = " ".join(error.error_string.split()).rstrip(".")
-        raise UndecodableAudio(f"unreadable for libsndfile: {text}") from error
+        raise DecodeError(f"unreadable for libsndfile: {text}") from error
 
 
 def _check_header(file: soundfile.SoundFile) -> None:
     if file.subtype not in ENCODINGS:
-        raise UndecodableAudio(f"encoding {file.subtype}; allowed are {', '.join(sorted(ENCODINGS))}")
+        raise DecodeError(f"encoding {file.subtype}; allowed are {', '.join(sorted(ENCODINGS))}")
     if not 1 <= file.channels <= MAX_CHANNELS:
-        raise UndecodableAudio(f"{file.channels} channels; allowed are 1 to {MAX_CHANNELS}")
+        raise DecodeError(f"{file.channels} channels; allowed are 1 to {MAX_CHANNELS}")
     if file.samplerate not in SAMPLE_RATES_HZ:
         first, last = SAMPLE_RATES_HZ[0], SAMPLE_RATES_HZ[-1]
-        raise UndecodableAudio(f"sample rate {file.samplerate} Hz; allowed are {first} to {last} Hz")
+        raise DecodeError(f"sample rate {file.samplerate} Hz; allowed are {first} to {last} Hz")
 
 
 def _blocks(file: soundfile.SoundFile) -> Iterator[np.ndarray]:
@@ -250,17 +250,17 @@ def _blocks(file: soundfile.SoundFile) -> Iterator[np.ndarray]:
     while len(block := file.read(out=np.empty((frames, file.channels), np.float32))):
         values += block.size
         if values > MAX_SAMPLES:
-            raise UndecodableAudio(f"more than {MAX_SAMPLES} samples; allowed are at most that many")
+            raise DecodeError(f"more than {MAX_SAMPLES} samples; allowed are at most that many")
         check_samples(block)
         yield block
     if not values:
-        raise UndecodableAudio("no samples")
+        raise DecodeError("no samples")
 
 
 def check_samples(block: np.ndarray) -> None:
-    """UndecodableAudio for samples that are no finite numbers, or beyond MAX_MAGNITUDE."""
+    """DecodeError for samples that are no finite numbers, or beyond MAX_MAGNITUDE."""
     if not np.isfinite(block).all():
-        raise UndecodableAudio("NaN or infinite samples")
+        raise DecodeError("NaN or infinite samples")
     peak = float(np.abs(block).max())
     if peak > MAX_MAGNITUDE:
-        raise UndecodableAudio(f"a sample of {peak:.3g} times full scale; allowed are at most {MAX_MAGNITUDE:.3g}")
+        raise DecodeError(f"a sample of {peak:.3g} times full scale; allowed are at most {MAX_MAGNITUDE:.3g}")

@@ -9,7 +9,7 @@ import soundfile
 import soxr
 
 from earmark.audio import decode, pcm16
-from earmark.audio.decode import UndecodableAudio
+from earmark.audio.decode import DecodeError
 from earmark.audio.padding import fit
 from earmark.params import Padding
 
@@ -24,7 +24,7 @@ def recording(file: FileIO, sample_rate_hz: int) -> Iterator[np.ndarray]:
     """A recording of any length as mono float32 blocks (samples,) at `sample_rate_hz`: the samples of `decode.mono`, in
     bounded memory.
 
-    `file` is a file on disk, open at its beginning. Raises UndecodableAudio where `decode.mono` does, but for the
+    `file` is a file on disk, open at its beginning. Raises DecodeError where `decode.mono` does, but for the
     number of samples; what is wrong later in a recording, after the blocks before it.
     """
     head = file.read(4)
@@ -37,7 +37,7 @@ def raw_pcm16(read: Callable[[int], bytes]) -> Iterator[np.ndarray]:
     """Raw 16-bit little-endian mono samples as float32 blocks (samples,) in [-1, 1], each as soon as it is there.
 
     `read` waits until there is something, gives at most so many bytes of it, and none at the end. Raises
-    UndecodableAudio for no samples, for half a sample at the end, and for what begins as a recording with a header.
+    DecodeError for no samples, for half a sample at the end, and for what begins as a recording with a header.
     """
     arrivals = iter(lambda: read(_READ_BYTES), b"")
     head = b""
@@ -45,9 +45,9 @@ def raw_pcm16(read: Callable[[int], bytes]) -> Iterator[np.ndarray]:
         head += arrived
     if head[:4] in decode.CONTAINERS:
         form = decode.CONTAINERS[head[:4]]
-        raise UndecodableAudio(f"begins with the header of a {form} file; allowed are raw PCM, and such a file's name")
+        raise DecodeError(f"begins with the header of a {form} file; allowed are raw PCM, and such a file's name")
     if not head:
-        raise UndecodableAudio("no samples")
+        raise DecodeError("no samples")
     rest = b""
     for arrived in chain([head], arrivals):
         content = rest + arrived
@@ -55,7 +55,7 @@ def raw_pcm16(read: Callable[[int], bytes]) -> Iterator[np.ndarray]:
         yield np.frombuffer(content[:whole], "<i2").astype(np.float32) / np.float32(pcm16.FULL_SCALE)
         rest = content[whole:]
     if rest:
-        raise UndecodableAudio("ends with half a sample; a sample has 2 bytes")
+        raise DecodeError("ends with half a sample; a sample has 2 bytes")
 
 
 def windows(blocks: Iterable[np.ndarray], length: int, hop_samples: float, padding: Padding) -> Iterator[np.ndarray]:
@@ -89,7 +89,7 @@ def _mixed(sound: soundfile.SoundFile) -> Iterator[np.ndarray]:
         yield decode.mean_of_channels(block)
         empty = False
     if empty:
-        raise UndecodableAudio("no samples")
+        raise DecodeError("no samples")
 
 
 def _resampled(blocks: Iterable[np.ndarray], source_rate_hz: int, sample_rate_hz: int) -> Iterator[np.ndarray]:

@@ -65,7 +65,7 @@ def _blocks(source: str, file: FileIO, sample_rate_hz: int) -> Iterator[np.ndarr
             yield from stream.raw_pcm16(file.read)
         else:
             yield from stream.recording(file, sample_rate_hz)
-    except decode.UndecodableAudio as error:
+    except decode.DecodeError as error:
         raise _unreadable(source, str(error)) from None
     except OSError as error:
         raise _unreadable(source, error.strerror) from None

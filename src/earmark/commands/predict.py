@@ -12,7 +12,7 @@ TOP = 5
 
 def predict_paths(paths: Sequence[Path], model: str | None, as_json: bool) -> int:
     """Prints one line a file; returns the exit code: 0, 1 where a file could not be read, 2 where none could."""
-    from earmark.audio.decode import UndecodableAudio
+    from earmark.audio.decode import DecodeError
     from earmark.models import inference
 
     files = list(_files(paths))
@@ -23,7 +23,7 @@ def predict_paths(paths: Sequence[Path], model: str | None, as_json: bool) -> in
         try:
             found = inference.probabilities(classifier, [path.read_bytes()])[0]
             line = _answer(name, classifier.labels, found, classifier.rejection_threshold)
-        except (OSError, UndecodableAudio) as error:
+        except (OSError, DecodeError) as error:
             failed += 1
             line = {"file": name, "error": _reason(path, error)}
         print(json.dumps(line, ensure_ascii=False) if as_json else _text(line), flush=True)

@@ -46,7 +46,7 @@ def _tune(params: Params, candidate: str, settings: Candidate, ranges: Mapping[s
 
     backend.start(params.seed)
     from earmark.tracking import runs
-    from earmark.training.search import OutOfTime, Study
+    from earmark.training.search import Study, TimeLimitError
 
     data = job.read_data(params, candidate)
     for remark in job.remarks(data, settings):
@@ -59,7 +59,7 @@ def _tune(params: Params, candidate: str, settings: Candidate, ranges: Mapping[s
         study.run_id = run_id
         ends = time.monotonic() + 60 * params.tune.minutes
         search = _Search(params, candidate, settings, data, ends)
-        with suppress(OutOfTime):
+        with suppress(TimeLimitError):
             while len(study.finished) < params.tune.trials and time.monotonic() < ends:
                 ended = study.run(search.trial)
                 last = study.finished[-1]
@@ -129,7 +129,7 @@ class _Watch:
     def epoch(self, state: "State") -> None:
         """Writes the checkpoint before anybody is told of the epoch."""
         from earmark.training.fitting import is_over
-        from earmark.training.search import OutOfTime
+        from earmark.training.search import TimeLimitError
 
         checkpoints.write(self._path, job.checkpoint_of(state, self._identity, self._run.run_id))
         self._run.epochs(state.rows)
@@ -138,7 +138,7 @@ class _Watch:
             return
         self._trial.require_promising()
         if time.monotonic() > self._ends:
-            raise OutOfTime
+            raise TimeLimitError
 
 
 def _result(study: "Study", candidate: str, present: dict[str, Any], text: str, trials: int) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from earmark.audio.decode import UndecodableAudio, facts
+from earmark.audio.decode import DecodeError, facts
 from earmark.dataset import layout, manifest, shards, state
 from earmark.dataset.sources import Source
 from earmark.dataset.sources.source_file import Found
@@ -129,6 +129,6 @@ class Intake:
 def _facts(content: bytes) -> tuple:
     try:
         found = facts(content)
-    except UndecodableAudio as error:
+    except DecodeError as error:
         return ("", *(0,) * (len(_MEASURED) - 1), str(error))
     return (*(getattr(found, name) for name in _MEASURED), "")

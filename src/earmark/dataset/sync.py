@@ -21,7 +21,7 @@ SHOWN = 3
 """How many refused files the sentence names."""
 
 
-class _NothingNew(Exception):
+class _UnchangedError(Exception):
     """Leaves data/raw as it is."""
 
 
@@ -40,12 +40,12 @@ def grow(params: Params, source: Source, recorded: Mapping[str, object]) -> str:
             identity = ingestion_record.splitting(params) | {role: each.signature for role, each in sources.items()}
             after = _after(params, before, intake, writer.names, {each.name for each in sources.values()})
             if after.same_as(before) and recorded == recorded | identity:
-                raise _NothingNew
+                raise _UnchangedError
             for path in folder.glob("*.tar"):
                 if path.name not in after.shards:
                     path.unlink()
             state.save(folder, after, identity)
-    except _NothingNew:
+    except _UnchangedError:
         pass
     _clean_up(intake, sources)
     return _sentence(before, after, intake, [each.name for each in sources.values()])

@@ -77,7 +77,7 @@ def _waveforms(job: Job, content: np.ndarray, plain: np.ndarray, block: slice) -
         recording = content[offsets[position] : offsets[position] + lengths[position]].tobytes()
         try:
             result[position] = decode.clip(recording, settings.sample_rate_hz, settings.clip_samples, settings.padding)
-        except decode.UndecodableAudio as error:
+        except decode.DecodeError as error:
             raise UserError(
                 f"{job.shard} is damaged at byte {offsets[position]} ({error});"
                 " 'git checkout dvc.lock && dvc checkout --force data/raw' restores it"

@@ -14,7 +14,7 @@ BLOCK_CLIPS = 256
 
 
 def probabilities(classifier: Classifier, recordings: Iterable[bytes]) -> np.ndarray:
-    """Float32 (recordings, labels), in the order given; UndecodableAudio where one cannot be read."""
+    """Float32 (recordings, labels), in the order given; DecodeError where one cannot be read."""
     blocks = [np.empty((0, len(classifier.labels)), dtype=np.float32)]
     blocks += [classifier.model.predict_on_batch(block) for block in waveforms(classifier.front_end, recordings)]
     return np.concatenate(blocks)

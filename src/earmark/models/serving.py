@@ -25,7 +25,7 @@ not divided by theirs are far beyond."""
 FORMS = 'allowed are {"wav": a recording\'s bytes in base64} and {"samples": a list of numbers in [-1, 1]}'
 
 
-class Refused(Exception):
+class InvalidClipError(Exception):
     """A clip that has no answer; the text says why."""
 
 
@@ -81,30 +81,32 @@ class WaveformClassifier(mlflow.pyfunc.PythonModel):
         try:
             form, value = _form(row)
             return self._decoded(value) if form == "wav" else self._checked(value)
-        except Refused as error:
+        except InvalidClipError as error:
             raise _refusal(f"clip {place + 1}: {error}") from None
 
     def _decoded(self, value: object) -> np.ndarray:
         try:
             return self._decode.clip(_content(value), *self._clip)
-        except self._decode.UndecodableAudio as error:
-            raise Refused(str(error)) from None
+        except self._decode.DecodeError as error:
+            raise InvalidClipError(str(error)) from None
 
     def _checked(self, value: object) -> np.ndarray:
         sample_rate_hz, length, _ = self._clip
         try:
             samples = np.asarray(value, dtype=np.float64)
         except OverflowError:
-            raise Refused("a sample beyond any float; allowed are -1 to 1") from None
+            raise InvalidClipError("a sample beyond any float; allowed are -1 to 1") from None
         except (TypeError, ValueError):
-            raise Refused("samples that are no list of numbers") from None
+            raise InvalidClipError("samples that are no list of numbers") from None
         if samples.shape != (length,):
             shape = " x ".join(map(str, samples.shape)) or "1"
-            raise Refused(f"samples: {shape}; allowed are {length} at {sample_rate_hz} Hz, or wav of any length")
+            raise InvalidClipError(
+                f"samples: {shape}; allowed are {length} at {sample_rate_hz} Hz, or wav of any length"
+            )
         if not np.isfinite(samples).all():
-            raise Refused("NaN or infinite samples")
+            raise InvalidClipError("NaN or infinite samples")
         if (peak := np.abs(samples).max()) > MAX_SAMPLE:
-            raise Refused(f"a sample of {peak:.6g}; allowed are -1 to 1")
+            raise InvalidClipError(f"a sample of {peak:.6g}; allowed are -1 to 1")
         return samples.astype(np.float32)
 
 
@@ -147,7 +149,7 @@ def _form(row: object) -> tuple[str, object]:
         return "samples", row
     given = {name: value for name, value in row.items() if not _missing(value)}
     if set(given) not in ({"wav"}, {"samples"}):
-        raise Refused(f"it has {', '.join(map(str, list(given)[:5])) or 'nothing'}; {FORMS}")
+        raise InvalidClipError(f"it has {', '.join(map(str, list(given)[:5])) or 'nothing'}; {FORMS}")
     return next(iter(given.items()))
 
 
@@ -164,7 +166,7 @@ def _content(value: object) -> bytes:
     try:
         return base64.b64decode("".join(value.split()), validate=True)
     except (AttributeError, ValueError, binascii.Error):
-        raise Refused("wav that is not in base64") from None
+        raise InvalidClipError("wav that is not in base64") from None
 
 
 def _sha256(settings: dict, model: Path) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from earmark.errors import NotAnswering, UserError
+from earmark.errors import ServiceUnavailableError, UserError
 from earmark.evaluation import test_set
 from earmark.params import Params
 from earmark.paths import ACCEPTED, MODELS
@@ -34,7 +34,7 @@ class Contest:
 
     def verdict(self, champion: str) -> gate.Verdict:
         """Judges the newcomer against version `champion`, "" for none; UserError where the newcomer or the clips
-        cannot be read, NotAnswering where MLflow does not give the champion now."""
+        cannot be read, ServiceUnavailableError where MLflow does not give the champion now."""
         scores = self._entry[METRICS_OF_SPLIT[self._split]]
         at_10_db = scores.get("accuracy_in_noise", {}).get("10_db")
         reigning = self._champion(champion) if champion else None
@@ -58,8 +58,8 @@ class Contest:
         with tempfile.TemporaryDirectory(prefix="earmark-") as folder:
             try:
                 return _scored(self._registry.download(number, Path(folder)), self._clips)
-            except NotAnswering as error:
-                raise NotAnswering(
+            except ServiceUnavailableError as error:
+                raise ServiceUnavailableError(
                     f"{error}; nothing was registered, since the champion, version {number}, cannot be compared with"
                     " now; 'earmark registry promote' makes another one champion"
                 ) from None

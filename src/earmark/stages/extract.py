@@ -120,7 +120,7 @@ def _noise(raw: Path, rows: pd.DataFrame, split: str, front_end: FrontEnd) -> It
     for content in shards.read_recordings(raw, rows):
         try:
             waveform = background_noise.part(decode.mono(content, front_end.sample_rate_hz), split)
-        except decode.UndecodableAudio:  # hours at a very low sample rate, which are too much once resampled
+        except decode.DecodeError:  # hours at a very low sample rate, which are too much once resampled
             continue
         for piece in _pieces(waveform, front_end):
             (values,) = numpy_backend.features(piece[None], (front_end,))

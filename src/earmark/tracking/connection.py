@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
-from earmark.errors import NotAnswering, UserError
+from earmark.errors import ServiceUnavailableError, UserError
 
 DEFAULT_URI = "sqlite:///mlflow.db"
 NOT_FOUND = 404
@@ -39,15 +39,18 @@ def connect(name: str) -> MlflowClient:
 
 @contextmanager
 def answering(wanted: str = "") -> Iterator[None]:
-    """What MLflow does not do in here, such as give what is `wanted`, is a UserError, whether its database, its server
-    or its store of artifacts fails with exceptions of its own library: NotAnswering, unless it answers that there is no
-    such thing."""
+    """Turns a failure of MLflow's database, server or artifact store into one sentence; `wanted` is what was asked for.
+
+    Raises:
+        UserError: MLflow answers that it has no such thing.
+        ServiceUnavailableError: MLflow does not answer.
+    """
     try:
         yield
     except (MlflowException, SQLAlchemyError, BotoCoreError, ClientError, Boto3Error, OSError) as error:
         mlflow_there = f"MLflow at {address()}"
         failure = f"{wanted} cannot be had from {mlflow_there}" if wanted else f"{mlflow_there} does not answer"
-        kind = UserError if _is_gone(error) else NotAnswering
+        kind = UserError if _is_gone(error) else ServiceUnavailableError
         raise kind(f"{failure}: {first_line(error)}") from None
 
 

@@ -10,7 +10,7 @@ from typing import Protocol
 import keras
 import numpy as np
 
-from earmark.errors import Untrainable
+from earmark.errors import TrainingError
 from earmark.features.front_ends import FrontEnd
 from earmark.features.keras_backend import of_stored
 from earmark.models import backend
@@ -73,7 +73,7 @@ class Watch(Protocol):
 
 
 def fit(recipe: Recipe, training: Examples, validation: Examples, watch: Watch, state: State | None = None) -> State:
-    """Trains from the beginning, or on from `state`, to the end; Untrainable where the loss stops being a number, or
+    """Trains from the beginning, or on from `state`, to the end; TrainingError where the loss stops being a number, or
     a batch cannot be divided among the devices."""
     keras.utils.set_random_seed(recipe.seed)
     settings = recipe.settings
@@ -83,7 +83,7 @@ def fit(recipe: Recipe, training: Examples, validation: Examples, watch: Watch, 
         return state
     batches = TrainingBatches(training, recipe.labels, settings, recipe.seed, device_count)
     if not batches.clips:
-        raise Untrainable(
+        raise TrainingError(
             f"a batch of {min(settings.batch_size, len(training.labels))} clips cannot be divided among {device_count}"
             f" devices; allowed are at least {batches.least_clips} clips, and a batch_size of as many"
         )
@@ -187,7 +187,7 @@ def _validated(model: keras.Model, recipe: Recipe, validation: Examples, clips: 
 
 def _require_number(value: float, what: str) -> None:
     if not math.isfinite(value):
-        raise Untrainable(f"{what} is {value}; allowed is a number: lower optimizer.learning_rate")
+        raise TrainingError(f"{what} is {value}; allowed is a number: lower optimizer.learning_rate")
 
 
 def _variables(model: keras.Model) -> list:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from earmark.audio import background_noise
 from earmark.dataset import shards
-from earmark.errors import Untrainable, UserError
+from earmark.errors import TrainingError, UserError
 from earmark.features import feature_shards, front_ends
 from earmark.features.front_ends import FrontEnd
 from earmark.features.reader import FeatureReader
@@ -88,7 +88,7 @@ def _examples(
 
 
 def recipe(data: Data, candidate: str, settings: Candidate, seed: int) -> "Recipe":
-    """How `candidate` is trained on `data`; Untrainable where its network does not fit the clips."""
+    """How `candidate` is trained on `data`; TrainingError where its network does not fit the clips."""
     from earmark.training.fitting import Recipe
 
     front_end = data.front_end
@@ -99,7 +99,7 @@ def recipe(data: Data, candidate: str, settings: Candidate, seed: int) -> "Recip
             return module_of(candidate).build(shape, len(data.labels), **settings.network)
         except (TypeError, ValueError) as error:
             reason = " ".join(str(error).split())[:300]
-            raise Untrainable(
+            raise TrainingError(
                 f"params.yaml: train.{candidate}.network does not fit clips of {front_end.frames} frames: {reason}"
             ) from None
 

@@ -10,7 +10,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from earmark.errors import Untrainable, UserError
+from earmark.errors import TrainingError, UserError
 from earmark.params.training import Choice, Span
 
 STARTUP_TRIALS = 5
@@ -21,7 +21,7 @@ _REFUSED = "refused"
 Pruned = optuna.TrialPruned
 
 
-class OutOfTime(Exception):
+class TimeLimitError(Exception):
     """The time for a search is over."""
 
 
@@ -83,8 +83,8 @@ class Study:
     def run(self, objective: Callable[["Trial"], float]) -> str:
         """One more trial; returns in a word or two how it ended.
 
-        What is Untrainable is never tried again; any other exception, such as OutOfTime, leaves the trial to be begun
-        anew.
+        A trial that raises TrainingError is never tried again. After any other exception, such as TimeLimitError, the
+        next search starts it anew.
         """
         trial = self._study.ask()
         try:
@@ -92,7 +92,7 @@ class Study:
         except Pruned:
             self._study.tell(trial, state=TrialState.PRUNED)
             return "pruned"
-        except Untrainable as error:
+        except TrainingError as error:
             trial.set_user_attr(_REFUSED, str(error))
             self._study.tell(trial, state=TrialState.FAIL)
             return str(error)

@@ -16,7 +16,7 @@ from earmark.dataset.sources.download import shown
 from earmark.dataset.sources.s3_errors import (
     GONE,
     OVERTAKEN,
-    Interrupted,
+    TransferError,
     broken_off,
     code_of,
     is_passing,
@@ -47,7 +47,7 @@ class _Staged(NamedTuple):
     file: Path
 
 
-class _Overtaken(Exception):
+class _ChangedObjectError(Exception):
     """The object is no longer the one that was asked for."""
 
 
@@ -198,7 +198,7 @@ class _Bucket:
         """Return the staged file with the content of this very version.
 
         Raises:
-            _Overtaken: the object has changed or is gone.
+            _ChangedObjectError: the object has changed or is gone.
         """
         with self._explained(self.shown(wanted)):
             return self._persistently(is_passing, self._fetch, wanted, stage)
@@ -210,11 +210,11 @@ class _Bucket:
             answer = self._client.get_object(Bucket=self.name, Key=wanted.key, IfMatch=f'"{wanted.etag}"')
         except ClientError as error:
             if code_of(error) in OVERTAKEN:
-                raise _Overtaken from error
+                raise _ChangedObjectError from error
             raise
         with closing(answer["Body"]) as body:
             if answer["ETag"].strip('"') != wanted.etag:  # a server that does not know If-Match
-                raise _Overtaken
+                raise _ChangedObjectError
             return stage.store(wanted, self._chunks(body))
 
     def _chunks(self, body: Any) -> Iterator[bytes]:
@@ -247,7 +247,7 @@ def _staged(bucket: _Bucket, stage: "_Stage", wanted: BucketObject) -> _Staged |
     for _ in range(_LOOKS):
         try:
             return _Staged(wanted, stage.find(wanted) or bucket.fetch(wanted, stage))
-        except _Overtaken:
+        except _ChangedObjectError:
             current = bucket.look_again(wanted)
         if current is None:
             _note(f"{bucket.shown(wanted)} was deleted before it was read, and is left out")
@@ -284,7 +284,7 @@ class _Stage:
         """Return the file that now has the chunks.
 
         Raises:
-            Interrupted: they are not as many bytes as the object has.
+            TransferError: they are not as many bytes as the object has.
         """
         partial = self._folder / (self._stem(wanted) + _PARTIAL)
         digest, size = hashlib.sha256(), 0
@@ -296,7 +296,7 @@ class _Stage:
                         digest.update(chunk)
                         size += len(chunk)
                 if size != wanted.size:
-                    raise Interrupted(f"{size} of {wanted.size} bytes")
+                    raise TransferError(f"{size} of {wanted.size} bytes")
                 return partial.replace(self._folder / f"{self._stem(wanted)}-{digest.hexdigest()}")
             finally:
                 partial.unlink(missing_ok=True)

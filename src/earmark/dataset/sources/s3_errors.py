@@ -8,7 +8,7 @@ _THROTTLED = ("SlowDown", "RequestTimeout", "Throttling", "ThrottlingException",
 _DENIED = ("AccessDenied", "403", "401", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken")
 
 
-class Interrupted(Exception):
+class TransferError(Exception):
     """The content ended early."""
 
 
@@ -73,5 +73,5 @@ def broken_off() -> tuple[type[BaseException], ...]:
         exceptions.FlexibleChecksumError,
         ResponseParserError,
         HTTPError,
-        Interrupted,
+        TransferError,
     )
