@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from earmark import params
 from earmark.audio import decode
 from earmark.dataset import shards
 from earmark.evaluation import test_set
@@ -48,7 +49,8 @@ def strung(clips: list[np.ndarray], sample_rate_hz: int) -> tuple[np.ndarray, np
 
 def in_noise(speech: np.ndarray, snr_db: float, sample_rate_hz: int) -> np.ndarray:
     """`speech` in noise that training has not heard, over and over, `snr_db` below the mean power of all of it."""
-    noise = np.resize(np.concatenate(test_set.noise_of("testing", sample_rate_hz)), len(speech))
+    recordings = test_set.read(params.load()).noise("testing", sample_rate_hz)
+    noise = np.resize(np.concatenate(recordings), len(speech))
     return speech + noise * np.float32(np.sqrt((speech**2).mean() / (noise**2).mean() * 10 ** (-snr_db / 10)))
 
 

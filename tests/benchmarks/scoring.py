@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from earmark import params
-from earmark.evaluation import metrics, test_set
+from earmark.evaluation import metrics, noise, test_set
 from earmark.models import cost, model_folder
 
 SNR_DB = 10
@@ -17,9 +17,9 @@ SNR_DB = 10
 def main(folder: Path, split: str) -> None:
     """Prints accuracy, its interval, accuracy in noise, size and latency."""
     classifier = model_folder.load(folder)
-    clips = test_set.judged_clips(params.load())
-    predictions = test_set.predict_clips(classifier, clips[clips["split"] == split], [SNR_DB])
-    noisy = predictions.assign(predicted=predictions[f"predicted_at_{SNR_DB}_db"])
+    clips = test_set.read(params.load()).restricted_to(split)
+    predictions = clips.predictions(classifier, [SNR_DB])
+    noisy = predictions.assign(predicted=predictions[noise.column(SNR_DB)])
     print(
         json.dumps(
             metrics.summary(predictions, 1)

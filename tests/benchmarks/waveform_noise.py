@@ -14,11 +14,14 @@ import numpy as np
 import pandas as pd
 
 from earmark import params
-from earmark.audio import background_noise
+from earmark.audio import background_noise, decode
+from earmark.audio.background_noise import part
+from earmark.dataset import shards
 from earmark.evaluation import metrics, test_set
 from earmark.features import numpy_backend
-from earmark.models import backend
+from earmark.models import backend, inference
 from earmark.params.training import Augmentation, changed
+from earmark.paths import RAW
 from earmark.training import job
 from earmark.training.batches import Examples
 from tests.benchmarks.scoring import SNR_DB
@@ -50,8 +53,7 @@ def _with_noise(clean: np.ndarray, noise: list[np.ndarray], snr_db, generator: n
 
 
 def _waveforms(clips: pd.DataFrame, front_end) -> np.ndarray:
-    recorded = clips.assign(silence_gain=np.nan, silence_start=np.nan)
-    return np.concatenate(list(test_set.waveforms(recorded, front_end, BLOCK_CLIPS)))
+    return np.concatenate(list(inference.waveforms(front_end, shards.read_recordings(RAW, clips))))
 
 
 def _features(heard: np.ndarray, front_end) -> np.ndarray:
@@ -68,7 +70,9 @@ def main(candidate: str, epochs: int) -> None:
     settings = loaded.train.candidate(candidate).model_copy(update={"epochs": epochs})
     data = job.read_data(loaded, candidate)
     front_end = data.front_end.stored
-    heard_noise, other_noise = (test_set.noise_of(split, front_end.sample_rate_hz) for split in ("training", "testing"))
+    recordings = test_set.decodable(test_set.read(loaded).noise_recordings, front_end.sample_rate_hz)
+    noise = [decode.mono(each, front_end.sample_rate_hz) for each in shards.read_recordings(RAW, recordings)]
+    heard_noise, other_noise = ([part(each, split) for each in noise] for split in ("training", "testing"))
     clips = data.clips[data.clips["split"] == "training"].reset_index(drop=True)
     noisy = Noisy(_waveforms(clips, front_end), heard_noise, settings.augmentation, front_end)
     without = changed(settings, {"augmentation.noise_probability": 0.0})

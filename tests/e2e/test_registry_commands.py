@@ -13,7 +13,7 @@ from support.mlflow_server import serving
 from support.prefect_server import running, wait_until
 
 from earmark.models import model_folder
-from earmark.registry.comparison import Contest
+from earmark.registry.comparison import ChampionComparison
 from earmark.registry.gate import Verdict
 
 SECONDS = 300
@@ -274,16 +274,16 @@ def test_a_model_that_was_registered_while_another_was_judged_is_the_champion(
     """Two checkouts with different models at one registry, which has none yet."""
     other = copied(registered, tmp_path / "other")
     registry = {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}
-    judge, said = Contest.verdict, []
+    judge, said = ChampionComparison.verdict, []
 
-    def while_the_other_registers(contest: Contest, champion: str) -> Verdict:
+    def while_the_other_registers(contest: ChampionComparison, champion: str) -> Verdict:
         verdict = judge(contest, champion)
         if not said:
-            monkeypatch.setattr(Contest, "verdict", judge)
+            monkeypatch.setattr(ChampionComparison, "verdict", judge)
             said.append(succeeded(earmark(other, "register", **registry)))
         return verdict
 
-    monkeypatch.setattr(Contest, "verdict", while_the_other_registers)
+    monkeypatch.setattr(ChampionComparison, "verdict", while_the_other_registers)
     said.append(succeeded(earmark(newcomer, "register", **registry)))
     assert "version 1, champion: no champion reigns yet" in said[0]
     assert "version 2, challenger: against the champion:" in said[1] and "clips right, the champion" in said[1]

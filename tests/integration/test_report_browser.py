@@ -148,7 +148,7 @@ def test_the_tab_key_reaches_every_region_in_the_order_of_the_page_and_every_cli
 
 def test_accuracies_that_are_all_alike_are_not_drawn_below_nothing_or_above_all(tab, tmp_path):
     candidate = fake_candidate("c", WORDS[:2], 1.0)
-    scores = candidate.metrics["test"] | {"accuracy_ci95": [1.0, 1.0], "accuracy_in_noise": {"0_db": 1.0}}
+    scores = candidate.metrics["test"] | {"accuracy_ci95": [1.0, 1.0], "accuracy_in_noise": {0: 1.0}}
     page = tmp_path / "page.html"
     page.write_text(fake_page(replace(candidate, metrics=candidate.metrics | {"test": scores})), encoding="utf-8")
     show(tab, page)

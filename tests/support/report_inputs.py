@@ -6,7 +6,7 @@ import wave
 import numpy as np
 import pandas as pd
 
-from earmark.reporting.html.page import CandidateReport, Mistake, render
+from earmark.reporting.html.page import CandidateScores, Mistake, render
 
 WORDS = [
     *("bed", "bird", "cat", "dog", "down", "eight", "five", "four", "go", "happy", "house", "left", "marvin", "nine"),
@@ -43,7 +43,7 @@ BANDS = {
 
 
 def fake_page(
-    *candidates: CandidateReport,
+    *candidates: CandidateScores,
     split: str = "testing",
     mistakes=(),
     data=DATA,
@@ -63,7 +63,7 @@ def fake_candidate(
     clips: int = 2000,
     epochs: int = 30,
     saved_bytes: int = 1_234_567,
-) -> CandidateReport:
+) -> CandidateScores:
     rng = np.random.default_rng(len(name))
     predictions = fake_predictions(labels, accuracy, clips, rng)
     if reporting_split == "validation":
@@ -76,7 +76,7 @@ def fake_candidate(
         pd.concat([made(part).assign(split=split) for split, part in parts.items()], ignore_index=True)
         for made in (fake_labels, fake_calibration, fake_slices)
     )
-    return CandidateReport(name, metrics, fake_history(epochs, accuracy, rng), predictions, *frames)
+    return CandidateScores(name, metrics, fake_history(epochs, accuracy, rng), predictions, *frames)
 
 
 def fake_predictions(labels: list[str], accuracy: float, clips: int, rng: np.random.Generator) -> pd.DataFrame:
@@ -108,7 +108,7 @@ def fake_scores(predictions: pd.DataFrame) -> dict:
         "clips": len(predictions),
         "speakers": predictions["speaker"].nunique(),
         "expected_calibration_error": 0.0234 + (1 - accuracy) / 10,
-        "accuracy_in_noise": {f"{db}_db": accuracy * (1 - 1 / (db + 3)) for db in (20, 10, 5, 0)},
+        "accuracy_in_noise": {db: accuracy * (1 - 1 / (db + 3)) for db in (20, 10, 5, 0)},
         "rejection": {
             "threshold": 0.4375,
             "miss_rate": 0.0512,

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from earmark.dataset import shards
 from earmark.errors import UserError
 from earmark.evaluation import metrics, test_set
+from earmark.evaluation.test_set import TestSet
 from earmark.io import hashing
 from earmark.io.files import require_writable, whole_folder, write_json
 from earmark.params import Params
@@ -60,7 +60,7 @@ def export(params: Params, source: str, format: str, folder: Path) -> str:
         model = resolve.folder_of(source, Path(temporary))
         classifier, original_bytes = model_folder.load(model), (model / model_folder.MODEL).stat().st_size
         original = hashing.content_sha256(model)
-    clips = _reported_clips(params, classifier)
+    clips = _test_clips(params, classifier)
     content = conversion.converted(classifier, format, lambda: _training_clips(classifier, params.seed))
     exported = replace(classifier, model=runtimes.opened(content, format))
     found = _compared(clips, classifier, exported, len(content), original_bytes)
@@ -87,24 +87,24 @@ def _training_clips(classifier: "Classifier", seed: int) -> Iterator[np.ndarray]
         yield from block
 
 
-def _reported_clips(params: Params, classifier: "Classifier") -> pd.DataFrame:
-    """The clips of the reporting split whose labels the model knows; of others it can lose nothing."""
-    clips = test_set.judged_clips(params)
-    split = test_set.reporting_split(clips)
-    known = clips[(clips["split"] == split) & clips["label"].isin(classifier.labels)]
-    if known.empty:
-        raise UserError(f"the {split} clips have none of the model's labels, {', '.join(classifier.labels[:5])} …")
+def _test_clips(params: Params, classifier: "Classifier") -> TestSet:
+    """The clips of the reporting split whose labels the model knows; on others it has no accuracy to lose."""
+    clips = test_set.read(params)
+    known = clips.restricted_to(clips.reporting_split, classifier.labels)
+    if known.rows.empty:
+        labels = ", ".join(classifier.labels[:5])
+        raise UserError(f"the {clips.reporting_split} clips have none of the model's labels, {labels} …")
     return known
 
 
 def _compared(
-    clips: pd.DataFrame, classifier: "Classifier", exported: "Classifier", file_bytes: int, original_bytes: int
+    clips: TestSet, classifier: "Classifier", exported: "Classifier", file_bytes: int, original_bytes: int
 ) -> Comparison:
     return Comparison(
-        clips["split"].iloc[0],
-        len(clips),
-        metrics.accuracy(test_set.predict_clips(exported, clips)),
-        metrics.accuracy(test_set.predict_clips(classifier, clips)),
+        clips.rows["split"].iloc[0],
+        len(clips.rows),
+        metrics.accuracy(clips.predictions(exported)),
+        metrics.accuracy(clips.predictions(classifier)),
         file_bytes,
         original_bytes,
     )

@@ -1,95 +1,107 @@
-"""How good one candidate is, as it would be registered, by all that models are judged by."""
+"""How good one candidate is, evaluated as the model that would be registered, and what it costs."""
 
 import io
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from earmark.errors import UserError
-from earmark.evaluation import calibration, metrics, rejection, slices, test_set
+from earmark.evaluation import calibration, metrics, noise, rejection, slices
+from earmark.evaluation.test_set import TestSet
 from earmark.features import numpy_backend
 from earmark.features.front_ends import FrontEnd
-from earmark.io import hashing
+from earmark.io.hashing import content_sha256
 from earmark.models import detector
 from earmark.params import NOT_WORDS, Params
 from earmark.paths import HISTORIES, MODELS
-from earmark.reporting.records import METRICS_OF_SPLIT, Mistake
+from earmark.reporting.records import METRICS_OF_SPLIT, CandidateScores, Mistake
 
 if TYPE_CHECKING:
     from earmark.models.model_folder import Classifier
 
 MISTAKES = 12
-"""How many of the worst can be listened to in the report."""
+"""How many of the worst mistakes the report plays."""
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """`entry` is the candidate's in reports/metrics.json, but for the bounds of intervals by name. The frames have a
-    column `split`, "validation" or "testing": a row of `predictions` is a clip, of `labels` a label, of `calibration` a
-    bin of the probability, of `slices` a band of loudness or length."""
+class TrainedCandidate:
+    """What `train` made of a candidate: the loaded model, one history row an epoch, checksum and size of its files."""
 
-    entry: dict
-    front_end: FrontEnd
+    name: str
+    classifier: "Classifier"
     history: pd.DataFrame
-    predictions: pd.DataFrame
-    labels: pd.DataFrame
-    calibration: pd.DataFrame
-    slices: pd.DataFrame
+    content_sha256: str
+    saved_bytes: int
 
 
-def judge(name: str, clips: pd.DataFrame, params: Params) -> Judgement:
-    """Scores the candidate `name` on judged clips, clean and in noise, and measures what it costs."""
+def read(name: str) -> TrainedCandidate:
+    """Reads models/`name` and its history.
+
+    Raises:
+        UserError: one of them is missing or damaged.
+    """
     from earmark.models import model_folder
 
-    classifier = model_folder.load(MODELS / name)
-    history = _history(name)
-    predictions = test_set.predict_clips(classifier, clips, test_set.SNR_DB)
-    splits = dict(list(predictions.groupby("split", sort=False)))
-    reliability = {split: calibration.reliability(frame) for split, frame in splits.items()}
+    folder, history = MODELS / name, HISTORIES / f"{name}.csv"
+    classifier = model_folder.load(folder)
+    if not history.exists():
+        raise UserError(f"{history} is missing; run 'dvc repro train@{name}' first")
+    saved_bytes = (folder / model_folder.MODEL).stat().st_size
+    return TrainedCandidate(name, classifier, pd.read_csv(history), content_sha256(folder), saved_bytes)
+
+
+def score(candidate: TrainedCandidate, test_set: TestSet, clips_per_epoch: int, params: Params) -> CandidateScores:
+    """Scores a candidate on every clip of the test set, clean and in noise, and measures what it costs."""
+    predictions = test_set.predictions(candidate.classifier, noise.SNR_DB)
+    by_split = dict(list(predictions.groupby("split", sort=False)))
+    reliability = {split: calibration.reliability(frame) for split, frame in by_split.items()}
     scores = {
         METRICS_OF_SPLIT[split]: metrics.summary(frame, params.seed)
         | {"expected_calibration_error": calibration.expected_calibration_error(reliability[split])}
         | _in_noise(frame)
-        | {"rejection": _rejection(classifier, split, frame)}
-        for split, frame in splits.items()
+        | {"rejection": _rejection(candidate.classifier, frame, test_set)}
+        for split, frame in by_split.items()
     }
-    facts, seconds = clips[["rms", "seconds"]], params.dataset.clip_seconds
-    by_slice = {name: slices.by_slice(frame.join(facts), seconds, params.seed) for name, frame in splits.items()}
-    return Judgement(
-        scores | _costs(name, classifier, history, test_set.training_clips(params)),
-        classifier.front_end,
-        history,
+    recorded = predictions.merge(test_set.clips[["id", "rms", "seconds"]], on="id")
+    return CandidateScores(
+        candidate.name,
+        scores | _costs(candidate, clips_per_epoch),
+        candidate.history,
         predictions,
-        _by_split({split: metrics.per_label(frame) for split, frame in splits.items()}),
-        _by_split(reliability),
-        _by_split(by_slice),
+        _joined({split: metrics.per_label(frame) for split, frame in by_split.items()}),
+        _joined(reliability),
+        _joined(
+            {
+                split: slices.by_slice(recorded[recorded["split"] == split], params.dataset.clip_seconds, params.seed)
+                for split in by_split
+            }
+        ),
     )
 
 
-def _costs(name: str, classifier: "Classifier", history: pd.DataFrame, clips_of_epoch: int) -> dict:
-    from earmark.models import cost, model_folder
+def _costs(candidate: TrainedCandidate, clips_per_epoch: int) -> dict[str, Any]:
+    from earmark.models import cost
 
-    latency, seconds = cost.latency(classifier), float(history["seconds"].sum())
+    latency, seconds = cost.latency(candidate.classifier), float(candidate.history["seconds"].sum())
     return {
-        "content_sha256": hashing.content_sha256(MODELS / name),
-        "parameters": classifier.parameters,
-        "multiply_adds": cost.multiply_adds(classifier.model),
-        "saved_bytes": (MODELS / name / model_folder.MODEL).stat().st_size,
+        "content_sha256": candidate.content_sha256,
+        "parameters": candidate.classifier.parameters,
+        "multiply_adds": cost.multiply_adds(candidate.classifier.model),
+        "saved_bytes": candidate.saved_bytes,
         "latency_ms_p50": latency.p50_ms,
         "latency_ms_p99": latency.p99_ms,
         "train_seconds": seconds,
-        "train_clips_per_second": clips_of_epoch * len(history) / seconds,
+        "train_clips_per_second": clips_per_epoch * len(candidate.history) / seconds,
     }
 
 
-def worst_mistakes(predictions: pd.DataFrame, clips: pd.DataFrame, front_end: FrontEnd) -> list[Mistake]:
-    """The wrong ones of a candidate's `predictions` that it was surest of, with what it heard; `front_end` is what
-    shards hold for its own."""
+def worst_mistakes(predictions: pd.DataFrame, test_set: TestSet, front_end: FrontEnd) -> list[Mistake]:
+    """The MISTAKES wrong predictions with the highest probability, each with its clip as a model with this front end
+    gets it."""
     wrong = predictions[predictions["label"] != predictions["predicted"]]
     worst = wrong.sort_values(["probability", "id"], ascending=[False, True]).head(MISTAKES)
-    heard = test_set.waveforms(clips.loc[worst.index], front_end, MISTAKES)
     return [
         Mistake(
             row.id,
@@ -101,53 +113,45 @@ def worst_mistakes(predictions: pd.DataFrame, clips: pd.DataFrame, front_end: Fr
             numpy_backend.features(waveform[None], (front_end,))[0][0],
             len(waveform) / front_end.sample_rate_hz,
         )
-        for block in heard
-        for row, waveform in zip(worst.itertuples(), block, strict=True)
+        for row, waveform in zip(worst.itertuples(), test_set.waveforms(worst["id"], front_end), strict=True)
     ]
 
 
-def _in_noise(predictions: pd.DataFrame) -> dict:
-    columns = {snr: f"predicted_at_{snr}_db" for snr in test_set.SNR_DB}
-    found = {
-        f"{snr}_db": metrics.accuracy(predictions.assign(predicted=predictions[column]))
-        for snr, column in columns.items()
-        # One split may have noise as long as a clip where another has none.
-        if column in predictions and predictions[column].notna().all()
+def _in_noise(predictions: pd.DataFrame) -> dict[str, dict[int, float]]:
+    """Accuracy at each signal-to-noise ratio in decibels; nothing where the split has no noise as long as a clip."""
+    accuracies = {
+        snr: metrics.accuracy(predictions.assign(predicted=predictions[noise.column(snr)]))
+        for snr in noise.SNR_DB
+        if noise.column(snr) in predictions and predictions[noise.column(snr)].notna().all()
     }
-    return {"accuracy_in_noise": found} if found else {}
+    return {"accuracy_in_noise": accuracies} if accuracies else {}
 
 
-def _rejection(classifier: "Classifier", split: str, predictions: pd.DataFrame) -> dict:
+def _rejection(classifier: "Classifier", predictions: pd.DataFrame, test_set: TestSet) -> dict[str, Any]:
     threshold = classifier.rejection_threshold
-    said, probability, truth = (predictions[each].to_numpy() for each in ("predicted", "probability", "label"))
-    rates = rejection.rates(rejection.answers(said, probability, truth, NOT_WORDS, whole=True), threshold)
-    return {"threshold": threshold} | rates | _false_accepts_per_hour(classifier, split)
+    predicted, probability, truth = (predictions[name].to_numpy() for name in ("predicted", "probability", "label"))
+    rates = rejection.rates(rejection.answers(predicted, probability, truth, NOT_WORDS, whole=True), threshold)
+    recordings = test_set.noise(predictions["split"].iloc[0], classifier.front_end.sample_rate_hz)
+    return {"threshold": threshold} | rates | _false_accepts_per_hour(classifier, recordings)
 
 
-def _false_accepts_per_hour(classifier: "Classifier", split: str) -> dict:
-    """How often `earmark listen` would hear a word where there is background noise only."""
-    rate, threshold = classifier.front_end.sample_rate_hz, classifier.rejection_threshold
-    noise = [each for each in test_set.noise_of(split, rate) if len(each) >= classifier.front_end.clip_samples]
-    if not noise:
+def _false_accepts_per_hour(classifier: "Classifier", noise_recordings: list[np.ndarray]) -> dict[str, Any]:
+    """How often `earmark listen` would report a word in background noise alone."""
+    recordings = [each for each in noise_recordings if len(each) >= classifier.front_end.clip_samples]
+    if not recordings:
         return {}
-    heard = sum(1 for recording in noise for _ in detector.detections(classifier, [recording], threshold))
-    seconds = sum(map(len, noise)) / rate
+    threshold = classifier.rejection_threshold
+    count = sum(1 for samples in recordings for _ in detector.detections(classifier, [samples], threshold))
+    seconds = sum(map(len, recordings)) / classifier.front_end.sample_rate_hz
     return {
-        "false_accepts_per_hour": 3600 * heard / seconds,
-        "false_accepts_per_hour_ci95": [3600 / seconds * bound for bound in rejection.poisson_interval(heard)],
+        "false_accepts_per_hour": 3600 * count / seconds,
+        "false_accepts_per_hour_ci95": [3600 / seconds * bound for bound in rejection.poisson_interval(count)],
         "noise_seconds": seconds,
     }
 
 
-def _by_split(frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
+def _joined(frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
     return pd.concat([frame.assign(split=split) for split, frame in frames.items()], ignore_index=True)
-
-
-def _history(name: str) -> pd.DataFrame:
-    try:
-        return pd.read_csv(HISTORIES / f"{name}.csv")
-    except FileNotFoundError:
-        raise UserError(f"{HISTORIES / name}.csv is missing; run 'dvc repro train@{name}' first") from None
 
 
 def _wav(waveform: np.ndarray, sample_rate_hz: int) -> bytes:

@@ -1,9 +1,10 @@
-"""What models are judged by: the clips of validation and testing, silence, and background noise that training has not
-heard."""
+"""The clips that models are evaluated on: those of validation and test, silence, and noise that training never used."""
 
 import zlib
-from collections.abc import Iterator, Sequence
-from itertools import groupby
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +13,8 @@ import pandas as pd
 from earmark.audio import background_noise, decode
 from earmark.audio.padding import fit
 from earmark.dataset import shards
+from earmark.errors import UserError
+from earmark.evaluation import noise
 from earmark.features.front_ends import FrontEnd
 from earmark.params import SILENCE, Params
 from earmark.paths import ACCEPTED, RAW
@@ -20,115 +23,169 @@ if TYPE_CHECKING:
     from earmark.models.model_folder import Classifier
 
 SPLITS = ("validation", "testing")
-SNR_DB = (20, 10, 5, 0)
-"""Decibels by which background noise is below a clip, in mean power."""
+ROW = ["id", "speaker", "split", "label"]
 NOISE_SEED = 1
-"""Every model hears the same noise in the same clip."""
+"""Fixed, so that every model gets the same noise in the same clip."""
 
 
-def judged_clips(params: Params) -> pd.DataFrame:
-    """Accepted clips of validation and testing, and as many of silence beside them as dataset.silence_fraction says.
+@dataclass(frozen=True)
+class Silence:
+    """A clip without a word, cut from a recording of background noise.
 
-    The place of a clip of silence is that of the noise that it is cut from; `silence_gain` says how loud it is, and
-    `silence_start` where it begins, from 0 to 1 of where it can.
+    Attributes:
+        recording: id of the noise recording.
+        start: where the clip begins, from 0 to 1 of the positions that the recording allows.
+        gain: factor on the samples, 0 for digital silence.
     """
-    accepted = shards.read_accepted(ACCEPTED).assign(silence_gain=np.nan, silence_start=np.nan)
-    noise = noise_rows(params.dataset.sample_rate_hz)
-    found = []
+
+    id: str
+    split: str
+    recording: str
+    start: float
+    gain: float
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """Recorded clips, clips of silence and background noise of the validation and test splits.
+
+    Attributes:
+        clips: accepted rows of the manifest.
+        silences: in the order in which they are evaluated, after the recorded clips of their split.
+        noise_recordings: rows of the manifest.
+        folder: where the shards lie that hold the bytes of both.
+    """
+
+    __test__ = False  # pytest: this is no test
+
+    clips: pd.DataFrame
+    silences: tuple[Silence, ...]
+    noise_recordings: pd.DataFrame
+    folder: Path
+    _noise_by_rate: dict[int, dict[str, dict[str, np.ndarray]]] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> pd.DataFrame:
+        """id, speaker, split and label of every clip; the "speaker" of silence is its noise recording."""
+        silences = pd.DataFrame([(s.id, s.recording, s.split, SILENCE) for s in self.silences], columns=ROW)
+        parts = [frame[frame["split"] == split] for split in SPLITS for frame in (self.clips[ROW], silences)]
+        return pd.concat([part for part in parts if len(part)], ignore_index=True)
+
+    @property
+    def reporting_split(self) -> str:
+        """The split that reported figures are of: test, or validation where there is no test split."""
+        return reporting_split(self.clips)
+
+    def restricted_to(self, split: str, labels: Sequence[str] | None = None) -> "TestSet":
+        """The clips of one split, and of these labels alone where `labels` are given."""
+        clips = self.clips[self.clips["split"] == split]
+        with_silence = labels is None or SILENCE in labels
+        silences = tuple(s for s in self.silences if s.split == split and with_silence)
+        return replace(self, clips=clips if labels is None else clips[clips["label"].isin(labels)], silences=silences)
+
+    def noise(self, split: str, sample_rate_hz: int) -> list[np.ndarray]:
+        """The part of each noise recording that `split` may use, float32 (samples,). Decoded once for each rate."""
+        return list(self._noise(sample_rate_hz)[split].values())
+
+    def waveforms(self, ids: Iterable[str], front_end: FrontEnd) -> Iterator[np.ndarray]:
+        """Clips by id, as a model with this front end gets them: float32 (samples,), one at a time."""
+        ids, silences = list(ids), {silence.id: silence for silence in self.silences}
+        recorded = self.clips.set_index("id").loc[[clip for clip in ids if clip not in silences]]
+        contents = shards.read_recordings(self.folder, recorded)
+        for clip in ids:
+            if clip in silences:
+                yield self._silence(silences[clip], front_end)
+            else:
+                yield decode.clip(next(contents), front_end.sample_rate_hz, front_end.clip_samples, front_end.padding)
+
+    def predictions(self, classifier: "Classifier", snr_db: Sequence[int] = ()) -> pd.DataFrame:
+        """The columns of `rows`, and `predicted`, `probability` (0 to 1), and `noise.column(snr)` for each of `snr_db`:
+        the label that is predicted with background noise that many decibels below the clip. A split without noise as
+        long as a clip has no such columns."""
+        by_split = self.rows.groupby("split", sort=False)
+        return pd.concat([self._predictions(rows, classifier, snr_db) for _, rows in by_split])
+
+    def _predictions(self, rows: pd.DataFrame, classifier: "Classifier", snr_db: Sequence[int]) -> pd.DataFrame:
+        from earmark.models.inference import BLOCK_CLIPS
+
+        labels, front_end = np.array(classifier.labels, dtype=object), classifier.front_end
+        recordings = self.noise(rows["split"].iloc[0], front_end.sample_rate_hz) if snr_db else []
+        recordings = [recording for recording in recordings if len(recording) >= front_end.clip_samples]
+        generator = np.random.default_rng(NOISE_SEED)
+        probabilities: list[np.ndarray] = []
+        in_noise: dict[int, list[np.ndarray]] = {snr: [] for snr in snr_db if recordings}
+        waveforms = self.waveforms(rows["id"], front_end)
+        while block := list(islice(waveforms, BLOCK_CLIPS)):
+            clips = np.stack(block)
+            probabilities.append(np.asarray(classifier.model.predict_on_batch(clips)))
+            if not in_noise:
+                continue
+            pieces = background_noise.stretches(recordings, front_end.clip_samples, len(clips), generator)
+            for snr, predicted in in_noise.items():
+                noisy = np.asarray(classifier.model.predict_on_batch(background_noise.mixed(clips, pieces, snr)))
+                predicted.append(labels[noisy.argmax(axis=1)])
+        clean = np.concatenate(probabilities)
+        columns = {noise.column(snr): np.concatenate(predicted) for snr, predicted in in_noise.items()}
+        return rows.assign(predicted=labels[clean.argmax(axis=1)], probability=clean.max(axis=1), **columns)
+
+    def _noise(self, sample_rate_hz: int) -> dict[str, dict[str, np.ndarray]]:
+        """Split -> id of the recording -> its part. Recordings that are too long once resampled are left out."""
+        if sample_rate_hz not in self._noise_by_rate:
+            rows = decodable(self.noise_recordings, sample_rate_hz)
+            parts: dict[str, dict[str, np.ndarray]] = {split: {} for split in SPLITS}
+            for name, content in zip(rows["id"], shards.read_recordings(self.folder, rows), strict=True):
+                recording = decode.mono(content, sample_rate_hz)
+                for split in SPLITS:
+                    # A copy does not keep the rest of the recording in memory.
+                    parts[split][name] = background_noise.part(recording, split).copy()
+            self._noise_by_rate[sample_rate_hz] = parts
+        return self._noise_by_rate[sample_rate_hz]
+
+    def _silence(self, silence: Silence, front_end: FrontEnd) -> np.ndarray:
+        parts, length = self._noise(front_end.sample_rate_hz)[silence.split], front_end.clip_samples
+        if silence.recording not in parts:
+            raise UserError(
+                f"{silence.recording} is too long at {front_end.sample_rate_hz} Hz;"
+                f" expected at most {decode.MAX_SAMPLES} samples"
+            )
+        part = parts[silence.recording]
+        start = int(silence.start * max(0, len(part) - length))
+        return fit(part[start : start + length], length, front_end.padding) * np.float32(silence.gain)
+
+
+def read(params: Params) -> TestSet:
+    """The accepted clips, as many clips of silence as dataset.silence_fraction asks for, and the noise recordings.
+
+    Raises:
+        UserError: data/accepted.parquet or the manifest is missing.
+    """
+    accepted, members = shards.read_accepted(ACCEPTED), shards.read_members(RAW)
+    is_noise = ~members["retired"] & (members["split"] == shards.NOISE) & (members["error"] == "")
+    recordings = members[is_noise]
+    usable = decodable(recordings, params.dataset.sample_rate_hz)
+    silences: list[Silence] = []
     for split in SPLITS:
-        clips = accepted[accepted["split"] == split]
-        count = round(params.dataset.silence_fraction * len(clips)) if len(noise) else 0
-        found += [clips, _silences(noise, split, count, params.seed)] if count else [clips]
-    return pd.concat(found, ignore_index=True)
-
-
-def _silences(noise: pd.DataFrame, split: str, count: int, seed: int) -> pd.DataFrame:
-    generator = np.random.default_rng([seed, zlib.crc32(split.encode())])
-    chosen = generator.choice(len(noise), count, p=noise["seconds"] / noise["seconds"].sum())
-    # Those of one recording stand together, which is decoded once for them.
-    drawn = noise.iloc[np.sort(chosen)]
-    return drawn[["shard", "offset", "length"]].assign(
-        id=[f"{SILENCE}/{split}-{number:05}" for number in range(count)],
-        speaker=drawn["id"],
-        split=split,
-        label=SILENCE,
-        silence_gain=background_noise.silence_gains(count, generator),
-        silence_start=generator.uniform(size=count),
-    )
-
-
-def training_clips(params: Params) -> int:
-    """Clips of one epoch of training, silence among them."""
-    clips = int((shards.read_accepted(ACCEPTED)["split"] == "training").sum())
-    return clips + round(params.dataset.silence_fraction * clips)
+        count = round(params.dataset.silence_fraction * int((accepted["split"] == split).sum())) if len(usable) else 0
+        silences += _silences(usable, split, count, params.seed) if count else []
+    return TestSet(accepted[accepted["split"].isin(SPLITS)].reset_index(drop=True), tuple(silences), recordings, RAW)
 
 
 def reporting_split(clips: pd.DataFrame) -> str:
-    """The split that figures are of: testing, or validation where there is no test split."""
+    """The split of `clips` that figures are of: test, or validation where there is no test split."""
     return "testing" if (clips["split"] == "testing").any() else "validation"
 
 
-def noise_rows(sample_rate_hz: int) -> pd.DataFrame:
-    """The manifest's rows of background noise that can be decoded; not of hours that are too much at this rate."""
-    members = shards.read_members(RAW)
-    noise = members[~members["retired"] & (members["split"] == shards.NOISE) & (members["error"] == "")]
-    return noise[noise["seconds"] * sample_rate_hz <= decode.MAX_SAMPLES]
+def decodable(noise_recordings: pd.DataFrame, sample_rate_hz: int) -> pd.DataFrame:
+    """The rows that are at most decode.MAX_SAMPLES long at this rate."""
+    return noise_recordings[noise_recordings["seconds"] * sample_rate_hz <= decode.MAX_SAMPLES]
 
 
-def noise_of(split: str, sample_rate_hz: int) -> list[np.ndarray]:
-    """What `split` hears of each recording of background noise, float32 (samples,)."""
-    contents = shards.read_recordings(RAW, noise_rows(sample_rate_hz))
-    # A copy, which does not keep the rest of the recording in memory.
-    return [background_noise.part(decode.mono(content, sample_rate_hz), split).copy() for content in contents]
-
-
-def predict_clips(classifier: "Classifier", clips: pd.DataFrame, snr_db: Sequence[int] = ()) -> pd.DataFrame:
-    """id, speaker, split, label of judged clips, and what a classifier says of them: predicted, probability; and of
-    each with background noise `snr_db` below it, `predicted_at_<snr>_db`, where there is noise as long as a clip."""
-    parts = [_predicted(classifier, of_split, snr_db) for _, of_split in clips.groupby("split", sort=False)]
-    return pd.concat(parts).loc[clips.index]
-
-
-def _predicted(classifier: "Classifier", clips: pd.DataFrame, snr_db: Sequence[int]) -> pd.DataFrame:
-    """The same of one split."""
-    from earmark.models.inference import BLOCK_CLIPS
-
-    labels, length = np.array(classifier.labels, dtype=object), classifier.front_end.clip_samples
-    noise = noise_of(clips["split"].iloc[0], classifier.front_end.sample_rate_hz) if snr_db else []
-    long = [each for each in noise if len(each) >= length]
-    generator = np.random.default_rng(NOISE_SEED)
-    said, in_noise = [], {snr: [] for snr in snr_db if long}
-    for block in waveforms(clips, classifier.front_end, BLOCK_CLIPS):
-        said.append(np.asarray(classifier.model.predict_on_batch(block)))
-        pieces = background_noise.stretches(long, length, len(block), generator) if in_noise else None
-        for snr, found in in_noise.items():
-            heard = background_noise.mixed(block, pieces, snr)
-            found.append(labels[np.asarray(classifier.model.predict_on_batch(heard)).argmax(axis=1)])
-    probabilities = np.concatenate(said)
-    columns = {f"predicted_at_{snr}_db": np.concatenate(found) for snr, found in in_noise.items()}
-    return clips[["id", "speaker", "split", "label"]].assign(
-        predicted=labels[probabilities.argmax(axis=1)], probability=probabilities.max(axis=1), **columns
-    )
-
-
-def waveforms(clips: pd.DataFrame, front_end: FrontEnd, block_clips: int) -> Iterator[np.ndarray]:
-    """Judged clips as a model with this front end hears them, float32 (clips, samples), `block_clips` at a time."""
-    heard = front_end.sample_rate_hz, front_end.clip_samples, front_end.padding
-    is_silence = clips["silence_gain"].notna()
-    recordings = shards.read_recordings(RAW, clips[~is_silence])
-    silences = _silences_of(clips[is_silence], front_end)
-    for first in range(0, len(clips), block_clips):
-        block = is_silence.iloc[first : first + block_clips]
-        yield np.stack([next(silences) if silent else decode.clip(next(recordings), *heard) for silent in block])
-
-
-def _silences_of(clips: pd.DataFrame, front_end: FrontEnd) -> Iterator[np.ndarray]:
-    """Clips of silence, (samples,); a recording of noise is read once for all clips of it that stand together."""
-    length = front_end.clip_samples
-    for (_, split), together in groupby(clips.itertuples(index=False), lambda row: (row.speaker, row.split)):
-        rows = list(together)
-        (content,) = shards.read_recordings(RAW, pd.DataFrame(rows[:1]))
-        noise = background_noise.part(decode.mono(content, front_end.sample_rate_hz), split)
-        for row in rows:
-            start = int(row.silence_start * max(0, len(noise) - length))
-            yield fit(noise[start : start + length], length, front_end.padding) * np.float32(row.silence_gain)
+def _silences(recordings: pd.DataFrame, split: str, count: int, seed: int) -> list[Silence]:
+    generator = np.random.default_rng([seed, zlib.crc32(split.encode())])
+    chosen = generator.choice(len(recordings), count, p=recordings["seconds"] / recordings["seconds"].sum())
+    names = recordings["id"].iloc[np.sort(chosen)]
+    gains, starts = background_noise.silence_gains(count, generator), generator.uniform(size=count)
+    return [
+        Silence(f"{SILENCE}/{split}-{number:05}", split, name, float(start), float(gain))
+        for number, (name, start, gain) in enumerate(zip(names, starts, gains, strict=True))
+    ]

@@ -19,17 +19,13 @@ class NoiseCurves:
 
 
 def noise_curves(scores: Mapping[str, Mapping]) -> NoiseCurves:
-    """Return the curves of the candidates by name whose scores have `accuracy_in_noise`: {"20_db": 0 to 1, ...}."""
+    """The curves of those candidates whose scores have `accuracy_in_noise`: accuracy, 0 to 1, by SNR in decibels."""
     measured = {name: of for name, of in scores.items() if of.get("accuracy_in_noise")}
-    keys = sorted({key for of in measured.values() for key in of["accuracy_in_noise"]}, key=_decibels, reverse=True)
+    keys = sorted({key for of in measured.values() for key in of["accuracy_in_noise"]}, reverse=True)
     return NoiseCurves(
-        ["clean", *(f"{_decibels(key):g} dB" for key in keys)],
+        ["clean", *(f"{key} dB" for key in keys)],
         {
             name: [of["accuracy"], *(of["accuracy_in_noise"].get(key, float("nan")) for key in keys)]
             for name, of in measured.items()
         },
     )
-
-
-def _decibels(key: str) -> float:
-    return float(key.removesuffix("_db"))

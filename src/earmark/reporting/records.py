@@ -15,15 +15,15 @@ METRICS_OF_SPLIT = {"validation": "validation", "testing": "test"}
 
 
 @dataclass(frozen=True)
-class CandidateReport:
-    """What the report says of one candidate.
+class CandidateScores:
+    """How good one candidate is.
 
     metrics: {"validation": scores, "test": scores (absent without a test split), "parameters": n, "multiply_adds": n,
         "saved_bytes": n, "latency_ms_p50": ms a clip, "latency_ms_p99": ms, "train_seconds": s,
         "train_clips_per_second": n}; scores: {"accuracy": 0 to 1, "accuracy_ci95": [low, high], "macro_f1": 0 to 1,
         "macro_f1_ci95": [low, high], "clips": n, "speakers": n, "expected_calibration_error": 0 to 1, "rejection":
         {"threshold": 0 to 1, "miss_rate": 0 to 1, "false_accept_rate": 0 to 1}} and, with background noise as long as
-        a clip in its split, "accuracy_in_noise": {"20_db": 0 to 1, ...}, and in "rejection" also
+        a clip in its split, "accuracy_in_noise": {20: 0 to 1, ...} by SNR in dB, and in "rejection" also
         "false_accepts_per_hour": n, "false_accepts_per_hour_ci95": [low, high] and "noise_seconds": s.
     history: a row an epoch: epoch, loss, accuracy, validation_loss, validation_accuracy, seconds.
     predictions: a row a clip: id, speaker, split ("validation" or "testing"), label, predicted, probability (0 to 1).

@@ -1,16 +1,19 @@
-"""evaluate: every candidate, as it would be registered, on the recordings of validation and testing."""
+"""evaluate: every candidate, as it would be registered, on the clips of validation and test."""
 
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from earmark.dataset import shards
 from earmark.errors import UserError
-from earmark.evaluation import test_set
-from earmark.evaluation.candidate import Judgement, judge, worst_mistakes
+from earmark.evaluation import candidate, noise, test_set
+from earmark.evaluation.candidate import TrainedCandidate
+from earmark.evaluation.test_set import TestSet
 from earmark.io.files import whole_file, whole_folder, write_json, write_text
 from earmark.params import PATH, SILENCE, SPLITS, UNKNOWN, Params
 from earmark.paths import (
@@ -30,69 +33,81 @@ from earmark.paths import (
     VALIDATION_RESULT,
 )
 from earmark.provenance import environment
-from earmark.reporting.records import METRICS_OF_SPLIT
+from earmark.reporting.records import METRICS_OF_SPLIT, CandidateScores
 from earmark.versioning import dvc_lock, git
 
 
 def evaluate(params: Params) -> str:
-    """Writes metrics, every prediction, scores by label and slice, curves and the report; returns a sentence."""
-    clips = test_set.judged_clips(params)
-    reporting = test_set.reporting_split(clips)
-    found = {name: judge(name, clips, params) for name in params.train.candidates}
-    best = max(found, key=lambda name: found[name].entry["validation"]["accuracy"])
-    report = _report(params, best, reporting, found, clips)
-    _write_tables(found, best, reporting)
-    _write_plots(found, reporting)
+    """Writes metrics, every prediction, scores by label and slice, curves and the report; returns one sentence."""
+    clips = test_set.read(params)
+    clips_per_epoch = _clips_per_epoch(params)
+    candidates = [candidate.read(name) for name in params.train.candidates]
+    scores = [candidate.score(each, clips, clips_per_epoch, params) for each in candidates]
+    best = max(range(len(scores)), key=lambda at: scores[at].metrics["validation"]["accuracy"])
+    split = clips.reporting_split
+    report = _report(params, candidates[best], scores, clips)
+    _write_tables(scores, scores[best], split)
+    _write_plots(scores, split)
     write_text(REPORT, report)
-    # Last, since it is what registration goes by.
-    write_json(METRICS, {"best": best, "candidates": {name: with_bounds(each.entry) for name, each in found.items()}})
-    figures = found[best].entry[METRICS_OF_SPLIT[reporting]]
-    return f"{best} is best on validation; {figures['accuracy']:.2%} of {figures['clips']} {reporting} clips right"
+    # Last, because `register` goes by it.
+    by_name = {each.name: for_json(each.metrics) for each in scores}
+    write_json(METRICS, {"best": scores[best].name, "candidates": by_name})
+    figures = scores[best].metrics[METRICS_OF_SPLIT[split]]
+    return (
+        f"{scores[best].name} is best on validation;"
+        f" {figures['accuracy']:.2%} of {figures['clips']} {split} clips right"
+    )
 
 
-def with_bounds(entry: Mapping) -> dict:
-    """`entry` and what lies in it, each interval `<key>`, [low, high], with `<key>_low` and `<key>_high` beside it:
-    `dvc metrics show` leaves lists out."""
+def for_json(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """A candidate's metrics as reports/metrics.json has them: signal-to-noise ratios as `<n>_db`, and beside each
+    interval `<key>`, [low, high], `<key>_low` and `<key>_high`, because `dvc metrics show` leaves lists out."""
     bounds = {
         f"{key}_{side}": bound
-        for key, value in entry.items()
+        for key, value in metrics.items()
         if isinstance(value, list)
         for side, bound in zip(("low", "high"), value, strict=True)
     }
-    return {key: with_bounds(each) if isinstance(each, Mapping) else each for key, each in entry.items()} | bounds
+    named = {noise.key(key) if isinstance(key, int) else key: value for key, value in metrics.items()}
+    return {key: for_json(value) if isinstance(value, Mapping) else value for key, value in named.items()} | bounds
 
 
-def _write_tables(found: Mapping[str, Judgement], best: str, reporting: str) -> None:
+def _clips_per_epoch(params: Params) -> int:
+    clips = int((shards.read_accepted(ACCEPTED)["split"] == "training").sum())
+    return clips + round(params.dataset.silence_fraction * clips)
+
+
+def _write_tables(scores: Sequence[CandidateScores], best: CandidateScores, split: str) -> None:
     for path, table in ((PREDICTIONS, "predictions"), (LABELS, "labels"), (SLICES, "slices")):
-        frames = [getattr(each, table).assign(candidate=name) for name, each in found.items()]
-        _write_csv(path, pd.concat(frames))
-    _write_csv(CONFUSION, _of(found[best].predictions, reporting)[["label", "predicted"]])
+        _write_csv(path, pd.concat([getattr(each, table).assign(candidate=each.name) for each in scores]))
+    _write_csv(CONFUSION, _of(best.predictions, split)[["label", "predicted"]])
 
 
-def _write_plots(found: Mapping[str, Judgement], reporting: str) -> None:
-    """A file a candidate, since DVC draws all rows of a file together: of the reporting split, and validation's
-    calibration too."""
+def _write_plots(scores: Sequence[CandidateScores], split: str) -> None:
+    """One file a candidate, because DVC draws all rows of a file together: of the reporting split, and the calibration
+    of validation too."""
     for path, frames in {
-        CALIBRATION: {name: _of(each.calibration, reporting) for name, each in found.items()},
-        # Within the folder before it, which is written anew.
-        CALIBRATION_OF_VALIDATION: {name: _of(each.calibration, "validation") for name, each in found.items()},
-        LABELS_OF_EACH: {name: _of(each.labels, reporting) for name, each in found.items()},
-        SLICES_OF_EACH: {name: _of(each.slices, reporting) for name, each in found.items()},
-        NOISE: {name: _in_noise(each.entry[METRICS_OF_SPLIT[reporting]]) for name, each in found.items()},
+        CALIBRATION: {each.name: _of(each.calibration, split) for each in scores},
+        # Inside the folder before it, which is written anew.
+        CALIBRATION_OF_VALIDATION: {each.name: _of(each.calibration, "validation") for each in scores},
+        LABELS_OF_EACH: {each.name: _of(each.labels, split) for each in scores},
+        SLICES_OF_EACH: {each.name: _of(each.slices, split) for each in scores},
+        NOISE: {each.name: _noise_curve(each.metrics[METRICS_OF_SPLIT[split]]) for each in scores},
     }.items():
         with whole_folder(path) as folder:
             for name, frame in frames.items():
                 frame.to_csv(folder / f"{name}.csv", index=False)
 
 
-def _in_noise(scores: Mapping) -> pd.DataFrame:
-    """A row a level of noise, clean clips first: snr_db, noise_level, accuracy; none where noise was not measured.
+def _noise_curve(scores: Mapping[str, Any]) -> pd.DataFrame:
+    """One row a noise level, clean clips first: snr_db, noise_level, accuracy; none where noise was not measured.
 
-    `noise_level`, the noise's RMS over the clip's, is 0 for clean clips, which have no place on an axis of decibels.
+    `noise_level` is the RMS of the noise over that of the clip: 0 for clean clips, which have no place on an axis of
+    decibels.
     """
-    measured = scores.get("accuracy_in_noise", {})
-    clean = [(math.inf, scores["accuracy"])] if measured else []
-    rows = [*clean, *((float(key.removesuffix("_db")), accuracy) for key, accuracy in measured.items())]
+    in_noise = scores.get("accuracy_in_noise", {})
+    clean = [(math.inf, scores["accuracy"])] if in_noise else []
+    rows = [*clean, *((float(snr_db), accuracy) for snr_db, accuracy in in_noise.items())]
     return pd.DataFrame(
         [(snr_db, 10 ** (-snr_db / 20), accuracy) for snr_db, accuracy in rows],
         columns=["snr_db", "noise_level", "accuracy"],
@@ -108,28 +123,26 @@ def _write_csv(path: Path, frame: pd.DataFrame) -> None:
         frame.to_csv(temporary, index=False)
 
 
-def _report(params: Params, best: str, reporting: str, found: Mapping[str, Judgement], clips: pd.DataFrame) -> str:
-    from earmark.reporting.html.page import CandidateReport, render
+def _report(params: Params, best: TrainedCandidate, scores: Sequence[CandidateScores], clips: TestSet) -> str:
+    from earmark.reporting.html.page import render
 
-    candidates = [
-        CandidateReport(name, each.entry, each.history, each.predictions, each.labels, each.calibration, each.slices)
-        for name, each in found.items()
-    ]
-    mistakes = worst_mistakes(_of(found[best].predictions, reporting), clips, found[best].front_end.stored)
-    validation = _validation()
-    facts = _data(params, validation)
-    return render("earmark", best, reporting, candidates, mistakes, facts, validation, _origin(params))
+    split = clips.reporting_split
+    predictions = next(each.predictions for each in scores if each.name == best.name)
+    mistakes = candidate.worst_mistakes(_of(predictions, split), clips, best.classifier.front_end.stored)
+    validation = _validation_result()
+    facts = _data_set_facts(params, validation)
+    return render("earmark", best.name, split, scores, mistakes, facts, validation, _provenance_facts(params))
 
 
-def _validation() -> dict:
+def _validation_result() -> dict[str, Any]:
     try:
         return json.loads(VALIDATION_RESULT.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         raise UserError(f"{VALIDATION_RESULT} is missing or damaged; run 'dvc repro validate' first") from None
 
 
-def _data(params: Params, validation: dict) -> dict[str, str]:
-    """What the report says of the data set."""
+def _data_set_facts(params: Params, validation: Mapping[str, Any]) -> dict[str, str]:
+    """What the report says about the data set."""
     accepted = pd.read_parquet(ACCEPTED, columns=["id", "label", "speaker", "split"])
     unknown, silence = ", ".join(params.dataset.unknown_labels), params.dataset.silence_fraction
     return {
@@ -145,15 +158,15 @@ def _data(params: Params, validation: dict) -> dict[str, str]:
     }
 
 
-def _origin(params: Params) -> dict[str, str]:
-    """What the report says of where the figures come from: code, libraries, parameters, and DVC's hashes of what was
-    read; reports that DVC knows are still the previous ones."""
-    mine = {f"dvc:{(MODELS / name).as_posix()}" for name in params.train.candidates}
+def _provenance_facts(params: Params) -> dict[str, str]:
+    """What the report says about where the figures come from: code, libraries, parameters, and DVC's hashes of what was
+    read. DVC's hashes of reports are left out: they are those of the previous ones."""
+    models = {f"dvc:{(MODELS / name).as_posix()}" for name in params.train.candidates}
     hashes = {
-        key: each
-        for key, each in dvc_lock.dvc_hashes().items()
-        if key in mine or not key.startswith(("dvc:reports/", "dvc:models/"))
+        key: value
+        for key, value in dvc_lock.dvc_hashes().items()
+        if key in models or not key.startswith(("dvc:reports/", "dvc:models/"))
     }
     files = [path for path in (environment.LOCK, PATH) if path.exists()]
-    sums = {f"sha256:{path.name}": hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-    return git.git_state() | {"seed": str(params.seed)} | sums | hashes
+    checksums = {f"sha256:{path.name}": hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    return git.git_state() | {"seed": str(params.seed)} | checksums | hashes

@@ -32,7 +32,7 @@ from earmark.paths import (
 )
 from earmark.provenance import version_record
 from earmark.registry import gate
-from earmark.registry.comparison import Contest
+from earmark.registry.comparison import ChampionComparison
 from earmark.reporting.records import METRICS_OF_SPLIT
 from earmark.versioning import dvc_lock
 from earmark.versioning.dvc import objects
@@ -63,7 +63,7 @@ def register(params: Params) -> str:
     found = None if version else version_record.gather(best, params)
     _require_up_to_date(metrics)
     runs = {name: _logged(name, metrics, params, clips) for name in metrics["candidates"]}
-    verdict_against = cache(Contest(params, best, entry, registry).verdict)
+    verdict_against = cache(ChampionComparison(params, best, entry, registry).verdict)
     if version:
         registry.sole(version)
     else:

@@ -93,7 +93,7 @@ def test_seven_candidates_and_more_are_still_told_apart():
 def test_noise_goes_from_clean_to_the_loudest_whatever_the_order_given(candidates):
     shuffled = dataclasses.replace(candidates[0], metrics=dict(candidates[0].metrics))
     scores = shuffled.metrics["test"]
-    shuffled.metrics["test"] = scores | {"accuracy_in_noise": {"0_db": 0.5, "20_db": 0.8, "5_db": 0.6, "10_db": 0.7}}
+    shuffled.metrics["test"] = scores | {"accuracy_in_noise": {0: 0.5, 20: 0.8, 5: 0.6, 10: 0.7}}
     page = Page(fake_page(shuffled))
     (curve,) = page.chart("noise-chart")["data"]
     assert curve["y"] == [scores["accuracy"], 0.8, 0.7, 0.6, 0.5]

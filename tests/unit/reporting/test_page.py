@@ -12,7 +12,7 @@ from support.report_inputs import DATA, HOSTILE, ORIGIN, VALIDATION, WORDS, fake
 
 from earmark.reporting import formats
 from earmark.reporting.confusions import count_confusions
-from earmark.reporting.html.page import CandidateReport, render
+from earmark.reporting.html.page import CandidateScores, render
 
 SECTIONS = [
     *("Leaderboard", "Verdict", "Accuracy and cost", "Training", "Confusion matrix", "Where clips go", "Noise"),
@@ -24,12 +24,12 @@ CHARTS = [
 ]
 
 
-def page_of(*candidates: CandidateReport, **facts) -> Page:
+def page_of(*candidates: CandidateScores, **facts) -> Page:
     return Page(fake_page(*candidates, **facts))
 
 
 @pytest.fixture(scope="module")
-def candidates() -> list[CandidateReport]:
+def candidates() -> list[CandidateScores]:
     accuracies = {"tc_resnet": 0.95, "seed_cnn": 0.81, "bc_resnet": 0.93}
     return [fake_candidate(name, WORDS, accuracy) for name, accuracy in accuracies.items()]
 

@@ -10,14 +10,14 @@ from earmark.reporting.confusions import Confusions
 from earmark.reporting.html import charts
 from earmark.reporting.html.charts import Chart
 from earmark.reporting.noise import NoiseCurves
-from earmark.reporting.records import CandidateReport, Mistake
+from earmark.reporting.records import CandidateScores, Mistake
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 def of_candidates(
-    candidates: Sequence[CandidateReport], scores: Mapping[str, Mapping], noise: NoiseCurves
+    candidates: Sequence[CandidateScores], scores: Mapping[str, Mapping], noise: NoiseCurves
 ) -> dict[str, Chart]:
     """Return the charts that compare candidates; scores: of the reporting split, by candidate."""
     histories = {candidate.name: candidate.history for candidate in candidates}

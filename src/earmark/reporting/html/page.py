@@ -11,7 +11,7 @@ from earmark.reporting.confusions import count_confusions
 from earmark.reporting.html import drawing, templates, verdict
 from earmark.reporting.html.charts import themes
 from earmark.reporting.noise import noise_curves
-from earmark.reporting.records import METRICS_OF_SPLIT, CandidateReport, Mistake
+from earmark.reporting.records import METRICS_OF_SPLIT, CandidateScores, Mistake
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,7 +21,7 @@ def render(
     title: str,
     best: str,
     reporting_split: str,
-    candidates: Sequence[CandidateReport],
+    candidates: Sequence[CandidateScores],
     mistakes: Sequence[Mistake],
     data: Mapping[str, str],
     validation: Mapping[str, Any],
@@ -68,14 +68,14 @@ def _metrics_of(reporting_split: str) -> str:
     return METRICS_OF_SPLIT[reporting_split]
 
 
-def _chosen(candidates: Sequence[CandidateReport], best: str) -> CandidateReport:
+def _chosen(candidates: Sequence[CandidateScores], best: str) -> CandidateScores:
     by_name = {candidate.name: candidate for candidate in candidates}
     if best not in by_name:
         raise ValueError(f"best is {best!r}; allowed: {', '.join(by_name)}")
     return by_name[best]
 
 
-def _found(chosen: CandidateReport, split: str) -> dict[str, Any]:
+def _found(chosen: CandidateScores, split: str) -> dict[str, Any]:
     """Return what was found of one candidate on one split, as the template and the charts name it."""
 
     def of_split(frame: pd.DataFrame) -> pd.DataFrame:
