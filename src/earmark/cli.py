@@ -82,12 +82,19 @@ def register() -> None:
 
 @main.command()
 @click.argument("candidate")
-def tune(candidate: str) -> None:
-    """Looks for better settings of CANDIDATE: tuning/CANDIDATE.patch."""
+@click.option(
+    "--minutes",
+    default=60.0,
+    show_default=True,
+    type=click.FloatRange(min=0, min_open=True),
+    help="After how many minutes no further trial begins.",
+)
+def tune(candidate: str, minutes: float) -> None:
+    """Searches better settings of CANDIDATE: tuning/CANDIDATE.patch."""
     from earmark import params
     from earmark.commands.tune import tune
 
-    click.echo(f"tune: {tune(params.load(), candidate)}")
+    click.echo(f"tune: {tune(params.load(), candidate, minutes)}")
 
 
 @main.command("ls")

@@ -19,11 +19,10 @@ import numpy as np
 import scipy.fft
 
 from earmark import params
-from earmark.dataset import shards
 from earmark.features import extraction, front_ends
 from earmark.io import worker_pool
 from earmark.params import Params
-from earmark.paths import FEATURES, raw_folder
+from earmark.paths import FEATURES
 from earmark.stages import extract
 
 CLIPS_IN_A_CALL = (512, 8)
@@ -42,9 +41,9 @@ def remove_features(project: Path) -> None:
 def extraction_seconds(settings: Params) -> float:
     """Seconds from submitting all jobs of `extract` to the last result."""
     remove_features(Path())
-    members = shards.read_members(raw_folder(settings))
-    extract.settle(settings, members)
-    jobs = extract.jobs_left(settings, members)
+    plan = extract.plan_of(settings)
+    plan.prepare_folder()
+    jobs = plan.jobs()
     for each in jobs:
         each.shard.read_bytes()  # so that the kernel has it in memory
     with worker_pool.opened("", len(jobs), extraction.__name__) as workers:

@@ -19,8 +19,9 @@ def sizes() -> dict[str, float]:
     members = shards.read_members(RAW)
     fullest = members.groupby("shard")["shard"].count().max()
     clips = {name: front_ends.front_end(name, settings) for name in ("log_mel", "spectrogram")}
-    extract.settle(settings, members)
-    jobs = [pickle.dumps(job) for job in extract.jobs_left(settings, members)]
+    plan = extract.plan_of(settings)
+    plan.prepare_folder()
+    jobs = [pickle.dumps(job) for job in plan.jobs()]
     return {
         "a clip in a raw shard": sum(path.stat().st_size for path in RAW.glob("*.tar")) / len(members),
         "clips in a raw shard": float(fullest),

@@ -19,7 +19,7 @@ def test_dvc_extracts_in_a_bucket_and_trains_from_there(tmp_path, run, bucket, r
     shutil.rmtree(folder / "models/tc_resnet")
     for path in (folder / "data/raw").iterdir():
         bucket.upload_file(str(path), "sounds", f"raw/{path.name}")
-    places = {"scheduler": "", "raw": "s3://sounds/raw", "features": "s3://sounds/features"}
+    places = {"raw": "s3://sounds/raw", "features": "s3://sounds/features"}
     short = REGISTERED["train"]["tc_resnet"] | {"epochs": 1}
     change_params(folder, {"extract": places, "train": {"tc_resnet": short}})
     pipeline = (folder / "dvc.yaml").read_text()

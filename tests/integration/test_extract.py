@@ -15,6 +15,7 @@ from earmark.audio import background_noise, decode
 from earmark.errors import UserError
 from earmark.features import feature_shards, front_ends, numpy_backend
 from earmark.features.reader import FeatureReader
+from earmark.params import environment
 from earmark.stages.extract import extract
 from earmark.stages.train import train
 
@@ -244,20 +245,22 @@ def test_an_old_copy_of_the_raw_shards_is_refused(recordings):
     shutil.copytree("data/raw", "data/copy")
     fill(recordings, {"yes/new_nohash_0.wav": wav(50, 1.0)})
     run_ingest()
-    places = {"scheduler": "", "raw": "data/copy", "features": "data/features"}
-    with pytest.raises(UserError, match=r"extract.raw data/copy is no copy of data/raw as it is now"):
+    places = {"raw": "data/copy", "features": "data/features"}
+    with pytest.raises(UserError, match=r"extract.raw data/copy is not a copy of data/raw as it is now"):
         run_extract(extract=places)
 
 
-def test_an_address_that_is_none_is_refused(recordings):
-    with pytest.raises(UserError, match="scheduler is 'localhost:8786'; allowed are tcp://host:port"):
-        run_extract(extract={"scheduler": "localhost:8786", "raw": "data/raw", "features": "data/features"})
+def test_an_address_that_is_none_is_refused(recordings, monkeypatch):
+    run_ingest()
+    monkeypatch.setenv(environment.SCHEDULER, "localhost:8786")
+    with pytest.raises(UserError, match="'localhost:8786' is not an address; expected tcp://host:port"):
+        run_extract()
 
 
 @pytest.mark.parametrize("place", ["gs://bucket/x", "foo://x", "s3:/bucket", "s3:bucket"])
 def test_an_address_of_another_kind_is_refused(recordings, place):
     with pytest.raises(UserError, match="allowed are a folder and s3://bucket/prefix"):
-        run_extract(extract={"scheduler": "", "raw": place, "features": "data/features"})
+        run_extract(extract={"raw": place, "features": "data/features"})
 
 
 def damage(path: Path, at: int) -> None:
@@ -341,5 +344,5 @@ def test_forget_names_what_a_copy_of_the_raw_shards_still_holds(recordings, forg
     run_ingest()
     shutil.copytree("data/raw", "data/copy")
     (shard,) = Path("data/copy").glob("*.tar")
-    change_params(Path(), {"extract": {"scheduler": "", "raw": "data/copy", "features": "data/features"}})
+    change_params(Path(), {"extract": {"raw": "data/copy", "features": "data/features"}})
     assert f"  {shard}\n" in forget("ben").stdout + "\n"

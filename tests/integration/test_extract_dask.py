@@ -18,6 +18,7 @@ from test_extract_workers import eight_shards, finished, sharded, start, when_a_
 from upath import UPath
 
 from earmark.features.reader import FeatureReader
+from earmark.params import environment
 
 __all__ = ["eight_shards", "sharded"]  # fixtures
 
@@ -29,9 +30,16 @@ def address() -> Iterator[str]:
         yield address
 
 
-def use_cluster(address: str, **settings: str) -> None:
-    places = {"raw": "data/raw", "features": "data/features"} | settings
-    change_params(Path(), {"extract": {"scheduler": address, **places}})
+def use_cluster(address: str, **places: str) -> None:
+    """For every process that this test starts from here on."""
+    os.environ[environment.SCHEDULER] = address
+    change_params(Path(), {"extract": {"raw": "data/raw", "features": "data/features"} | places})
+
+
+@pytest.fixture(autouse=True)
+def _no_cluster_is_left_to_later_tests() -> Iterator[None]:
+    yield
+    os.environ.pop(environment.SCHEDULER, None)
 
 
 def wait_for_jobs(address: str, count: int) -> None:

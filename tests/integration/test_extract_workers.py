@@ -135,7 +135,6 @@ def test_extraction_does_not_import_tensorflow(eight_shards):
         "import sys\n"
         "from earmark import params\n"
         "from earmark.stages.extract import extract\n"
-        "from earmark.stages import shard_features\n"
         "if __name__ == '__main__':\n"
         "    extract(params.load())\n"
         "    print(*{'tensorflow', 'keras', 'mlflow', 'distributed'} & sys.modules.keys())\n"

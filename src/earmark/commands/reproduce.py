@@ -66,8 +66,8 @@ def _prepare(version: Registered, dvc: Objects, checkout: Path) -> None:
     git.check_out(tags["git_commit"], patch, checkout)
     for name in (version_record.PARAMS, version_record.DVC_LOCK):
         (checkout / name).write_bytes(files[name])
-    # Where extraction runs changes no bytes, and addresses are not to be written to.
-    local = {"scheduler": "", "raw": RAW.as_posix(), "features": FEATURES.as_posix()}
+    # Nothing may be written to addresses.
+    local = {"raw": RAW.as_posix(), "features": FEATURES.as_posix()}
     _change_params(checkout, "extract", local)
     _say(f"{RAW} {tags[version_record.DVC + RAW.as_posix()]}")
     dvc.restore(tags[version_record.DVC + RAW.as_posix()], checkout / RAW)

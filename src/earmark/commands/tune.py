@@ -26,9 +26,11 @@ if TYPE_CHECKING:
     from earmark.training.search import Study, Trial
 
 
-def tune(params: Params, candidate: str) -> str:
-    """Trains `candidate` with values drawn from tune.ranges until tune.trials or tune.minutes are over, goes on where a
-    run before it ended, and writes the best ones as a patch of params.yaml; returns a sentence."""
+def tune(params: Params, candidate: str, minutes: float) -> str:
+    """Trains `candidate` with values drawn from tune.ranges until tune.trials are done or `minutes` are over.
+
+    Continues where an earlier run ended. Writes the best values as a patch of params.yaml; returns one sentence.
+    """
     settings = params.train.candidate(candidate)
     ranges = params.tune.ranges.get(candidate)
     if not ranges:
@@ -38,10 +40,12 @@ def tune(params: Params, candidate: str) -> str:
     if "\r" in text or not text.endswith("\n"):
         raise UserError(f"{PATH} cannot be patched: allowed are lines that end in a line feed, the last one too")
     with sole_writer(TUNING / candidate):
-        return _tune(params, candidate, settings, ranges, text)
+        return _tune(params, candidate, settings, ranges, text, minutes)
 
 
-def _tune(params: Params, candidate: str, settings: Candidate, ranges: Mapping[str, Any], text: str) -> str:
+def _tune(
+    params: Params, candidate: str, settings: Candidate, ranges: Mapping[str, Any], text: str, minutes: float
+) -> str:
     from earmark.models import backend
 
     backend.start(params.seed)
@@ -57,7 +61,7 @@ def _tune(params: Params, candidate: str, settings: Candidate, ranges: Mapping[s
     study = Study(TUNING / f"{candidate}.db", name, ranges, present, settings.epochs, params.seed)
     with runs.tuning_run(f"tune {candidate}", params.register_.name, study.run_id) as run_id:
         study.run_id = run_id
-        ends = time.monotonic() + 60 * params.tune.minutes
+        ends = time.monotonic() + 60 * minutes
         search = _Search(params, candidate, settings, data, ends)
         with suppress(TimeLimitError):
             while len(study.finished) < params.tune.trials and time.monotonic() < ends:
@@ -146,7 +150,7 @@ def _result(study: "Study", candidate: str, present: dict[str, Any], text: str, 
     if best is None and len(study.finished) >= trials:
         return f"none of {trials} trials of {candidate} could be trained; allowed are other tune.ranges"
     if best is None:
-        return f"no trial of {candidate} came to its end in tune.minutes; run it again and it goes on"
+        return f"no trial of {candidate} was finished in time; run it again and it continues"
     values = study.values(best)
     reached = f"best of {len(study.finished)} trials, {best.number}, reached {best.value:.2%} on validation"
     patch = TUNING / f"{candidate}.patch"

@@ -103,15 +103,15 @@ def _cluster(address: str) -> Iterator[Workers]:
         client = distributed.Client(address, timeout=patience, set_as_default=False)
     except (OSError, ValueError, TimeoutError) as error:
         raise UserError(
-            f"params.yaml: extract.scheduler: no Dask scheduler answers at {address} ({error});"
-            ' allowed is also "", for this machine'
+            f"EARMARK_SCHEDULER: no Dask scheduler answers at {address} ({error});"
+            " without the variable, this machine extracts"
         ) from None
     with client:
         try:
             client.wait_for_workers(1, timeout=patience)
         except TimeoutError:
             raise UserError(
-                f"params.yaml: extract.scheduler: {address} has no workers; start some with"
+                f"EARMARK_SCHEDULER: {address} has no workers; start some with"
                 f" 'dask worker {address} --nworkers auto --nthreads 1'"
             ) from None
         pool = client.get_executor(pure=False)

@@ -1,6 +1,5 @@
 """params.yaml as typed, frozen, closed values: read once, checked whole, refused in one sentence."""
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
@@ -135,16 +134,14 @@ class Features(Closed):
 
 
 class Extract(Closed):
-    """Where features are computed, and between which folders or addresses."""
+    """Between which folders or addresses features are extracted. DVC reads both, so that they cannot be variables of
+    the environment."""
 
-    scheduler: str
     raw: Annotated[str, Field(min_length=1)]
     features: Annotated[str, Field(min_length=1)]
 
     @model_validator(mode="after")
     def _places(self) -> "Extract":
-        if self.scheduler and not re.fullmatch(r"[a-z]+://\S+", self.scheduler):
-            raise ValueError(f'scheduler is {self.scheduler!r}; allowed are tcp://host:port and "", for this machine')
         for key in ("raw", "features"):
             scheme, colon, _ = getattr(self, key).partition(":")
             if colon and (scheme != "s3" or not getattr(self, key).startswith("s3://")):

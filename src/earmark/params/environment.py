@@ -1,9 +1,26 @@
 """What the environment says of how earmark is run; nothing in it changes a result."""
 
 import os
+import re
+
+from earmark.errors import UserError
 
 FLOW_RUN_ID = "EARMARK_FLOW_RUN_ID"
-"""The variable of the environment in which a flow says what its run is called."""
+"""Variable with Prefect's id of the flow run, set by the flow."""
+SCHEDULER = "EARMARK_SCHEDULER"
+"""Variable with the address of a Dask scheduler that extracts features; not set: processes of this machine."""
+
+
+def scheduler() -> str:
+    """The address of the Dask scheduler, "" for none.
+
+    Raises:
+        UserError: the value is not an address.
+    """
+    address = os.environ.get(SCHEDULER, "")
+    if address and not re.fullmatch(r"[a-z]+://\S+", address):
+        raise UserError(f"{SCHEDULER}: {address!r} is not an address; expected tcp://host:port, or no such variable")
+    return address
 
 
 def flow_run_id() -> str:

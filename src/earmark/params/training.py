@@ -153,9 +153,8 @@ Values = Annotated[Annotated[Span, Tag("span")] | Annotated[Choice, Tag("choice"
 
 
 class Tune(Closed):
-    """How long `earmark tune` looks for better settings, and where: for each candidate, its keys with their ranges."""
+    """How many trials `earmark tune` makes, and of what: for each candidate, its settings with their ranges."""
 
-    minutes: Positive
     trials: Count
     ranges: Mapping[str, Mapping[str, Values]]
 

@@ -20,7 +20,7 @@ from earmark.io.quiet_stderr import remarks_aside
 
 REQUIREMENTS = ("keras", "mlflow", "numpy", "pandas", "soundfile", "soxr")
 PACKAGE = Path(__file__).parents[1]
-SCRIPT = PACKAGE / "learning" / "serving.py"
+SCRIPT = PACKAGE / "models" / "serving.py"
 DECODER = ("__init__.py", "audio/__init__.py", "audio/decode.py", "audio/padding.py", "audio/pcm16.py")
 """Files of earmark that decode a recording; they import no other of it."""
 SIGNATURE = ModelSignature(
