@@ -10,6 +10,8 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.states import Completed, State
 
 from earmark.paths import METRICS, REGISTERED, REPORT, VALIDATION_RESULT, VERDICT
+from earmark.reporting import markdown
+from earmark.reporting.leaderboard import leaderboard
 from flows import tasks
 from flows.terminal import in_a_session_of_its_own
 
@@ -51,14 +53,15 @@ def _registered(summary: str) -> State:
         return tasks.failed(state.result(raise_on_failure=False).within("register"))
     said = state.result()
     metrics = _read(METRICS)
-    create_markdown_artifact(key="leaderboard", markdown=f"{leaderboard(metrics)}\n```\n{said}\n```\n")
+    table = markdown.leaderboard(leaderboard(metrics["candidates"], metrics["best"]))
+    create_markdown_artifact(key="leaderboard", markdown=f"{table}\n```\n{said}\n```\n")
     if (tasks.ROOT / VERDICT).exists():
-        create_markdown_artifact(key="verdict", markdown=verdict(_read(VERDICT)))
+        create_markdown_artifact(key="verdict", markdown=markdown.verdict(_read(VERDICT)))
     return Completed(message=summary, data=said)
 
 
 def _show_validation() -> None:
-    create_markdown_artifact(key="validation", markdown=validation(_read(VALIDATION_RESULT)))
+    create_markdown_artifact(key="validation", markdown=markdown.validation(_read(VALIDATION_RESULT)))
 
 
 def _read(path: Path) -> dict:
@@ -69,56 +72,6 @@ def _summary(stages: tuple[str, ...], changed: set[str]) -> str:
     if not changed:
         return f"nothing changed: all {len(stages)} stages are up to date"
     return "changed: " + ", ".join(stage for stage in stages if stage in changed)
-
-
-def validation(result: dict) -> str:
-    """A Markdown table of the rules in `reports/validation/result.json`, broken ones in bold."""
-    rows = ["| of | rule | outcome | observed | broken by |", "|---|---|---|--:|---|"]
-    for entry in result["rules"]:
-        outcome = "holds" if entry["success"] else "**broken**"
-        more = [f"and {entry['failed'] - len(entry['failed_ids'])} more"] * (entry["failed"] > len(entry["failed_ids"]))
-        broken_by = ", ".join([*map(_code, entry["failed_ids"]), *more])
-        rows.append(f"| {entry['suite']} | {entry['rule']} | {outcome} | {entry['observed']} | {broken_by} |")
-    return f"{result['sentence']}\n\n" + "\n".join(rows) + "\n"
-
-
-def verdict(found: dict) -> str:
-    """A Markdown table of the gate's checks in `reports/verdict.json`, failed ones in bold."""
-    rows = ["| check | outcome | observed | needed |", "|---|---|---|---|"]
-    for check in found["checks"]:
-        outcome = "passed" if check["passed"] else "**failed**"
-        rows.append(f"| {check['name']} | {outcome} | {_code(check['observed'])} | {_code(check['allowed'])} |")
-    return f"{_code(found['sentence'])}\n\n" + "\n".join(rows) + "\n"
-
-
-def _code(text: str) -> str:
-    """`text` in a cell of a table as it is, whatever marks it holds."""
-    shown = text if text.isprintable() else ascii(text)
-    plain = shown.replace("`", "'").replace("|", "/")
-    return f"`{plain}`"
-
-
-def leaderboard(metrics: dict) -> str:
-    """A Markdown table of the candidates in `reports/metrics.json`, the best one in bold.
-
-    Scores are those of the test split, or of the validation split where there is no test split.
-    """
-    rows = [
-        "| candidate | split | accuracy | 95 % interval | macro F1 | parameters | kB | p50 latency, ms | training, s |",
-        "|---|---|--:|:-:|--:|--:|--:|--:|--:|",
-    ]
-    for name, entry in metrics["candidates"].items():
-        rows.append(_row(f"**{name}**" if name == metrics["best"] else name, entry))
-    return "\n".join(rows) + "\n"
-
-
-def _row(title: str, entry: dict) -> str:
-    split = "test" if "test" in entry else "validation"
-    scores = entry[split]
-    interval = " to ".join(f"{bound:.3f}" for bound in scores.get("accuracy_ci95", []))
-    measured = f"{entry['saved_bytes'] / 1000:.0f} | {entry['latency_ms_p50']:.1f} | {entry['train_seconds']:.0f}"
-    cells = f"{scores['accuracy']:.3f} | {interval} | {scores['macro_f1']:.3f} | {entry['parameters']} | {measured}"
-    return f"| {title} | {split} | {cells} |"
 
 
 def next_steps() -> str:

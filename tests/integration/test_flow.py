@@ -16,7 +16,8 @@ from conftest import ROOT
 from support.flow_project import METRICS, SECONDS, STAGES, VALIDATION, VERDICT, Project, new_project
 from support.prefect_server import PrefectServer, answers, run_weekly, running, serving, wait_until
 
-from flows.retrain import leaderboard, validation, verdict
+from earmark.reporting import markdown
+from earmark.reporting.leaderboard import leaderboard
 
 AT_ONCE = (
     "-c",
@@ -66,7 +67,7 @@ def test_news_reaches_every_stage_and_a_verdict_is_shown_by_each_run_that_it_sta
     assert ended.returncode == 0, ended.stderr
     assert project.calls[0] == "ingest" and set(project.calls) >= {"validate", "extract"}
     assert "changed: ingest" in ended.stdout
-    assert project.artifacts["verdict"] == verdict(VERDICT)
+    assert project.artifacts["verdict"] == markdown.verdict(VERDICT)
     # The next one may come after a kill, with nothing left to do; here its ingest fails once, and is tried again.
     again = project.retrain(({"stage": "ingest", "exit_code": 1, "unless": "faulty"},), AT_ONCE)
     assert again.returncode == 0, again.stderr
@@ -74,7 +75,7 @@ def test_news_reaches_every_stage_and_a_verdict_is_shown_by_each_run_that_it_sta
     assert project.states(7) == dict.fromkeys(STAGES[1:], "Cached") | {"ingest": "Completed", "register": "Completed"}
     assert "nothing changed: all 6 stages are up to date" in again.stdout
     assert set(project.artifacts) == {"leaderboard", "verdict"}
-    assert project.artifacts["verdict"] == verdict(VERDICT)
+    assert project.artifacts["verdict"] == markdown.verdict(VERDICT)
 
 
 @pytest.mark.parametrize(("stage", "exit_code"), [("ingest", 2), ("extract", 1)])
@@ -109,7 +110,7 @@ def test_a_refusal_by_validate_is_shown_with_its_rules(project: Project):
     (project.root / "source.txt").write_text("three recordings")
     ended = project.retrain(({"stage": "validate", "exit_code": 2},))
     assert_failed(project, ended, "validate", 2)
-    assert project.artifacts == {"validation": validation(refused)}
+    assert project.artifacts == {"validation": markdown.validation(refused)}
 
 
 def test_wrong_parameter_is_refused_before_any_stage(project: Project):
@@ -176,27 +177,41 @@ def _is_alive(process_id: int) -> bool:
     return True
 
 
-def test_leaderboard_scores_on_the_test_split_where_there_is_one():
-    without_test = {"validation": {"accuracy": 0.5, "macro_f1": 0.25}, **METRICS["candidates"]["tc_resnet"]}
-    del without_test["test"]
-    table = leaderboard({"best": "tc_resnet", "candidates": METRICS["candidates"] | {"seed_cnn": without_test}})
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
-    assert rows[0] == ["**tc_resnet**", "test", "0.912", "0.900 to 0.920", "0.850", "66000", "312", "1.2", "62"]
-    assert rows[1][:5] == ["seed_cnn", "validation", "0.500", "", "0.400"]
+def cells(line: str) -> list[str]:
+    return [cell.strip().replace("\u00a0", " ") for cell in line.strip("|").split("|")]
+
+
+def test_the_leaderboard_is_of_the_test_split_where_there_is_one():
+    entry = METRICS["candidates"]["tc_resnet"]
+    sentence, _, headings, _, row = markdown.leaderboard(leaderboard({"tc_resnet": entry}, "tc_resnet")).splitlines()
+    assert sentence == "Figures are of the test split."
+    shown = dict(zip(cells(headings), cells(row), strict=True))
+    assert shown == {
+        "candidate": "**tc_resnet**",
+        "accuracy": "91.2 % (90.0 % to 92.0 %)",
+        "macro F1": "85.0 % (80.0 % to 90.0 %)",
+        "validation accuracy": "50.0 %",
+        "parameters": "66,000 (3,200,000)",
+        "saved size": "312 kB",
+        "ms per clip": "1.25 (2.50)",
+        "training time": "61.6 s (540)",
+    }
+    without_test = {key: value for key, value in entry.items() if key != "test"}
+    assert leaderboard({"tc_resnet": without_test}, "tc_resnet").split == "validation"
 
 
 def test_rules_of_validation_are_one_row_each_whatever_clips_are_called():
-    heading, _, *table = validation(VALIDATION).splitlines()
+    heading, _, *table = markdown.validation(VALIDATION).splitlines()
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table[2:]]
     assert heading == "70 clips accepted, 2 quarantined"
     assert rows == [
-        ["clips", "decodable", "**broken**", "", "`no/a/b'c.wav`, `'no/\\nd.wav'`"],
-        ["data set", "drift", "holds", "0.01", ""],
+        ["clips", "decodable", "**quarantined**", "", "`no/a/b'c.wav`, `'no/\\nd.wav'`"],
+        ["data set", "drift", "passed", "0.01", ""],
     ]
 
 
 def test_checks_of_the_gate_are_one_row_each_whatever_labels_are_called():
-    heading, _, *table = verdict(VERDICT).splitlines()
+    heading, _, *table = markdown.verdict(VERDICT).splitlines()
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table[2:]]
     assert heading == f"`{VERDICT['sentence'].replace('|', '/')}`"
     assert rows == [

@@ -180,7 +180,7 @@ def test_a_data_set_that_is_not_sound_is_refused_for_one_reason_alone(project, r
 
 
 def test_a_refusal_for_too_much_in_quarantine_says_what_put_it_there(project):
-    with pytest.raises(UserError, match=r"not silent: peak at least 0\.001 +quarantine +0\n +9: "):
+    with pytest.raises(UserError, match=r"not silent: peak at least 0\.001 +quarantined +0\n +9: "):
         run_validate(changed(sound(), slice(0, 9), peak=0.0))
 
 

@@ -54,12 +54,25 @@ METRICS = {
     "best": "tc_resnet",
     "candidates": {
         "tc_resnet": {
-            "validation": {"accuracy": 0.5, "macro_f1": 0.4},
-            "test": {"accuracy": 0.91234, "accuracy_ci95": [0.9, 0.92], "macro_f1": 0.85},
+            "validation": {
+                "accuracy": 0.5,
+                "accuracy_ci95": [0.4, 0.6],
+                "macro_f1": 0.4,
+                "macro_f1_ci95": [0.3, 0.5],
+            },
+            "test": {
+                "accuracy": 0.91234,
+                "accuracy_ci95": [0.9, 0.92],
+                "macro_f1": 0.85,
+                "macro_f1_ci95": [0.8, 0.9],
+            },
             "parameters": 66000,
+            "multiply_adds": 3_200_000,
             "saved_bytes": 312_000,
             "latency_ms_p50": 1.25,
+            "latency_ms_p99": 2.5,
             "train_seconds": 61.6,
+            "train_clips_per_second": 540.4,
         }
     },
 }

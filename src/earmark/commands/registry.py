@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from earmark.errors import UserError
 from earmark.params import Params
-from earmark.reporting import versions
+from earmark.reporting.terminal import versions
 
 if TYPE_CHECKING:
     from earmark.registry.versions import Registry

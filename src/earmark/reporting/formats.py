@@ -10,6 +10,11 @@ def percent(fraction: float) -> str:
     return _MISSING if fraction != fraction else f"{fraction * 100:.1f}{_NO_BREAK_SPACE}%"
 
 
+def interval(low: float, high: float) -> str:
+    """Return two fractions from 0 to 1 as a range of percentages."""
+    return f"{percent(low)} to {percent(high)}"
+
+
 def count(number: int) -> str:
     """Return a whole number with its thousands separated."""
     return f"{int(number):,}"

@@ -1,36 +1,82 @@
-"""The candidates as one table on the terminal."""
+"""The leaderboard: one row a candidate. The terminal, Markdown and the page show the same cells in the same order."""
 
-import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
-from rich.console import Console
-from rich.table import Table
+from earmark.reporting import formats
 
-
-def leaderboard(metrics: dict, width: int = 110) -> str:
-    """The content of reports/metrics.json as a table, the best candidate first; test figures where there is a test
-    split."""
-    split = "test" if all("test" in entry for entry in metrics["candidates"].values()) else "validation"
-    table = Table(title=f"candidates on the {split} split", title_justify="left", title_style="bold")
-    table.add_column("candidate")
-    for heading in ("accuracy", "95 % interval", "macro F1", "parameters", "saved MB", "ms per clip", "trained s"):
-        table.add_column(heading, justify="right")
-    names = sorted(metrics["candidates"], key=lambda name: -metrics["candidates"][name]["validation"]["accuracy"])
-    for name in names:
-        entry = metrics["candidates"][name]
-        table.add_row(f"{name} (best)" if name == metrics["best"] else name, *_cells(entry[split], entry))
-    console = Console(file=io.StringIO(), width=width, color_system=None)
-    console.print(table)
-    return console.file.getvalue().rstrip()
+HEADINGS = (
+    *("candidate", "accuracy", "macro F1", "validation accuracy"),
+    *("parameters", "saved size", "ms per clip", "training time"),
+)
 
 
-def _cells(figures: dict, entry: dict) -> tuple[str, ...]:
-    low, high = figures["accuracy_ci95"]
+@dataclass(frozen=True)
+class Figure:
+    """A number as people read it, and its exact value; no value for what is only text."""
+
+    text: str
+    value: float | None = None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A figure, and the one that stands below it: an interval, or a related figure."""
+
+    main: Figure
+    below: Figure | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One candidate; `cells` stand below HEADINGS, the first of which is its name."""
+
+    name: str
+    is_best: bool
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """`split` is "test" or "validation", which the figures are of; the most accurate candidate is first."""
+
+    split: str
+    rows: tuple[Row, ...]
+
+
+def leaderboard(candidates: Mapping[str, Mapping[str, Any]], best: str) -> Leaderboard:
+    """The leaderboard of candidates by name, each with its metrics as in reports/metrics.json.
+
+    Figures are of the test split, or of validation where there is no test split.
+    """
+    split = "test" if all("test" in metrics for metrics in candidates.values()) else "validation"
+    by_accuracy = sorted(candidates.items(), key=lambda item: -item[1][split]["accuracy"])
+    return Leaderboard(split, tuple(Row(name, name == best, _cells(metrics, split)) for name, metrics in by_accuracy))
+
+
+def _cells(metrics: Mapping[str, Any], split: str) -> tuple[Cell, ...]:
+    scores = metrics[split]
+    validation_accuracy = metrics["validation"]["accuracy"]
+    multiply_adds, clips_per_second = metrics["multiply_adds"], metrics["train_clips_per_second"]
+    p50_ms, p99_ms = metrics["latency_ms_p50"], metrics["latency_ms_p99"]
     return (
-        f"{figures['accuracy']:.2%}",
-        f"{low:.2%} – {high:.2%}",
-        f"{figures['macro_f1']:.3f}",
-        f"{entry['parameters']:,}",
-        f"{entry['saved_bytes'] / 1e6:.2f}",
-        f"{entry['latency_ms_p50']:.1f}",
-        f"{entry['train_seconds']:.0f}",
+        Cell(_percent(scores["accuracy"]), Figure(formats.interval(*scores["accuracy_ci95"]))),
+        Cell(_percent(scores["macro_f1"]), Figure(formats.interval(*scores["macro_f1_ci95"]))),
+        Cell(_percent(validation_accuracy)),
+        Cell(_count(metrics["parameters"]), _count(multiply_adds)),
+        Cell(Figure(formats.size(metrics["saved_bytes"]), metrics["saved_bytes"])),
+        Cell(Figure(f"{p50_ms:.2f}", p50_ms), Figure(f"{p99_ms:.2f}", p99_ms)),
+        Cell(
+            Figure(formats.duration(metrics["train_seconds"]), metrics["train_seconds"]),
+            Figure(formats.count(round(clips_per_second)), clips_per_second),
+        ),
     )
+
+
+def _percent(fraction: float) -> Figure:
+    return Figure(formats.percent(fraction), fraction)
+
+
+def _count(number: int) -> Figure:
+    return Figure(formats.count(number), number)

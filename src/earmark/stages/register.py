@@ -51,6 +51,7 @@ def register(params: Params) -> str:
     became of the best one."""
     from earmark.registry.versions import open_registry
     from earmark.reporting.leaderboard import leaderboard
+    from earmark.reporting.terminal.leaderboard import table
 
     metrics = _metrics()
     best, clips = metrics["best"], shards.read_accepted(ACCEPTED)
@@ -71,7 +72,7 @@ def register(params: Params) -> str:
         verdict_against(registry.aliases.open().aliases["champion"])
         version = _added(best, entry, runs[best], registry, found)
     said = _admitted(registry, version, best, runs[best], verdict_against)
-    return f"{leaderboard(metrics)}\n\n{said}"
+    return f"{table(leaderboard(metrics['candidates'], best))}\n\n{said}"
 
 
 def _metrics() -> dict:

@@ -10,7 +10,8 @@ from earmark.errors import UserError
 from earmark.io.files import whole_file, whole_folder, write_json, write_text
 from earmark.params import UNKNOWN, Dataset, Params, Validate
 from earmark.paths import ACCEPTED, QUARANTINE, QUARANTINED, RAW, VALIDATION, VALIDATION_RESULT
-from earmark.reporting import validation
+from earmark.reporting.html import validation
+from earmark.reporting.terminal import rules
 
 CLIPS, DATA_SET = "clips", "data set"
 """The suites: a clip that breaks a rule of the first goes to quarantine, a broken rule of the second stops the
@@ -62,7 +63,7 @@ def validate(params: Params) -> str:
     )
     learnt.attrs = {ASKED_LABELS: list(asked)}
     _write(learnt, quarantine, refused)
-    return f"{result['sentence']}\n{validation.table(result['rules'])}"
+    return f"{result['sentence']}\n{rules.table(result['rules'])}"
 
 
 def clip_rules(limits: Validate) -> list[Rule]:
@@ -218,7 +219,7 @@ def _refuse_where_broken(findings: Sequence[Finding], result: dict) -> None:
     hint = ""
     if any(finding.rule.column in _CHANGE_COLUMNS for finding in broken):
         hint = f"\nA change that is wanted is accepted without {ACCEPTED}: remove it and run again"
-    table = validation.table([_entry(finding) for finding in broken])
+    table = rules.table([_entry(finding) for finding in broken])
     raise UserError(f"{result['sentence']}, see {VALIDATION}/index.html:\n{table}{hint}")
 
 

@@ -221,8 +221,8 @@ def test_validation_is_shown_as_its_own_page_shows_it(page):
     assert "Validation: 5130 clips accepted, 1 quarantined." in page.text
     start = page.text.index("Broken by") + 1
     broken = "5: yes/<b>_nohash_0.wav, b.wav, c.wav, and 2 more"
-    assert page.text[start : start + 5] == ["clips", "decodable", "quarantine", "<i>1 of 5131</i>", broken]
-    assert page.text[start + 5 : start + 9] == ["data set", "at least 20 clips of each label", "ok", "140 to 150"]
+    assert page.text[start : start + 5] == ["clips", "decodable", "quarantined", "<i>1 of 5131</i>", broken]
+    assert page.text[start + 5 : start + 9] == ["data set", "at least 20 clips of each label", "passed", "140 to 150"]
 
 
 @pytest.mark.parametrize(("best", "split"), [("nobody", "testing"), ("tc_resnet", "training")])

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from earmark.reporting.confusions import count_confusions
 from earmark.reporting.html import drawing, templates, verdict
 from earmark.reporting.html.charts import themes
+from earmark.reporting.leaderboard import HEADINGS, leaderboard
 from earmark.reporting.noise import noise_curves
 from earmark.reporting.records import METRICS_OF_SPLIT, CandidateScores, Mistake
 
@@ -48,6 +49,8 @@ def render(
         split=split,
         scores=scores,
         candidates=sorted(candidates, key=lambda candidate: -scores[candidate.name]["accuracy"]),
+        leaderboard=leaderboard({candidate.name: candidate.metrics for candidate in candidates}, best),
+        headings=HEADINGS,
         noise=noise,
         **found,
         mistakes=mistakes,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from earmark.reporting import formats, validation
+from earmark.reporting import formats, outcomes
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -14,14 +14,14 @@ FOLDER = Path(__file__).parent
 
 
 def environment() -> Environment:
-    """Return the environment that finds this folder's templates and has `formats` and `validation.FILTERS`."""
+    """Return the environment that finds this folder's templates and has `formats` and `outcomes` as filters."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     whitespace = {"trim_blocks": True, "lstrip_blocks": True}
     made = Environment(loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined, **whitespace)
-    for name in ("percent", "count", "size", "duration", "decimals"):
+    for name in ("percent", "interval", "count", "size", "duration", "decimals"):
         made.filters[name] = getattr(formats, name)
-    made.filters |= validation.FILTERS
+    made.filters |= {"outcome": outcomes.of_rule, "broken_by": outcomes.broken_by}
     return made
 
 

@@ -1,0 +1,50 @@
+"""What Prefect shows of a run, as Markdown."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from earmark.reporting import outcomes
+from earmark.reporting.leaderboard import HEADINGS, Cell, Leaderboard
+
+
+def leaderboard(found: Leaderboard) -> str:
+    """The leaderboard as a table, the best candidate in bold."""
+    rows = [f"| {' | '.join(HEADINGS)} |", f"|---|{'--:|' * (len(HEADINGS) - 1)}"]
+    for row in found.rows:
+        name = f"**{row.name}**" if row.is_best else row.name
+        rows.append(f"| {name} | {' | '.join(map(_cell, row.cells))} |")
+    return f"Figures are of the {found.split} split.\n\n" + "\n".join(rows) + "\n"
+
+
+def _cell(cell: Cell) -> str:
+    return f"{cell.main.text} ({cell.below.text})" if cell.below else cell.main.text
+
+
+def validation(result: Mapping[str, Any]) -> str:
+    """A table of the rules in reports/validation/result.json; what did not pass is bold."""
+    rows = ["| of | rule | outcome | observed | broken by |", "|---|---|---|--:|---|"]
+    for entry in result["rules"]:
+        more = [f"and {entry['failed'] - len(entry['failed_ids'])} more"] * (entry["failed"] > len(entry["failed_ids"]))
+        broken_by = ", ".join([*map(_code, entry["failed_ids"]), *more])
+        outcome = _bold_unless_passed(outcomes.of_rule(entry))
+        rows.append(f"| {entry['suite']} | {entry['rule']} | {outcome} | {entry['observed']} | {broken_by} |")
+    return f"{result['sentence']}\n\n" + "\n".join(rows) + "\n"
+
+
+def verdict(content: Mapping[str, Any]) -> str:
+    """A table of the gate's checks in reports/verdict.json; failed ones are bold."""
+    rows = ["| check | outcome | observed | expected |", "|---|---|---|---|"]
+    for check in content["checks"]:
+        outcome = _bold_unless_passed(outcomes.of_check(check))
+        rows.append(f"| {check['name']} | {outcome} | {_code(check['observed'])} | {_code(check['allowed'])} |")
+    return f"{_code(content['sentence'])}\n\n" + "\n".join(rows) + "\n"
+
+
+def _bold_unless_passed(outcome: str) -> str:
+    return outcome if outcome == outcomes.PASSED else f"**{outcome}**"
+
+
+def _code(text: str) -> str:
+    """`text` as code in a table's cell, whatever Markdown it holds."""
+    plain = outcomes.printable(text).replace("`", "'").replace("|", "/")
+    return f"`{plain}`"

@@ -1,0 +1,29 @@
+"""The leaderboard on the terminal."""
+
+import io
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from earmark.reporting.leaderboard import HEADINGS, Cell, Leaderboard
+
+WIDTH = 110
+
+
+def table(leaderboard: Leaderboard) -> str:
+    """The leaderboard as a table: figures, and the interval of the accuracy below it."""
+    shown = Table(title=f"candidates on the {leaderboard.split} split", title_justify="left", title_style="bold")
+    for heading in HEADINGS:
+        shown.add_column(heading, justify="left" if heading == "candidate" else "right")
+    for row in leaderboard.rows:
+        accuracy, *others = row.cells
+        name = f"{row.name} (best)" if row.is_best else row.name
+        shown.add_row(Text(name), _with_interval(accuracy), *(Text(cell.main.text) for cell in others))
+    console = Console(file=io.StringIO(), width=WIDTH, color_system=None)
+    console.print(shown)
+    return console.file.getvalue().rstrip()
+
+
+def _with_interval(cell: Cell) -> Text:
+    return Text(f"{cell.main.text}\n{cell.below.text}" if cell.below else cell.main.text)
