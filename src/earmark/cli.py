@@ -1,4 +1,4 @@
-"""The command `earmark`: one subcommand a stage, and what people do with a model."""
+"""The command `earmark`: one subcommand a stage, and what people do with data, models and the registry."""
 
 import os
 import sys
@@ -10,10 +10,24 @@ from earmark.errors import UserError
 
 _ENDED_BY_CTRL_C = 130
 """The exit code by which shells know it."""
+SECTIONS = {
+    "Pipeline": ("ingest", "validate", "extract", "train", "evaluate", "register"),
+    "Data": ("ls", "cat", "unpack", "forget"),
+    "Models": ("tune", "predict", "listen", "export"),
+    "Registry": ("registry", "lineage", "reproduce"),
+}
+"""How `earmark --help` groups the commands."""
 
 
 class _Commands(click.Group):
-    """Turns a user's mistake into one sentence and exit code 2."""
+    """Groups the commands in the help. Turns a user's mistake into one sentence and exit code 2."""
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes one section of the help for each of SECTIONS."""
+        width = max(map(len, self.commands))
+        for heading, names in SECTIONS.items():
+            with formatter.section(heading):
+                formatter.write_dl([(name.ljust(width), self.commands[name].get_short_help_str(90)) for name in names])
 
     def invoke(self, context: click.Context) -> object:
         try:
@@ -26,7 +40,7 @@ class _Commands(click.Group):
 @click.group(cls=_Commands)
 @click.version_option(package_name="earmark")
 def main() -> None:
-    """Labelled recordings to a registered sound classifier."""
+    """Turns labelled recordings into a registered sound classifier."""
     # Nothing phones home, and TensorFlow's start-up remarks do not bury what a stage says.
     for name in ("DO_NOT_TRACK", "MLFLOW_DISABLE_TELEMETRY"):
         os.environ.setdefault(name, "true")
@@ -45,38 +59,38 @@ def _stage(name: str, *arguments: str) -> None:
 
 @main.command()
 def ingest() -> None:
-    """Recordings from dataset.source into data/raw."""
+    """Read new recordings from dataset.source and dataset.inbox into data/raw."""
     _stage("ingest")
 
 
 @main.command()
 def validate() -> None:
-    """Which clips are sound: data/accepted.parquet, data/quarantine, reports/validation."""
+    """Check the clips: data/accepted.parquet, data/quarantine, reports/validation."""
     _stage("validate")
 
 
 @main.command()
 def extract() -> None:
-    """Features of every clip: data/features."""
+    """Compute the features of every clip: data/features."""
     _stage("extract")
 
 
 @main.command()
 @click.argument("candidate")
 def train(candidate: str) -> None:
-    """Trains CANDIDATE: models/CANDIDATE."""
+    """Train CANDIDATE: models/CANDIDATE."""
     _stage("train", candidate)
 
 
 @main.command()
 def evaluate() -> None:
-    """Scores every candidate: reports/metrics.json, reports/report.html."""
+    """Score every candidate: reports/metrics.json, reports/report.html."""
     _stage("evaluate")
 
 
 @main.command()
 def register() -> None:
-    """The best candidate into MLflow's registry."""
+    """Register the best candidate in MLflow."""
     _stage("register")
 
 
@@ -87,10 +101,10 @@ def register() -> None:
     default=60.0,
     show_default=True,
     type=click.FloatRange(min=0, min_open=True),
-    help="After how many minutes no further trial begins.",
+    help="Start no trial after this time.",
 )
 def tune(candidate: str, minutes: float) -> None:
-    """Searches better settings of CANDIDATE: tuning/CANDIDATE.patch."""
+    """Search better settings for CANDIDATE: tuning/CANDIDATE.patch."""
     from earmark import params
     from earmark.commands.tune import tune
 
@@ -99,7 +113,7 @@ def tune(candidate: str, minutes: float) -> None:
 
 @main.command("ls")
 def list_recordings() -> None:
-    """Every recording: id, speaker, split, seconds."""
+    """List every recording: id, speaker, split, seconds."""
     from earmark.commands import recordings
 
     for line in recordings.lines():
@@ -109,7 +123,7 @@ def list_recordings() -> None:
 @main.command()
 @click.argument("recording", metavar="ID")
 def cat(recording: str) -> None:
-    """The file of the recording ID, to standard output."""
+    """Write the file of recording ID to standard output."""
     from earmark.commands import recordings
 
     click.get_binary_stream("stdout").write(recordings.content(recording))
@@ -118,16 +132,16 @@ def cat(recording: str) -> None:
 @main.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 def unpack(folder: Path) -> None:
-    """Every recording's file into a new folder DIR."""
+    """Write the file of every recording into a new folder DIR."""
     from earmark.commands import recordings
 
     click.echo(f"unpack: {recordings.unpack(folder)}")
 
 
 @main.command()
-@click.option("--speaker", required=True, metavar="ID", help="Whose recordings; 'earmark ls' shows the IDs.")
+@click.option("--speaker", required=True, metavar="ID", help="The speaker; 'earmark ls' lists the IDs.")
 def forget(speaker: str) -> None:
-    """Removes a person's recordings, and says who still has them."""
+    """Remove a speaker's recordings, and list where copies remain."""
     from earmark import params
     from earmark.commands.forget import forget
 
@@ -140,7 +154,10 @@ _VERSION = click.argument("version", metavar="VERSION|ALIAS")
 @main.command()
 @_VERSION
 def lineage(version: str) -> None:
-    """Where a registered version comes from, each link checked; exit code 1 where one is missing or damaged."""
+    """Show and check what a version was made from.
+
+    The exit code is 1 if something is missing or damaged.
+    """
     from earmark import params
     from earmark.commands.lineage import lineage
 
@@ -152,7 +169,10 @@ def lineage(version: str) -> None:
 @main.command()
 @_VERSION
 def reproduce(version: str) -> None:
-    """Makes a registered version again elsewhere: "identical", or what differs and exit code 1."""
+    """Make a version again in a temporary folder, and compare.
+
+    Prints "identical", or what differs; the exit code is then 1.
+    """
     from earmark import params
     from earmark.commands.reproduce import reproduce
 
@@ -175,7 +195,7 @@ _of_model = click.option(
     "--json", "as_json", is_flag=True, help="One JSON object a line: file, label, probability, accepted, top."
 )
 def predict(paths: tuple[Path, ...], model: str | None, as_json: bool) -> None:
-    """Labels of WAV files, or of all of them in folders."""
+    """Predict the labels of WAV files, or of all WAV files in folders."""
     from earmark.commands.predict import predict_paths
 
     sys.exit(predict_paths(paths, model, as_json))
@@ -186,9 +206,10 @@ def predict(paths: tuple[Path, ...], model: str | None, as_json: bool) -> None:
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--format", "format_", required=True, type=click.Choice(["litert", "litert-int8", "onnx"]))
 def export(source: str, folder: Path, format_: str) -> None:
-    """A model as a file for another runtime, in a new folder DIR, once the test split shows what it loses.
+    """Convert a model for another runtime, into a new folder DIR.
 
-    A FOLDER is written with a / in it, as in models/NAME or ./NAME; a bare word is a version or an alias.
+    The converted model is scored on the test split first; nothing is written if it loses too much accuracy.
+    Write a FOLDER with a slash, as in models/NAME or ./NAME; a bare word is a version or an alias.
     """
     from earmark import params
     from earmark.commands.export import export
@@ -202,14 +223,14 @@ def export(source: str, folder: Path, format_: str) -> None:
 @click.option(
     "--threshold",
     type=float,
-    help="The probability, 0 to 1, from which on a word counts as heard; default: the model's rejection_threshold.",
+    help="Lowest probability of a detection, 0 to 1; default: the model's rejection_threshold.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line: seconds, label, probability.")
 def listen(source: str, model: str | None, threshold: float | None, as_json: bool) -> None:
-    """Words in a recording of any length, as they are heard, each with its time.
+    """Detect words in a recording of any length, each with its time.
 
-    With - the audio comes from standard input while it is spoken, as raw PCM without a header: 16-bit little-endian
-    samples, mono, at the model's sample rate (dataset.sample_rate_hz, 16000 by default).
+    With -, audio is read from standard input while it is spoken: raw PCM without a header, 16-bit little-endian, mono,
+    at the model's sample rate (dataset.sample_rate_hz, 16000 by default).
     """
     try:
         from earmark.commands.listen import listen
@@ -221,15 +242,15 @@ def listen(source: str, model: str | None, threshold: float | None, as_json: boo
 
 @main.group()
 def registry() -> None:
-    """What is registered, and which version is champion."""
+    """List versions, show one, promote one, roll back."""
 
 
-_why = click.option("--why", required=True, metavar="TEXT", help="The reason, which is recorded with the move.")
+_why = click.option("--why", required=True, metavar="TEXT", help="The reason; it is recorded.")
 
 
 @registry.command("list")
 def list_versions() -> None:
-    """Every version, the latest first."""
+    """List every version, latest first."""
     from earmark import params
     from earmark.commands import registry
 
@@ -239,7 +260,7 @@ def list_versions() -> None:
 @registry.command()
 @_VERSION
 def show(version: str) -> None:
-    """All that is known of a version: the gate's checks, where it comes from, who moved which alias to it."""
+    """Show a version: the gate's checks, its provenance, its aliases."""
     from earmark import params
     from earmark.commands import registry
 
@@ -250,7 +271,7 @@ def show(version: str) -> None:
 @_VERSION
 @_why
 def promote(version: str, why: str) -> None:
-    """Makes a version champion, whatever the gate says."""
+    """Make a version champion, whatever the gate says."""
     from earmark import params
     from earmark.commands import registry
 
@@ -260,7 +281,7 @@ def promote(version: str, why: str) -> None:
 @registry.command()
 @_why
 def rollback(why: str) -> None:
-    """Makes the champion before the present one champion again."""
+    """Make the previous champion champion again."""
     from earmark import params
     from earmark.commands import registry
 

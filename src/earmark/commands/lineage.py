@@ -1,7 +1,5 @@
 """`earmark lineage`: the chain behind a registered version, each link of which is looked up and checked."""
 
-import io
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -16,6 +14,7 @@ from earmark.params import Params
 from earmark.paths import ACCEPTED, FEATURES
 from earmark.provenance import environment, store, version_record
 from earmark.provenance.store import Registered
+from earmark.reporting.terminal.lineage import table
 from earmark.tracking import models, runs
 from earmark.versioning import git
 from earmark.versioning.dvc import CACHE, FOLDER, Held, Objects, objects
@@ -40,7 +39,8 @@ def lineage(params: Params, wanted: str) -> tuple[str, bool]:
     links = [*_registry_links(version), *_data_links(version), *_file_links(version), *_other_links(version)]
     faults = [f"{link.name}: {fault}" for link in links for fault in link.faults]
     broken = f"missing or damaged:\n{_indented(faults)}" if faults else "nothing is missing, and nothing is damaged"
-    return f"{version.title}: {version.candidate or 'a candidate unknown'}\n{_table(links)}\n{broken}", not faults
+    chain = table([(link.name, link.recorded, link.state) for link in links])
+    return f"{version.title}: {version.candidate or 'candidate unknown'}\n{chain}\n{broken}", not faults
 
 
 def _registry_links(version: Registered) -> Iterator[Link]:
@@ -169,21 +169,6 @@ def _checked(name: str, recorded: str, *faults: str) -> Link:
     if not recorded:
         return Link(name, version_record.UNRECORDED, "", faults or ("the version does not say",))
     return Link(name, recorded, "broken" if faults else HOLDS, faults)
-
-
-def _table(links: list[Link]) -> str:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column(no_wrap=True, style="bold")
-    table.add_column(overflow="fold")
-    table.add_column(overflow="fold")
-    for link in links:
-        table.add_row(link.name, link.recorded, link.state)
-    console = Console(file=io.StringIO(), width=max(80, shutil.get_terminal_size((120, 24)).columns), markup=False)
-    console.print(table)
-    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
 
 
 def _indented(lines: list[str]) -> str:

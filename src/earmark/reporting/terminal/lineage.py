@@ -1,0 +1,21 @@
+"""The chain behind a registered version on the terminal."""
+
+import io
+import shutil
+from collections.abc import Sequence
+
+
+def table(rows: Sequence[tuple[str, str, str]]) -> str:
+    """Rows of a link's name, what the version recorded, and its state, as wide as the terminal, at least 80 columns."""
+    from rich.console import Console
+    from rich.table import Table
+
+    shown = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    shown.add_column(no_wrap=True, style="bold")
+    shown.add_column(overflow="fold")
+    shown.add_column(overflow="fold")
+    for row in rows:
+        shown.add_row(*row)
+    console = Console(file=io.StringIO(), width=max(80, shutil.get_terminal_size((120, 24)).columns), markup=False)
+    console.print(shown)
+    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
