@@ -21,7 +21,7 @@ from earmark import params
 from earmark.errors import UserError
 from earmark.params import environment
 from earmark.versioning import dvc_lock
-from earmark.versioning.dvc_run import end_group
+from earmark.versioning.dvc_run import end_process_group
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
@@ -168,7 +168,7 @@ def _started(command: Sequence[str | Path]) -> Iterator[subprocess.Popen]:
     try:
         yield process
     except BaseException:
-        end_group(process)
+        end_process_group(process)
         raise
 
 

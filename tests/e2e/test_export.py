@@ -123,7 +123,7 @@ def test_a_file_that_loses_too_much_is_refused_and_leaves_nothing(project, earma
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["7", "out", "--format", "onnx"], "earmark has no version or alias '7'; allowed are 1, champion"),
+        (["7", "out", "--format", "onnx"], "earmark has no version or alias '7'; expected one of 1, champion"),
         (["nobody", "out", "--format", "onnx"], "earmark has no version or alias 'nobody'"),
         (["data/raw", "out", "--format", "onnx"], "data/raw holds no model"),
         (

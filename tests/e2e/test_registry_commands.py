@@ -143,7 +143,7 @@ def test_promote_and_rollback_move_the_champion_and_keep_the_reason(project, ear
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["show", "abc"], "no version or alias 'abc'; allowed are 1, 2, challenger, champion"),
+        (["show", "abc"], "no version or alias 'abc'; expected one of 1, 2, challenger, champion"),
         (["show", "a/b"], "no version or alias 'a/b'"),
         (["promote", "0", "--why", "x"], "no version or alias '0'"),
         (["promote", "999", "--why", "x"], "no version or alias '999'"),
@@ -214,7 +214,7 @@ def test_while_the_champion_cannot_be_asked_for_nothing_is_registered(newcomer, 
     before = [(each.version, each.aliases, each.tags) for each in client.search_model_versions("name = 'earmark'")]
     keys = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_MAX_ATTEMPTS": "1"}
     text = refused(run(newcomer, "earmark", "register", AWS_ENDPOINT_URL="http://127.0.0.1:9", **keys))
-    assert "models:/earmark/2 cannot be had" in text and "127.0.0.1:9" in text
+    assert "models:/earmark/2 cannot be downloaded" in text and "127.0.0.1:9" in text
     assert before == [
         (each.version, each.aliases, each.tags) for each in client.search_model_versions("name = 'earmark'")
     ]

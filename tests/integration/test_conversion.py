@@ -92,14 +92,14 @@ def classifier_called(loaded, clips) -> Callable[[str], model_folder.Classifier]
 def file_of(classifier_called, clips) -> Callable[[str, str], bytes]:
     """The file of a candidate's classifier in a format, made once."""
     return functools.cache(
-        lambda candidate, format: conversion.converted(classifier_called(candidate), format, lambda: clips)
+        lambda candidate, format: conversion.convert(classifier_called(candidate), format, lambda: clips)
     )
 
 
 @pytest.mark.parametrize("format", ["litert", "onnx"])
 @pytest.mark.parametrize("candidate", CANDIDATES)
 def test_a_converted_classifier_says_what_the_model_says(classifier_called, file_of, clips, candidate, format):
-    said = runtimes.opened(file_of(candidate, format), format).predict_on_batch(clips)
+    said = runtimes.open_runtime(file_of(candidate, format), format).predict_on_batch(clips)
     expected = classifier_called(candidate).model.predict_on_batch(clips)
     assert said.dtype == np.float32
     assert np.ptp(expected, axis=0).max() > 0.1  # it does tell these clips apart
@@ -109,7 +109,7 @@ def test_a_converted_classifier_says_what_the_model_says(classifier_called, file
 @pytest.mark.parametrize("candidate", [each for each in CANDIDATES if each != "bc_resnet"])
 def test_candidates_can_be_had_in_eight_bit_integers(classifier_called, file_of, clips, candidate):
     classifier, content = classifier_called(candidate), file_of(candidate, "litert-int8")
-    said = runtimes.opened(content, "litert-int8").predict_on_batch(clips)
+    said = runtimes.open_runtime(content, "litert-int8").predict_on_batch(clips)
     expected = classifier.model.predict_on_batch(clips)
     assert len(content) < 0.4 * 4 * classifier.parameters
     np.testing.assert_allclose(said, expected, atol=0.1)
@@ -121,8 +121,8 @@ def test_bc_resnet_can_be_had_in_eight_bit_integers_too(loaded):
     file."""
     backend.start(1)
     classifier, clips = taught(loaded, "bc_resnet")
-    content = conversion.converted(classifier, "litert-int8", lambda: clips)
-    said = runtimes.opened(content, "litert-int8").predict_on_batch(clips)
+    content = conversion.convert(classifier, "litert-int8", lambda: clips)
+    said = runtimes.open_runtime(content, "litert-int8").predict_on_batch(clips)
     expected = classifier.model.predict_on_batch(clips)
     np.testing.assert_allclose(said, expected, atol=0.3)
     assert np.corrcoef(said.ravel(), expected.ravel())[0, 1] > 0.9
@@ -143,7 +143,7 @@ def test_the_network_is_in_integers_and_the_front_end_is_not(file_of):
 
 @pytest.mark.parametrize("format", ["litert", "litert-int8"])
 def test_the_same_classifier_gives_the_same_bytes(classifier_called, file_of, clips, format):
-    again = conversion.converted(classifier_called("tc_resnet"), format, lambda: clips)
+    again = conversion.convert(classifier_called("tc_resnet"), format, lambda: clips)
     assert again == file_of("tc_resnet", format)
 
 
@@ -155,8 +155,8 @@ def half_precision(loaded, clips) -> model_folder.Classifier:
 
 @pytest.mark.parametrize("format", ["litert", "onnx"])
 def test_what_was_trained_in_half_precision_is_converted_in_full(half_precision, clips, format):
-    content = conversion.converted(half_precision, format, lambda: clips)
-    said = runtimes.opened(content, format).predict_on_batch(clips)
+    content = conversion.convert(half_precision, format, lambda: clips)
+    said = runtimes.open_runtime(content, format).predict_on_batch(clips)
     expected = half_precision.model.predict_on_batch(clips)
     assert np.corrcoef(said.ravel(), expected.ravel())[0, 1] > 0.95
 
@@ -176,7 +176,7 @@ def linear_on_coefficients(loaded, clips, fft_length: int) -> model_folder.Class
 @pytest.mark.parametrize(("format", "fft_length"), [("litert", 1024), ("litert-int8", 1024), ("onnx", 480)])
 def test_cepstral_coefficients_and_other_transforms_are_converted_too(loaded, clips, format, fft_length):
     classifier = linear_on_coefficients(loaded, clips, fft_length)
-    said = runtimes.opened(conversion.converted(classifier, format, lambda: clips), format).predict_on_batch(clips)
+    said = runtimes.open_runtime(conversion.convert(classifier, format, lambda: clips), format).predict_on_batch(clips)
     np.testing.assert_allclose(said, classifier.model.predict_on_batch(clips), atol=0.2 if "int8" in format else 1e-3)
 
 
@@ -184,7 +184,7 @@ def test_cepstral_coefficients_and_other_transforms_are_converted_too(loaded, cl
 def test_an_fft_that_litert_does_not_know_is_refused_in_a_sentence(loaded, clips, format):
     classifier = linear_on_coefficients(loaded, clips, 480)
     with pytest.raises(UserError, match=f"{format} knows no FFT of length 480; allowed are powers of two, or onnx"):
-        conversion.converted(classifier, format, lambda: clips)
+        conversion.convert(classifier, format, lambda: clips)
 
 
 def test_a_network_that_a_format_has_no_operation_for_is_refused_in_a_sentence(loaded):
@@ -197,11 +197,11 @@ def test_a_network_that_a_format_has_no_operation_for_is_refused_in_a_sentence(l
     model = model_folder.with_front_end(network, front_end)
     classifier = model_folder.Classifier(model, "by_factors", LABELS, front_end, 0, 0.0)
     with pytest.raises(UserError, match="by_factors cannot be converted to litert: "):
-        conversion.converted(classifier, "litert", list)
+        conversion.convert(classifier, "litert", list)
 
 
 @pytest.mark.parametrize("format", ["litert", "onnx"])
 def test_a_file_that_was_cut_short_is_refused(file_of, format):
     content = file_of("tc_resnet", format)
     with pytest.raises(UserError, match=f"this {format} file cannot be run"):
-        runtimes.opened(content[: len(content) // 2], format)
+        runtimes.open_runtime(content[: len(content) // 2], format)

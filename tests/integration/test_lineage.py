@@ -163,7 +163,7 @@ def test_what_is_no_version_is_refused(project, earmark, command, wanted):
     done = earmark(project, command, "--", wanted)
     assert done.returncode == 2, done.stdout + done.stderr
     assert done.stderr.startswith(f"earmark: earmark has no version or alias {wanted!r}")
-    assert "allowed are 1, champion" in done.stderr
+    assert "expected one of 1, champion" in done.stderr
 
 
 ADDRESSES = {

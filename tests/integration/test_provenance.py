@@ -101,7 +101,7 @@ def test_a_commit_and_its_patch_give_the_code_back_and_leave_no_trace_here(repos
     write("staged.py", "c = 1\n")
     git("add", "staged.py")
     before, status = files(repository), git("status", "--porcelain")
-    code.check_out(git("rev-parse", "HEAD"), code.uncommitted(), tmp_path / "copy")
+    code.check_out(git("rev-parse", "HEAD"), code.uncommitted_patch(), tmp_path / "copy")
     after = files(repository)
     made = {name.removeprefix("copy/"): content for name, content in after.items() if name.startswith("copy/")}
     assert made == before
@@ -113,7 +113,7 @@ def test_recordings_results_and_ignored_files_are_in_no_patch(repository):
     for path in ("dvc.lock", "reports/metrics.json", "data/clip.wav", "src/run.log"):
         write(path, "x")
     git("add", "dvc.lock", "reports", "data")
-    assert code.uncommitted() == b""
+    assert code.uncommitted_patch() == b""
     assert code.git_state()["git_dirty"] == "false"
 
 
@@ -122,15 +122,15 @@ def test_a_tree_is_dirty_where_code_is_changed_or_new(repository, path):
     assert code.git_state() == {"git_commit": git("rev-parse", "HEAD"), "git_dirty": "false"}
     write(path, "changed = True\n")
     assert code.git_state()["git_dirty"] == "true"
-    assert path.encode() in code.uncommitted()
+    assert path.encode() in code.uncommitted_patch()
 
 
 def test_settings_of_the_user_change_no_patch(repository):
     write("src/old.py", "a = 2\n")
-    plain = code.uncommitted()
+    plain = code.uncommitted_patch()
     for key, value in (("color.ui", "always"), ("diff.noprefix", "true"), ("diff.external", "false")):
         git("config", key, value)
-    assert code.uncommitted() == plain
+    assert code.uncommitted_patch() == plain
 
 
 def test_a_commit_that_no_branch_has_any_more_is_checked_out(repository, tmp_path):
@@ -228,7 +228,7 @@ def test_a_remote_that_does_not_answer_is_named(stored, monkeypatch):
         assert known.look_up(stored).place == "DVC's cache"
         in_cache(stored).unlink()
         assert known.files(stored) is None
-        assert "remote 'storage' does not answer" in known.without(stored)
+        assert "remote 'storage' does not answer" in known.missing_message(stored)
 
 
 def test_what_the_cache_does_not_give_is_one_file_and_not_all_of_it(stored, tmp_path):

@@ -78,7 +78,7 @@ def test_a_move_from_where_the_alias_is_not_any_more_is_void(registry, versions,
     moved(registry, "1", "2")
     assert not registry.aliases.move("champion", "1", "3", "register", "too late", "1")
     assert in_mlflow(client, registry) == {"champion": "2"}
-    assert registry.aliases.open().aliases["champion"] == "2"
+    assert registry.aliases.reconcile().aliases["champion"] == "2"
 
 
 def test_the_record_is_no_model_that_was_trained_on_anybody(registry, versions):
@@ -91,16 +91,16 @@ def test_the_record_is_no_model_that_was_trained_on_anybody(registry, versions):
 def test_an_alias_that_somebody_moved_in_mlflow_is_recorded_and_respected(registry, versions, client):
     moved(registry, "1", "2")
     client.set_registered_model_alias(registry.name, "champion", "4")
-    record = registry.aliases.open()
-    assert (record.aliases["champion"], record.reigned) == ("4", ("1", "2"))
-    assert (record.counted[-1].how, record.counted[-1].who) == ("outside", "unknown, outside earmark")
+    record = registry.aliases.reconcile()
+    assert (record.aliases["champion"], record.former_champions) == ("4", ("1", "2"))
+    assert (record.valid_moves[-1].how, record.valid_moves[-1].who) == ("outside", "unknown, outside earmark")
     assert in_mlflow(client, registry) == {"champion": "4"}
 
 
 def test_aliases_from_before_there_was_a_record_are_taken_over(registry, versions, client):
     client.set_registered_model_alias(registry.name, "champion", "3")
     client.set_registered_model_alias(registry.name, "challenger", "4")
-    assert registry.aliases.open().aliases == {"champion": "3", "challenger": "4"}
+    assert registry.aliases.reconcile().aliases == {"champion": "3", "challenger": "4"}
     assert in_mlflow(client, registry) == {"champion": "3", "challenger": "4"}
 
 
@@ -109,29 +109,29 @@ def test_a_challenger_that_somebody_made_champion_gives_its_alias_to_the_one_the
     assert registry.aliases.move("challenger", "", "4", "register", "not better", "2")
     client.set_registered_model_alias(registry.name, "champion", "4")
     client.set_registered_model_alias(registry.name, "challenger", "3")
-    assert registry.aliases.open().aliases == {"champion": "4", "challenger": "3"}
+    assert registry.aliases.reconcile().aliases == {"champion": "4", "challenger": "3"}
     assert in_mlflow(client, registry) == {"champion": "4", "challenger": "3"}
 
 
 def test_a_champion_that_somebody_deleted_reigns_no_more(registry, versions, client):
     moved(registry, "1", "2")
     client.delete_model_version(registry.name, "2")
-    record = registry.aliases.open()
-    assert (record.aliases["champion"], record.reigned) == ("", ("1", "2"))
-    with pytest.raises(UserError, match=r"no version or alias 'champion'; allowed are 1, 3, 4$"):
+    record = registry.aliases.reconcile()
+    assert (record.aliases["champion"], record.former_champions) == ("", ("1", "2"))
+    with pytest.raises(UserError, match=r"no version or alias 'champion'; expected one of 1, 3, 4$"):
         registry.find("champion")
 
 
 def test_a_model_that_somebody_deleted_leaves_no_record_for_the_next_of_its_name(registry, versions, address, tmp_path):
     moved(registry, "1", "2")
     registry._client.delete_registered_model(registry.name)
-    assert registry.aliases.open().aliases == {"champion": "", "challenger": ""}
+    assert registry.aliases.reconcile().aliases == {"champion": "", "challenger": ""}
     [first, _] = some_versions(registry, address, tmp_path / "new" / "some_candidate", 2)
     assert first.number == "1"
-    record = registry.aliases.open()
-    assert (record.aliases["champion"], record.reigned, record.counted) == ("", (), ())
+    record = registry.aliases.reconcile()
+    assert (record.aliases["champion"], record.former_champions, record.valid_moves) == ("", (), ())
     assert admit(registry, first, "some_candidate", lambda champion: BETTER) == BETTER
-    assert [move.how for move in registry.aliases.record().of("1")] == ["register"]
+    assert [move.how for move in registry.aliases.state().moves_of("1")] == ["register"]
 
 
 def test_a_twin_that_a_killed_process_left_goes_and_what_somebody_made_of_a_version_stays(registry, versions, client):
@@ -140,7 +140,7 @@ def test_a_twin_that_a_killed_process_left_goes_and_what_somebody_made_of_a_vers
         client.create_model_version(registry.name, "s3://bucket/twin", tags=tags | more)
     client.set_registered_model_alias(registry.name, "mine", "6")
     moved(registry, "7", "1")
-    assert registry.sole(registry.with_content(versions[0].content)).number == "1"
+    assert registry.delete_duplicates(registry.with_content(versions[0].content)).number == "1"
     assert [each.number for each in registry.versions()] == ["1", "2", "3", "4", "6", "7", "8"]
 
 
@@ -148,7 +148,7 @@ def test_a_move_to_a_version_that_was_deleted_meanwhile_leaves_no_champion(regis
     moved(registry, "1")
     client.delete_model_version(registry.name, "2")
     registry.aliases.move("champion", "1", "2", "promote", "it was there a moment ago")
-    assert registry.aliases.open().aliases["champion"] == "1"
+    assert registry.aliases.reconcile().aliases["champion"] == "1"
     assert in_mlflow(client, registry) == {"champion": "1"}
 
 
@@ -176,11 +176,11 @@ def test_a_move_that_fails_once_it_is_recorded_says_so_and_is_finished_next_time
     with pytest.raises(UserError) as refused:
         failing(address, registry, method).move("champion", "1", "2", "promote", "as the test wants it")
     assert str(refused.value) == (
-        "the move of champion from version 1 to version 2 is recorded, and the next earmark command that opens the"
-        " registry ('earmark register', 'earmark registry promote' or 'rollback') finishes it, unless another came"
-        f" before it: MLflow at {address} does not answer: the server went away"
+        f"champion: the move from version 1 to version 2 is recorded but not finished: MLflow at {address} does not"
+        " answer: the server went away; the next 'earmark register', 'earmark registry promote' or 'earmark registry"
+        " rollback' finishes it, unless another move came first"
     )
-    assert registry.aliases.open().aliases["champion"] == "2"
+    assert registry.aliases.reconcile().aliases["champion"] == "2"
     assert in_mlflow(client, registry) == {"champion": "2"}
 
 
@@ -188,7 +188,7 @@ def test_a_move_that_fails_before_it_is_recorded_is_not_made_later(registry, ver
     moved(registry, "1")
     with pytest.raises(UserError, match=r"^MLflow at .* does not answer: the server went away$"):
         failing(address, registry, "get_registered_model").move("champion", "1", "2", "promote", "never to be")
-    assert registry.aliases.open().aliases["champion"] == "1"
+    assert registry.aliases.reconcile().aliases["champion"] == "1"
 
 
 def test_while_a_move_may_still_be_going_on_an_alias_elsewhere_is_its_doing(registry, versions, address, client):
@@ -196,8 +196,8 @@ def test_while_a_move_may_still_be_going_on_an_alias_elsewhere_is_its_doing(regi
     with pytest.raises(UserError):
         failing(address, registry, "set_registered_model_alias").move("champion", "1", "2", "promote", "unfinished")
     client.set_registered_model_alias(registry.name, "champion", "3")
-    record = registry.aliases.open()
-    assert (record.aliases["champion"], record.counted[-1].how) == ("2", "repair")
+    record = registry.aliases.reconcile()
+    assert (record.aliases["champion"], record.valid_moves[-1].how) == ("2", "repair")
     assert in_mlflow(client, registry) == {"champion": "2"}
 
 
@@ -205,10 +205,10 @@ def test_a_move_that_was_finished_by_another_process_may_be_taken_back_by_hand(r
     moved(registry, "1")
     with pytest.raises(UserError):
         failing(address, registry, "set_registered_model_alias").move("champion", "1", "2", "promote", "unfinished")
-    assert registry.aliases.open().counted[-1].how == "repair"
+    assert registry.aliases.reconcile().valid_moves[-1].how == "repair"
     client.set_registered_model_alias(registry.name, "champion", "1")
-    record = long_after(address, registry).open()
-    assert (record.aliases["champion"], record.counted[-1].how) == ("1", "outside")
+    record = long_after(address, registry).reconcile()
+    assert (record.aliases["champion"], record.valid_moves[-1].how) == ("1", "outside")
     assert in_mlflow(client, registry) == {"champion": "1"}
 
 
@@ -218,7 +218,7 @@ def test_a_challengers_alias_that_its_promotion_left_is_taken_away_however_late(
     with pytest.raises(UserError):
         failing(address, registry, "delete_registered_model_alias").move("champion", "1", "2", "promote", "unfinished")
     assert in_mlflow(client, registry) == {"champion": "2", "challenger": "2"}
-    assert long_after(address, registry).open().counted[-1].how == "repair"
+    assert long_after(address, registry).reconcile().valid_moves[-1].how == "repair"
     assert in_mlflow(client, registry) == {"champion": "2"}
 
 
@@ -227,15 +227,15 @@ def test_of_two_aliases_the_one_is_finished_that_was_begun_and_the_other_respect
     with pytest.raises(UserError):
         failing(address, registry, "set_registered_model_alias").move("champion", "1", "2", "promote", "unfinished")
     client.set_registered_model_alias(registry.name, "challenger", "1")
-    record = long_after(address, registry).open()
+    record = long_after(address, registry).reconcile()
     assert record.aliases == in_mlflow(client, registry) == {"champion": "2", "challenger": "1"}
-    assert (record.counted[-1].alias, record.counted[-1].how) == ("challenger", "outside")
+    assert (record.valid_moves[-1].alias, record.valid_moves[-1].how) == ("challenger", "outside")
 
 
 @pytest.mark.parametrize("wanted", ["abc", "0", "999", "01", "", "a/b", "../1", "latest", "1 or 1=1", "²"])
 def test_what_is_no_version_is_refused_with_what_there_is(registry, versions, wanted):
     moved(registry, "2")
-    with pytest.raises(UserError, match=r"allowed are 1, 2, 3, 4, champion$"):
+    with pytest.raises(UserError, match=r"expected one of 1, 2, 3, 4, champion$"):
         registry.find(wanted)
 
 
@@ -256,7 +256,7 @@ def test_a_version_has_its_verdict_with_all_checks_in_tags_and_description(regis
     assert version.tags["gate.accuracy"] == "passed: 90.00% (needed: at least 50.00%)"
     assert version.description == "some_candidate; champion: better beyond chance"
     assert [*version.aliases] == ["champion"]
-    assert registry.aliases.record().counted[-1].why == "better beyond chance"
+    assert registry.aliases.state().valid_moves[-1].why == "better beyond chance"
 
 
 def test_of_two_runs_at_once_the_second_is_judged_again_by_the_new_champion(registry, versions, address, client):
@@ -340,7 +340,7 @@ SILENT = [
 
 @pytest.mark.parametrize(("error", "is_gone"), [(each, True) for each in GONE] + [(each, False) for each in SILENT])
 def test_what_is_gone_is_told_from_what_does_not_answer(error, is_gone):
-    with pytest.raises(UserError) as refused, connection.answering("models:/earmark/1"):
+    with pytest.raises(UserError) as refused, connection.translated_errors("models:/earmark/1"):
         raise error
     assert isinstance(refused.value, ServiceUnavailableError) is not is_gone
 

@@ -99,7 +99,7 @@ def test_the_log_file_has_a_line_an_epoch_and_the_terminal_two_in_all(trained):
 
 def test_a_run_says_what_trained_it(trained):
     (only,) = runs_of(trained)
-    assert only.data.tags["cpu"] == environment.cpu()
+    assert only.data.tags["cpu"] == environment.describe_cpu()
     assert re.fullmatch(r"tensorflow [\d.]+ on .+", only.data.tags["trained_by"])
     assert only.data.tags["sha256.requirements.lock"] == hashlib.sha256(environment.LOCK.read_bytes()).hexdigest()
 

@@ -140,7 +140,7 @@ def test_a_trial_below_the_median_of_the_others_is_ended(tmp_path):
         for epoch in range(1, EPOCHS + 1):
             heard.append((trial.number, epoch))
             trial.report(level * epoch / EPOCHS, epoch)
-            trial.require_promising()
+            trial.raise_if_pruned()
         return level
 
     ended = [study(tmp_path).run(objective) for _ in levels]

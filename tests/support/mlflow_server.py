@@ -77,7 +77,7 @@ def logged_run(address: str, folder: Path) -> str:
 def moved(registry: Registry, *numbers: str) -> None:
     """Makes these versions champion, one after the other."""
     for number in numbers:
-        before = registry.aliases.open().aliases["champion"]
+        before = registry.aliases.reconcile().aliases["champion"]
         assert registry.aliases.move("champion", before, number, "promote", "as the test wants it")
 
 

@@ -30,7 +30,7 @@ def move(address: str, name: str, version: str, times: str) -> None:
     aliases = registry_at(address, name).aliases
     wait_for_start()
     for _ in range(int(times)):
-        champion = aliases.open().aliases["champion"]
+        champion = aliases.reconcile().aliases["champion"]
         if champion != version:
             counts = aliases.move("champion", champion, version, "register", "a race", champion)
             print(json.dumps([champion, version, counts]), flush=True)
@@ -39,7 +39,7 @@ def move(address: str, name: str, version: str, times: str) -> None:
 def killed(address: str, name: str, method: str, version: str) -> None:
     """Makes `version` champion and dies on the way, in place of a call of `method`."""
     aliases = registry_at(address, name, KilledClient(address, method)).aliases
-    champion = aliases.open().aliases["champion"]
+    champion = aliases.reconcile().aliases["champion"]
     wait_for_start()
     aliases.move("champion", champion, version, "register", "never to be finished", champion)
 

@@ -86,10 +86,10 @@ def _register(folder: Path) -> None:
     found = version_record.gather("tc_resnet", params.load())
     mlflow.set_experiment("earmark")
     with mlflow.start_run() as started:
-        machine = {"cpu": environment.cpu(), "trained_by": "nothing", **environment.requirements()}
+        machine = {"cpu": environment.describe_cpu(), "trained_by": "nothing", **environment.requirements_tag()}
         mlflow.set_tags({"git_commit": found.tags["git_commit"], **machine})
         mlflow.log_artifacts("models/tc_resnet", "model/artifacts/tc_resnet")
-        kept = store.keep(started.info.run_id, found.files)
+        kept = store.save_files(started.info.run_id, found.files)
     content = hashing.content_sha256(Path("models/tc_resnet"))
     client.create_registered_model("earmark")
     source = f"{started.info.artifact_uri}/model"

@@ -61,8 +61,8 @@ def export(params: Params, source: str, format: str, folder: Path) -> str:
         classifier, original_bytes = model_folder.load(model), (model / model_folder.MODEL).stat().st_size
         original = hashing.content_sha256(model)
     clips = _test_clips(params, classifier)
-    content = conversion.converted(classifier, format, lambda: _training_clips(classifier, params.seed))
-    exported = replace(classifier, model=runtimes.opened(content, format))
+    content = conversion.convert(classifier, format, lambda: _training_clips(classifier, params.seed))
+    exported = replace(classifier, model=runtimes.open_runtime(content, format))
     found = _compared(clips, classifier, exported, len(content), original_bytes)
     if found.loss > params.export.max_accuracy_loss + _ROUNDING:
         raise UserError(

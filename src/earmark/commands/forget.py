@@ -157,7 +157,7 @@ def _trained_on(params: Params, sha256: frozenset[str]) -> _Trained:
 
     found = _Trained([], [])
     for version in versions.trained_versions(params.register_.name):
-        path = dvc_cache.cached(version.accepted_md5)
+        path = dvc_cache.cached_file(version.accepted_md5)
         if path is None:
             found.unknown.append(version.title)
             continue
@@ -179,19 +179,19 @@ def _cached_objects(sha256: frozenset[str], speaker: str) -> list[str]:
     found = {md5 for name, md5 in files if Path(name).stem in stems or _is_named(name, md5, sha256, speaker)}
     # Whom a page lets hear is not looked for in it.
     report = recorded.get(f"dvc:{REPORT.as_posix()}", "")
-    found |= {report} if dvc_cache.cached(report) else set()
+    found |= {report} if dvc_cache.cached_file(report) else set()
     return sorted(map(dvc_cache.object_path, found))
 
 
 def _stems_holding(listing: Mapping[str, str], sha256: frozenset[str]) -> set[str]:
     """Names, without suffix, of the shards that hold any of the recordings in one version of data/raw."""
-    manifest = dvc_cache.cached(listing[shards.MANIFEST])
+    manifest = dvc_cache.cached_file(listing[shards.MANIFEST])
     rows = pd.read_parquet(manifest, columns=["sha256", "shard"]) if manifest else pd.DataFrame(columns=["sha256"])
     return {Path(name).stem for name in rows.loc[rows["sha256"].isin(sha256), "shard"].unique()} if len(rows) else set()
 
 
 def _is_named(name: str, md5: str, sha256: frozenset[str], speaker: str) -> bool:
-    path = dvc_cache.cached(md5) if name.endswith((".parquet", ".csv", ".json")) else None
+    path = dvc_cache.cached_file(md5) if name.endswith((".parquet", ".csv", ".json")) else None
     if path is None:
         return False
     if name.endswith(".parquet"):

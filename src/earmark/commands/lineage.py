@@ -85,7 +85,7 @@ def _data_link(name: str, path: str, md5: str, files: Mapping[str, str] | None, 
         return Link(name, version_record.UNRECORDED, "", (f"the version has no hash of {path}",))
     recorded = f"{path}  {md5}"
     if files is None:
-        return Link(name, recorded, "missing", (f"the list of the files of {path}: {dvc.without(md5)}",))
+        return Link(name, recorded, "missing", (f"the list of the files of {path}: {dvc.missing_message(md5)}",))
     places, faults = set(), []
     for file, each in files.items():
         held = dvc.look_up(each)
@@ -102,7 +102,7 @@ def _faults_of(held: Held, md5: str, dvc: Objects) -> Iterator[str]:
     for copy in held.damaged:
         yield f"{copy} is damaged; remove it, and have it again by 'dvc pull' or 'dvc push'"
     if not held.place:
-        yield dvc.without(md5)
+        yield dvc.missing_message(md5)
     elif md5 in dvc.unreadable:
         yield f"{CACHE} does not give {md5} ({dvc.unreadable[md5]})"
 
@@ -161,7 +161,7 @@ def _other_links(version: Registered) -> Iterator[Link]:
     yield Link("flow run", tags.get("prefect_flow_run_id", "none: registered by hand"), "")
     trained = version.run_tags or {}
     cpu = trained.get("cpu", version_record.UNRECORDED)
-    yield Link("processor", cpu, "" if cpu == environment.cpu() else "not this one")
+    yield Link("processor", cpu, "" if cpu == environment.describe_cpu() else "not this one")
     yield Link("trained by", trained.get("trained_by", version_record.UNRECORDED), "")
 
 

@@ -26,7 +26,7 @@ def listen(source: str, model: str | None, threshold: float | None, as_json: boo
     if threshold is not None and not 0 <= threshold <= 1:
         raise UserError(f"--threshold {threshold:g}; allowed are 0 to 1")
     with _opened(source) as file:
-        classifier = resolve.chosen(model)
+        classifier = resolve.load_classifier(model)
         _warm_up(classifier)
         if source == STANDARD_INPUT:
             print("listen: ready", file=sys.stderr, flush=True)

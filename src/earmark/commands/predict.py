@@ -16,7 +16,7 @@ def predict_paths(paths: Sequence[Path], model: str | None, as_json: bool) -> in
     from earmark.models import inference
 
     files = list(_files(paths))
-    classifier = resolve.chosen(model)
+    classifier = resolve.load_classifier(model)
     failed = 0
     for path in files:
         name = os.fsencode(path).decode(errors="replace")

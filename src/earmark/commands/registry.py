@@ -33,7 +33,7 @@ def show(params: Params, wanted: str) -> str:
     aliases = f" ({', '.join(version.aliases)})" if version.aliases else ""
     moves = [
         asdict(move) | {"when": datetime.fromisoformat(move.when)}
-        for move in registry.aliases.record().of(version.number)
+        for move in registry.aliases.state().moves_of(version.number)
     ]
     title = f"{registry.name} version {version.number}{aliases}, registered {version.registered:%Y-%m-%d %H:%M} UTC"
     return versions.shown(title, version.tags, moves, _width())
@@ -47,7 +47,7 @@ def promote(params: Params, wanted: str, why: str) -> str:
     reason = _reason(why)
     registry = _open(params)
     version = registry.find(wanted)
-    champion = registry.aliases.open().aliases["champion"]
+    champion = registry.aliases.reconcile().aliases["champion"]
     if version.number == champion:
         raise UserError(f"{registry.name} version {champion} is champion already")
     _require_loadable(registry, version.number)
@@ -61,10 +61,10 @@ def rollback(params: Params, why: str) -> str:
     """
     reason = _reason(why)
     registry = _open(params)
-    record = registry.aliases.open()
-    if not record.reigned:
+    record = registry.aliases.reconcile()
+    if not record.former_champions:
         raise UserError(f"{registry.name} had no champion before; 'earmark registry promote' makes any version one")
-    last = record.reigned[-1]
+    last = record.former_champions[-1]
     try:
         _require_loadable(registry, last)
     except UserError as error:

@@ -34,7 +34,7 @@ def reproduce(params: Params, wanted: str) -> tuple[str, bool]:
     version = store.read(params.register_.name, wanted)
     _require(version)
     prefix = f"earmark-reproduce-{version.number}-"
-    with dvc_run.ending_in_order(), objects() as dvc, tempfile.TemporaryDirectory(prefix=prefix) as folder:
+    with dvc_run.sigterm_exits(), objects() as dvc, tempfile.TemporaryDirectory(prefix=prefix) as folder:
         checkout = Path(folder) / "checkout"
         _prepare(version, dvc, checkout)
         failed = _rerun(version, checkout)
@@ -171,7 +171,7 @@ def _reasons(version: Registered) -> Iterator[str]:
         yield f"{version_record.REQUIREMENTS} of the environment is another: SHA-256 {lock} -> {here}"
     if trained_with != lock:
         yield f"requirements.lock when it was trained: SHA-256 {trained_with}; when it was registered: {lock}"
-    for what, key, now in (("processor", "cpu", environment.cpu()), ("backend", "trained_by", _backend())):
+    for what, key, now in (("processor", "cpu", environment.describe_cpu()), ("backend", "trained_by", _backend())):
         if trained.get(key, version_record.UNRECORDED) != now:
             yield f"the {what} is another: {trained.get(key, version_record.UNRECORDED)} -> {now}"
     trained_at = trained.get("git_commit", version_record.UNRECORDED)
@@ -185,7 +185,7 @@ def _backend() -> str:
     """What would train here, as runs say it."""
     try:
         backend.start()
-        return backend.described()
+        return backend.description()
     except Exception as error:  # each backend fails with exceptions of its own, and training it failed then too
         return f"none, since Keras does not start: {' '.join(str(error).split())[:200]}"
 

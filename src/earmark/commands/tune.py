@@ -106,7 +106,7 @@ class _Search:
         self._path.unlink(missing_ok=True)
         if pruned:
             raise pruned
-        return state.kept(settings)["validation_accuracy"]
+        return state.selected_row(settings)["validation_accuracy"]
 
 
 class _Watch:
@@ -136,11 +136,11 @@ class _Watch:
         from earmark.training.search import TimeLimitError
 
         checkpoints.write(self._path, job.checkpoint_of(state, self._identity, self._run.run_id))
-        self._run.epochs(state.rows)
+        self._run.log_epochs(state.rows)
         self._trial.report(state.rows[-1]["validation_accuracy"], len(state.rows))
         if is_over(state, self._settings):
             return
-        self._trial.require_promising()
+        self._trial.raise_if_pruned()
         if time.monotonic() > self._ends:
             raise TimeLimitError
 

@@ -45,7 +45,7 @@ def devices() -> list[str]:
     return [each.name for each in found]
 
 
-def described() -> str:
+def description() -> str:
     """Keras' backend, its version, and the devices, as people read it."""
     return f"{version()} on {', '.join(devices())}"
 

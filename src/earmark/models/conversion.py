@@ -19,7 +19,7 @@ ONNX_OPSET = 17
 """The first with DFT, and as old as can be for runtimes that are."""
 
 
-def converted(classifier: Classifier, format: str, clips: Callable[[], Iterable[np.ndarray]]) -> bytes:
+def convert(classifier: Classifier, format: str, clips: Callable[[], Iterable[np.ndarray]]) -> bytes:
     """The file of `classifier` in one of FORMATS; the same bytes each time but for ONNX, whose converter names and
     orders nodes as sets happen to be.
 
@@ -30,10 +30,12 @@ def converted(classifier: Classifier, format: str, clips: Callable[[], Iterable[
     if format != "onnx" and fft_length & (fft_length - 1):
         raise UserError(f"{format} knows no FFT of length {fft_length}; allowed are powers of two, or onnx")
     write = {"litert": litert, "onnx": onnx, "litert-int8": lambda each: litert_int8(each, clips())}[format]
-    return attempt(lambda: write(_in_float32(classifier)), f"{classifier.candidate} cannot be converted to {format}")
+    return call_quietly(
+        lambda: write(_in_float32(classifier)), f"{classifier.candidate} cannot be converted to {format}"
+    )
 
 
-def attempt(call: Callable[[], Any], refusal: str) -> Any:
+def call_quietly(call: Callable[[], Any], refusal: str) -> Any:
     """What `call` gives, without the remarks of converters and runtimes; where one of those fails, a UserError that
     begins with `refusal`."""
     with remarks_aside():

@@ -51,7 +51,7 @@ class Detector:
         self._deaf_until = 0
         self._sounding = -1  # the label heard last, as long as every window since has it
 
-    def heard(self, probabilities: np.ndarray) -> list[Detection]:
+    def detect(self, probabilities: np.ndarray) -> list[Detection]:
         """Detections in the next windows, HOP_SECONDS apart, of which `probabilities` are (windows, labels)."""
         smoothed = self._smoothed(probabilities)
         best = smoothed.argmax(axis=1)

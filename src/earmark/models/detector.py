@@ -21,4 +21,4 @@ def detections(classifier: "Classifier", blocks: Iterable[np.ndarray], threshold
     heard = classifier.front_end
     detector = Detector(classifier.labels, threshold)
     for windows in stream.windows(blocks, heard.clip_samples, HOP_SECONDS * heard.sample_rate_hz, heard.padding):
-        yield from detector.heard(classifier.model.predict_on_batch(windows))
+        yield from detector.detect(classifier.model.predict_on_batch(windows))

@@ -20,7 +20,7 @@ def probabilities(classifier: Classifier, recordings: Iterable[bytes]) -> np.nda
     return np.concatenate(blocks)
 
 
-def of_features(network, front_end: FrontEnd, batches: Iterable[np.ndarray]) -> np.ndarray:
+def probabilities_of_features(network, front_end: FrontEnd, batches: Iterable[np.ndarray]) -> np.ndarray:
     """Probabilities, float32 (clips, labels), of batches of what shards hold for `front_end`, (clips, frames, bins)."""
     import keras
 

@@ -4,7 +4,7 @@ from typing import Protocol
 
 import numpy as np
 
-from earmark.models.conversion import INPUT, attempt
+from earmark.models.conversion import INPUT, call_quietly
 
 
 class Runnable(Protocol):
@@ -14,10 +14,10 @@ class Runnable(Protocol):
         """Probabilities, float32 (clips, labels), of float32 (clips, samples)."""
 
 
-def opened(content: bytes, format: str) -> Runnable:
+def open_runtime(content: bytes, format: str) -> Runnable:
     """A file of one of conversion.FORMATS, in its runtime; UserError where that cannot read it."""
     runtime = _Onnx if format == "onnx" else _LiteRt
-    return attempt(lambda: runtime(content), f"this {format} file cannot be run")
+    return call_quietly(lambda: runtime(content), f"this {format} file cannot be run")
 
 
 class _LiteRt:

@@ -50,7 +50,7 @@ class WaveformClassifier(mlflow.pyfunc.PythonModel):
             raise ValueError("settings.json and model.keras are not as they were saved together")
         self._clip = front_end["sample_rate_hz"], front_end["clip_samples"], front_end["padding"]
         self._labels, self._threshold = settings["labels"], settings["rejection_threshold"]
-        self._decode = carried(context.artifacts["code"], "earmark.audio.decode")
+        self._decode = import_carried(context.artifacts["code"], "earmark.audio.decode")
         self._model = keras.saving.load_model(folder / "model.keras", compile=False, safe_mode=True)
         # A network is traced when it is first asked.
         self._model.predict_on_batch(np.zeros((1, front_end["clip_samples"]), np.float32))
@@ -110,7 +110,7 @@ class WaveformClassifier(mlflow.pyfunc.PythonModel):
         return samples.astype(np.float32)
 
 
-def carried(folder: str, name: str) -> ModuleType:
+def import_carried(folder: str, name: str) -> ModuleType:
     """The module `name` of earmark as it lies in `folder`, whatever version of earmark there may be otherwise, and
     without a trace: an import of earmark elsewhere finds what it would have found."""
     before = _forget_earmark()

@@ -14,7 +14,7 @@ LOCK = Path(sys.prefix) / REQUIREMENTS
 """What this environment was made from; `make setup` puts it there."""
 
 
-def cpu() -> str:
+def describe_cpu() -> str:
     """The kind of processor, and how many cores this process may use: on both depend the last bits of weights."""
     cores = len(os.sched_getaffinity(0))
     kind = platform.machine()
@@ -24,7 +24,7 @@ def cpu() -> str:
     return f"{kind}, cores: {cores}"
 
 
-def requirements() -> dict[str, str]:
+def requirements_tag() -> dict[str, str]:
     """The tag with the SHA-256 of the lock that this environment was made from; none where it has none."""
     try:
         return {SHA256 + REQUIREMENTS: hashlib.sha256(LOCK.read_bytes()).hexdigest()}

@@ -51,8 +51,8 @@ class Registered:
         return self.origin.tags.get("candidate", "")
 
 
-@connection.answering()
-def keep(run_id: str, files: Mapping[str, bytes]) -> dict[str, str]:
+@connection.translated_errors()
+def save_files(run_id: str, files: Mapping[str, bytes]) -> dict[str, str]:
     """Stores the files with the run, in a folder that is theirs by content, since two may register the same model at
     once; returns the version's tag that says where."""
     digest = hashlib.sha256()
@@ -75,19 +75,19 @@ def read(name: str, wanted: str) -> Registered:
     return Registered(name, version.number, version.aliases, version.run_id, Origin(version.tags, files), run_tags)
 
 
-@connection.answering()
+@connection.translated_errors()
 def _run_tags(run_id: str) -> dict[str, str] | None:
     if not run_id:
         return None
     try:
         run = MlflowClient().get_run(run_id)
     except MlflowException as error:
-        connection.require(error, "RESOURCE_DOES_NOT_EXIST")
+        connection.raise_unless(error, "RESOURCE_DOES_NOT_EXIST")
         return None
     return dict(run.data.tags) if run.info.lifecycle_stage == "active" else None
 
 
-@connection.answering()
+@connection.translated_errors()
 def _files(run_id: str, kept: str) -> dict[str, bytes]:
     """Those files that are left."""
     client = MlflowClient()

@@ -87,7 +87,7 @@ def _files() -> Iterator[tuple[str, bytes]]:
     for name, path in KEPT.items():
         with suppress(FileNotFoundError):
             yield name, path.read_bytes()
-    patch = git.uncommitted()
+    patch = git.uncommitted_patch()
     if patch:
         yield CODE_PATCH, patch
 

@@ -1,22 +1,28 @@
-"""The record of where aliases moved, and what it says. Pure: an append-only list in, the one true state out."""
+"""The log of alias moves and its replay: entries in, the state of the aliases out. Pure.
+
+docs/alias-log.md explains why the log exists and what its entries mean.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 CHAMPION, CHALLENGER = ALIASES = ("champion", "challenger")
 ID = "move"
-"""The tag that tells an entry of the record from a model's version; it holds the entry's identity."""
+"""The tag that holds an entry's id. It also tells log entries from versions of a model."""
 NOWHERE = ""
-"""Where an alias points that points to no version."""
+"""The position of an alias that points to no version."""
 
 
 @dataclass(frozen=True)
 class Move:
-    """One entry: who moved `alias` from the version `before` to `after`, when and why.
+    """One log entry: who moved `alias` from version `before` to version `after`, when and why.
 
-    `how` is register, promote, rollback, repair (of what a killed process began) or outside (by somebody in MLflow);
-    `judged_against` is the champion that the verdict of a register is about, NOWHERE for none. An entry is `applied`
-    once its author has brought MLflow's aliases into line with the record.
+    Attributes:
+        number: MLflow's version number of the entry; the order of the log.
+        how: register, promote, rollback, repair (completes the move of a killed process) or outside (someone moved
+            the alias in MLflow).
+        compared_with: for register, the champion that the gate compared the version with; NOWHERE for none.
+        applied: the author has finished bringing MLflow's aliases into line with the log.
     """
 
     number: int
@@ -25,83 +31,90 @@ class Move:
     before: str
     after: str
     how: str
-    judged_against: str
+    compared_with: str
     who: str
     when: str
     why: str
     flow_run_id: str
     applied: bool
 
-    def may_leave(self, alias: str, at: str) -> bool:
-        """Whether MLflow's `alias` may be found `at` this version where the entry's author stopped on the way. For a
-        moment, a version that becomes champion is challenger as well."""
+    def explains(self, alias: str, position: str) -> bool:
+        """Whether MLflow's `alias` can be at `position` because the author of this entry stopped half-way.
+
+        A version that becomes champion is for a moment still challenger as well.
+        """
         if alias == self.alias:
-            return at in (self.before, self.after)
-        return alias == CHALLENGER and at == self.after != NOWHERE
+            return position in (self.before, self.after)
+        return alias == CHALLENGER and position == self.after != NOWHERE
 
 
 @dataclass(frozen=True)
-class Record:
-    """What the entries come to: where each alias points, the champions before the present one (the last one at the
-    end), and the entries that count."""
+class AliasState:
+    """The state that a log describes.
+
+    Attributes:
+        aliases: the version that each alias points to, or NOWHERE.
+        former_champions: the champions before the current one, latest last.
+        valid_moves: the entries that count, oldest first.
+    """
 
     aliases: dict[str, str]
-    reigned: tuple[str, ...]
-    counted: tuple[Move, ...]
+    former_champions: tuple[str, ...]
+    valid_moves: tuple[Move, ...]
 
     @property
     def pending(self) -> tuple[Move, ...]:
-        """Entries whose authors may still be bringing MLflow's aliases into line, or were killed."""
-        return tuple(move for move in self.counted if not move.applied)
+        """Valid entries that are not applied yet: their authors are at work, or were killed."""
+        return tuple(move for move in self.valid_moves if not move.applied)
 
     @property
-    def unsettled(self) -> tuple[Move, ...]:
-        """The pending entries after the last applied one, whose author brought MLflow's aliases into line with all
-        before it."""
-        settled = max((move.number for move in self.counted if move.applied), default=0)
-        return tuple(move for move in self.pending if move.number > settled)
+    def unconfirmed(self) -> tuple[Move, ...]:
+        """Pending entries after the last applied one, whose author brought MLflow into line with all before it."""
+        last_applied = max((move.number for move in self.valid_moves if move.applied), default=0)
+        return tuple(move for move in self.pending if move.number > last_applied)
 
-    def of(self, version: str) -> tuple[Move, ...]:
-        """The entries that moved an alias to `version` or away from it."""
-        return tuple(move for move in self.counted if version in (move.before, move.after) and move.how != "repair")
+    def moves_of(self, version: str) -> tuple[Move, ...]:
+        """Valid entries that moved an alias to `version` or away from it."""
+        return tuple(move for move in self.valid_moves if version in (move.before, move.after) and move.how != "repair")
 
 
-def replay(moves: Sequence[Move]) -> Record:
-    """What the entries come to, in the order of their numbers.
+def replay(moves: Sequence[Move]) -> AliasState:
+    """Replays log entries in the order of their numbers and returns the state after the last one.
 
-    An entry counts only if its alias was just then where it says that it was, and the champion still the one that a
-    version was judged against: of two that were written at once, the second is void. A version that becomes champion
-    is no challenger any more. A rollback takes back the last champion.
+    An entry counts only if its alias was at `before` when the entry was written, and a register only if the champion
+    is still the one that it was compared with. So of two moves written at the same time, the second is void. A version
+    that becomes champion is no longer challenger. A rollback restores the previous champion.
     """
     aliases = dict.fromkeys(ALIASES, NOWHERE)
-    reigned: list[str] = []
-    counted = []
-    for move in sorted(moves, key=lambda each: each.number):
-        if not _counts(move, aliases, reigned):
+    former_champions: list[str] = []
+    valid_moves = []
+    for move in sorted(moves, key=lambda entry: entry.number):
+        if not _is_valid(move, aliases, former_champions):
             continue
-        counted.append(move)
+        valid_moves.append(move)
         if move.alias == CHAMPION and move.how != "repair":
-            _change_reign(move, aliases[CHAMPION], reigned)
+            _update_former_champions(move, aliases[CHAMPION], former_champions)
             if move.after == aliases[CHALLENGER]:
                 aliases[CHALLENGER] = NOWHERE
         aliases[move.alias] = move.after
-    return Record(aliases, tuple(reigned), tuple(counted))
+    return AliasState(aliases, tuple(former_champions), tuple(valid_moves))
 
 
-def _counts(move: Move, aliases: dict[str, str], reigned: list[str]) -> bool:
+def _is_valid(move: Move, aliases: dict[str, str], former_champions: list[str]) -> bool:
     if move.alias not in ALIASES or move.before != aliases[move.alias]:
         return False
     if move.how == "repair":
         return move.before == move.after
     if move.how == "rollback":
-        return move.alias == CHAMPION and bool(reigned) and move.after == reigned[-1]
-    if move.how == "register" and move.judged_against != aliases[CHAMPION]:
+        return move.alias == CHAMPION and bool(former_champions) and move.after == former_champions[-1]
+    if move.how == "register" and move.compared_with != aliases[CHAMPION]:
         return False
     return move.before != move.after
 
 
-def _change_reign(move: Move, present: str, reigned: list[str]) -> None:
-    if move.how == "rollback" or (present == NOWHERE and reigned[-1:] == [move.after]):
-        reigned.pop()
-    elif present != NOWHERE:
-        reigned.append(present)
+def _update_former_champions(move: Move, champion: str, former_champions: list[str]) -> None:
+    comes_back = champion == NOWHERE and former_champions[-1:] == [move.after]
+    if move.how == "rollback" or comes_back:
+        former_champions.pop()
+    elif champion != NOWHERE:
+        former_champions.append(champion)

@@ -1,10 +1,9 @@
-"""Where the aliases of one registered model point: a record in MLflow, which its aliases follow.
+"""Moves the aliases of one registered model, through a log that MLflow's own aliases follow.
 
-MLflow has no transactions, but it gives a new version of a registered model its number atomically. So the record is a
-registered model of its own, NAME-moves, each of whose versions is one entry, and `moves.replay` says what they come to.
-MLflow's aliases follow the record: whoever writes them has an entry in it that is not marked as applied meanwhile, and
-reads the record again after writing. So an alias that differs where every entry is applied was moved by somebody else;
-and so was one where the only pending entries are abandoned, and none can have left it where it is.
+MLflow has no transactions, but it numbers the versions of a registered model atomically. So the log is a registered
+model of its own, NAME-moves: each version is one entry, and `alias_log.replay` computes the state. MLflow's aliases are
+a copy of that state. Whoever writes the copy has an entry in the log that is not yet marked as applied, and reads the
+log again after writing. docs/alias-log.md explains the states, repair, take-over and abandonment.
 """
 
 import getpass
@@ -21,24 +20,23 @@ from mlflow.exceptions import MlflowException
 from earmark.errors import UserError
 from earmark.params import environment
 from earmark.registry import alias_log
-from earmark.registry.alias_log import ALIASES, CHAMPION, NOWHERE, Move, Record
-from earmark.tracking.connection import answering, persistently, require
-from earmark.tracking.models import all_versions, make_model
+from earmark.registry.alias_log import ALIASES, CHAMPION, NOWHERE, AliasState, Move
+from earmark.tracking.connection import raise_unless, retried_on, translated_errors
+from earmark.tracking.models import all_versions, ensure_registered_model
 
-RECORD_DESCRIPTION = (
+LOG_DESCRIPTION = (
     "No model: the record of where the aliases of '{name}' moved, one version a move, with who, when, from, to and why"
     " as its tags. It is only added to, by 'earmark register' and 'earmark registry'."
 )
-RECORD_SOURCE = "earmark:///moves"
+LOG_SOURCE = "earmark:///moves"
 APPLIED = "applied"
-MODEL_MADE = "model_made"
+"""The tag of entries that are applied."""
+MODEL_CREATED = "model_made"
+"""The tag with the creation time of the registered model that an entry is about."""
 OUTSIDER = "unknown, outside earmark"
 MAX_DESCRIPTION = 5000
 ABANDONED_AFTER = timedelta(minutes=10)
-"""A move that is not applied after this time is one of a killed process."""
-_FINISHER = (
-    "the next earmark command that opens the registry ('earmark register', 'earmark registry promote' or 'rollback')"
-)
+"""An entry that is still not applied after this time belongs to a killed process."""
 _TRANSIENT = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE")
 
 
@@ -47,80 +45,86 @@ def _utc_now() -> datetime:
 
 
 class Aliases:
-    """The aliases `champion` and `challenger` of the registered model `name`. They move only through `move`.
+    """The aliases `champion` and `challenger` of the registered model `name`. Only `move` moves them.
 
-    Every method raises UserError where MLflow does not answer.
+    Every method raises UserError if MLflow does not answer.
     """
 
     def __init__(self, name: str, client: MlflowClient, clock: Callable[[], datetime] = _utc_now):
         self._name, self._client, self._clock = name, client, clock
-        self._record_name = f"{name}-moves"
+        self._log_name = f"{name}-moves"
 
-    def record(self) -> Record:
-        """What the record says, as it is."""
-        with answering():
-            return alias_log.replay(self._moves())
+    def state(self) -> AliasState:
+        """Reads the log and returns its state; changes nothing."""
+        with translated_errors():
+            return alias_log.replay(self._read_log())
 
-    def open(self) -> Record:
-        """What the record says, for whoever means to move an alias: what a killed process began is finished first, and
-        an alias that somebody moved in MLflow, or whose version somebody deleted, is taken over into the record."""
-        with answering():
-            while True:
-                record, aliases = self._at_one_moment()
-                moved = {alias: at for alias, at in aliases.items() if at != record.aliases[alias]}
-                if not moved:
-                    self._close_abandoned(record)
-                    return record
-                outside = {alias: at for alias, at in moved.items() if not self._is_unfinished(record, alias, at)}
-                if outside:
-                    self._take_over(record, outside)
-                else:
-                    self._repair(record)
+    def reconcile(self) -> AliasState:
+        """Brings the log and MLflow's aliases into line, and returns the state. Call it before `move`.
 
-    def move(self, alias: str, before: str, after: str, how: str, why: str, judged_against: str = NOWHERE) -> bool:
-        """Moves `alias` from the version `before` to `after`, where NOWHERE is none, and records it.
-
-        False where the alias was not at `before` any more, a registered version was `judged_against` another champion
-        than reigns now, or a rollback's `after` was not the last champion: the entry is void then, and nothing has
-        moved. `why` is one line of text. The UserError says so where the move is recorded all the same.
+        Completes what a killed process began. An alias that someone moved in MLflow, or whose version someone deleted,
+        is taken over into the log.
         """
-        with answering():
-            entry = self._append(alias, before, after, how, why, _who(), judged_against)
+        with translated_errors():
+            while True:
+                state, positions = self._snapshot()
+                differing = {alias: at for alias, at in positions.items() if at != state.aliases[alias]}
+                if not differing:
+                    self._close_abandoned(state)
+                    return state
+                outside = {alias: at for alias, at in differing.items() if not self._is_unfinished(state, alias, at)}
+                if outside:
+                    self._take_over(state, outside)
+                else:
+                    self._repair(state)
+
+    def move(self, alias: str, before: str, after: str, how: str, why: str, compared_with: str = NOWHERE) -> bool:
+        """Moves `alias` from version `before` to version `after` (NOWHERE for none) and logs it; `why` is one line.
+
+        Returns False, and nothing moves, if another move came first: the alias is not at `before`, a register was
+        `compared_with` another champion than the current one, or a rollback's `after` is not the previous champion.
+
+        Raises:
+            UserError: MLflow does not answer. The text tells if the move is in the log all the same.
+        """
+        with translated_errors():
+            entry_id = self._append(alias, before, after, how, why, _current_user(), compared_with)
         try:
-            with answering():
-                return self._apply([entry])
+            with translated_errors():
+                return self._apply([entry_id])
         except UserError as error:
             raise UserError(
-                f"the move of {alias} from version {before or 'none'} to version {after or 'none'} is recorded, and"
-                f" {_FINISHER} finishes it, unless another came before it: {error}"
+                f"{alias}: the move from version {before or 'none'} to version {after or 'none'} is recorded but not"
+                f" finished: {error}; the next 'earmark register', 'earmark registry promote' or 'earmark registry"
+                " rollback' finishes it, unless another move came first"
             ) from None
 
-    def in_mlflow(self) -> dict[str, str]:
-        """Where MLflow's aliases point, others than earmark's too; `champion` and `challenger` are always there."""
-        with answering():
+    def mlflow_aliases(self) -> dict[str, str]:
+        """Alias to version number as MLflow has them, other aliases too; `champion` and `challenger` always exist."""
+        with translated_errors():
             try:
-                found = self._client.get_registered_model(self._name).aliases
+                aliases = self._client.get_registered_model(self._name).aliases
             except MlflowException as error:
-                require(error, "RESOURCE_DOES_NOT_EXIST")
-                found = {}
-        return dict.fromkeys(ALIASES, NOWHERE) | {alias: str(number) for alias, number in found.items()}
+                raise_unless(error, "RESOURCE_DOES_NOT_EXIST")
+                aliases = {}
+        return dict.fromkeys(ALIASES, NOWHERE) | {alias: str(number) for alias, number in aliases.items()}
 
-    def _at_one_moment(self) -> tuple[Record, dict[str, str]]:
-        """The record, and MLflow's aliases at a moment at which it said just that."""
-        known = self._moves()
+    def _snapshot(self) -> tuple[AliasState, dict[str, str]]:
+        """The log's state, and where MLflow's aliases pointed while the log did not change."""
+        moves = self._read_log()
         while True:
-            aliases = self.in_mlflow()
-            if (again := self._moves()) == known:
-                return alias_log.replay(known), {alias: aliases[alias] for alias in ALIASES}
-            known = again
+            aliases = self.mlflow_aliases()
+            if (latest := self._read_log()) == moves:
+                return alias_log.replay(moves), {alias: aliases[alias] for alias in ALIASES}
+            moves = latest
 
-    def _is_unfinished(self, record: Record, alias: str, at: str) -> bool:
-        """Whether MLflow's `alias` is to be moved from `at` to where the record has it: an entry's author may be about
-        to, or was killed before."""
-        begun = any(move.may_leave(alias, at) for move in record.unsettled)
-        if not begun and all(self._is_abandoned(move) for move in record.pending):
+    def _is_unfinished(self, state: AliasState, alias: str, position: str) -> bool:
+        """Whether MLflow's `alias` is at `position` because a move of ours is under way or was interrupted, so that it
+        has yet to follow the log; otherwise someone else moved it."""
+        is_explained = any(move.explains(alias, position) for move in state.unconfirmed)
+        if not is_explained and all(self._is_abandoned(move) for move in state.pending):
             return False
-        return self._can_point_to(record.aliases[alias])
+        return self._can_point_to(state.aliases[alias])
 
     def _can_point_to(self, number: str) -> bool:
         if number == NOWHERE:
@@ -128,24 +132,26 @@ class Aliases:
         try:
             self._client.get_model_version(self._name, number)
         except MlflowException as error:
-            require(error, "RESOURCE_DOES_NOT_EXIST")
+            raise_unless(error, "RESOURCE_DOES_NOT_EXIST")
             return False
         return True
 
-    def _repair(self, record: Record) -> None:
-        broken = record.pending[-1]
-        at = record.aliases[broken.alias]
-        why = f"brings MLflow's aliases into line with move {broken.number}, which was interrupted"
-        self._apply([self._append(broken.alias, at, at, "repair", why, _who())])
+    def _repair(self, state: AliasState) -> None:
+        """Applies the log's state on behalf of the last pending entry."""
+        interrupted = state.pending[-1]
+        position = state.aliases[interrupted.alias]
+        why = f"brings MLflow's aliases into line with move {interrupted.number}, which was interrupted"
+        self._apply([self._append(interrupted.alias, position, position, "repair", why, _current_user())])
 
-    def _take_over(self, record: Record, moved: Mapping[str, str]) -> None:
+    def _take_over(self, state: AliasState, positions: Mapping[str, str]) -> None:
+        """Logs what someone did in MLflow, so that the log says the same."""
         why = "found moved in MLflow"
-        # The challenger's first: an entry that makes a challenger champion would void one that comes after it.
-        entries = sorted(moved.items(), key=lambda item: item[0] == CHAMPION)
-        self._apply([self._append(alias, record.aliases[alias], at, "outside", why, OUTSIDER) for alias, at in entries])
+        # Challenger first: an entry that makes the challenger champion would void a later one for the challenger.
+        ordered = sorted(positions.items(), key=lambda item: item[0] == CHAMPION)
+        self._apply([self._append(alias, state.aliases[alias], at, "outside", why, OUTSIDER) for alias, at in ordered])
 
-    def _close_abandoned(self, record: Record) -> None:
-        for move in record.pending:
+    def _close_abandoned(self, state: AliasState) -> None:
+        for move in state.pending:
             if self._is_abandoned(move):
                 self._mark_applied(move)
 
@@ -153,85 +159,88 @@ class Aliases:
         return self._clock() - datetime.fromisoformat(move.when) > ABANDONED_AFTER
 
     def _append(
-        self, alias: str, before: str, after: str, how: str, why: str, who: str, judged_against: str = NOWHERE
+        self, alias: str, before: str, after: str, how: str, why: str, who: str, compared_with: str = NOWHERE
     ) -> str:
-        """Adds an entry to the record; returns its identity, by which the author finds it."""
-        entry = {
+        """Adds an entry to the log and returns its id."""
+        tags = {
             alias_log.ID: uuid.uuid4().hex,
             "alias": alias,
             "from": before,
             "to": after,
             "how": how,
-            "judged_against": judged_against,
+            "judged_against": compared_with,
             "who": who,
             "when": self._clock().isoformat(timespec="milliseconds"),
             "why": why,
             "flow_run_id": environment.flow_run_id(),
-            MODEL_MADE: self._made(),
+            MODEL_CREATED: self._model_created(),
         }
-        said = f"{alias}: {before or 'none'} → {after or 'none'} ({how}), by {who}: {why}"[:MAX_DESCRIPTION]
-        make_model(self._client, self._record_name, RECORD_DESCRIPTION.format(name=self._name))
-        # An entry that is written twice, since the answer to the first request was lost, counts once.
-        # Numbers go to whoever comes first, and MLflow gives up on who comes second three times.
-        for attempt in persistently(*_TRANSIENT):
+        sentence = f"{alias}: {before or 'none'} → {after or 'none'} ({how}), by {who}: {why}"[:MAX_DESCRIPTION]
+        ensure_registered_model(self._client, self._log_name, LOG_DESCRIPTION.format(name=self._name))
+        # If the answer to a request is lost, the entry is written twice; the second one is void.
+        # Concurrent writers compete for a number, and MLflow gives up after losing three times: so we retry.
+        for attempt in retried_on(*_TRANSIENT):
             with attempt:
                 self._client.create_model_version(
-                    self._record_name, RECORD_SOURCE, tags=entry, description=said, await_creation_for=0
+                    self._log_name, LOG_SOURCE, tags=tags, description=sentence, await_creation_for=0
                 )
-        return entry[alias_log.ID]
+        return tags[alias_log.ID]
 
-    def _apply(self, entries: list[str]) -> bool:
-        """Brings MLflow's aliases into line with the record on behalf of these entries; whether any of them counts."""
-        mine = [move for move in self.record().counted if move.id in entries]
-        if not mine:
+    def _apply(self, entry_ids: list[str]) -> bool:
+        """Brings MLflow's aliases into line with the log on behalf of these entries; False if none of them is valid."""
+        moves = [move for move in self.state().valid_moves if move.id in entry_ids]
+        if not moves:
             return False
         while True:
-            known = self._moves()
-            self._point(alias_log.replay(known).aliases)
-            if len(self._moves()) == len(known):
+            log = self._read_log()
+            self._set_mlflow_aliases(alias_log.replay(log).aliases)
+            if len(self._read_log()) == len(log):
                 break
-        for move in mine:
+        for move in moves:
             self._mark_applied(move)
         return True
 
-    def _point(self, wanted: Mapping[str, str]) -> None:
-        present = self.in_mlflow()
-        for alias, number in wanted.items():
-            if present[alias] == number:
+    def _set_mlflow_aliases(self, positions: Mapping[str, str]) -> None:
+        current = self.mlflow_aliases()
+        for alias, number in positions.items():
+            if current[alias] == number:
                 continue
             if number == NOWHERE:
                 self._client.delete_registered_model_alias(self._name, alias)
                 continue
             try:
-                # Of two that set an alias which is not there yet, MLflow refuses the second.
-                for attempt in persistently("BAD_REQUEST"):
+                # If two processes set an alias that does not exist yet, MLflow refuses the second.
+                for attempt in retried_on("BAD_REQUEST"):
                     with attempt:
                         self._client.set_registered_model_alias(self._name, alias, number)
             except MlflowException as error:
-                # A version that somebody deleted: MLflow's alias stays away, which is found, and recorded, next time.
-                require(error, "RESOURCE_DOES_NOT_EXIST")
+                # Someone deleted the version. MLflow's alias stays as it is; the next `reconcile` takes that over.
+                raise_unless(error, "RESOURCE_DOES_NOT_EXIST")
 
     def _mark_applied(self, move: Move) -> None:
-        self._client.set_model_version_tag(self._record_name, str(move.number), APPLIED, "true")
+        self._client.set_model_version_tag(self._log_name, str(move.number), APPLIED, "true")
 
-    def _moves(self) -> list[Move]:
-        """The record's entries, but for those of a registered model of this name that somebody deleted: its numbers are
-        given again."""
-        entries = all_versions(self._client, self._record_name)
-        made = self._made() if entries else ""
-        mine = [each for each in entries if alias_log.ID in each.tags and each.tags.get(MODEL_MADE, made) == made]
-        return [_move(each) for each in mine]
+    def _read_log(self) -> list[Move]:
+        """The log's entries, without those about a deleted registered model of the same name: MLflow gives the numbers
+        of its versions again."""
+        entries = all_versions(self._client, self._log_name)
+        created = self._model_created() if entries else ""
+        return [
+            _to_move(entry)
+            for entry in entries
+            if alias_log.ID in entry.tags and entry.tags.get(MODEL_CREATED, created) == created
+        ]
 
-    def _made(self) -> str:
-        """When the registered model was made, which tells it from another of its name; "" where there is none."""
+    def _model_created(self) -> str:
+        """The creation time of the registered model, which tells it from another of its name; "" if there is none."""
         try:
             return str(self._client.get_registered_model(self._name).creation_timestamp)
         except MlflowException as error:
-            require(error, "RESOURCE_DOES_NOT_EXIST")
+            raise_unless(error, "RESOURCE_DOES_NOT_EXIST")
             return ""
 
 
-def _who() -> str:
+def _current_user() -> str:
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container's user without a name
@@ -239,7 +248,18 @@ def _who() -> str:
     return f"{user}@{socket.gethostname()}"
 
 
-def _move(entry: ModelVersion) -> Move:
-    names = (alias_log.ID, "alias", "from", "to", "how", "judged_against", "who", "when", "why", "flow_run_id")
-    texts = (entry.tags.get(name, "") for name in names)
-    return Move(int(entry.version), *texts, applied=APPLIED in entry.tags)
+def _to_move(entry: ModelVersion) -> Move:
+    return Move(
+        number=int(entry.version),
+        id=entry.tags.get(alias_log.ID, ""),
+        alias=entry.tags.get("alias", ""),
+        before=entry.tags.get("from", ""),
+        after=entry.tags.get("to", ""),
+        how=entry.tags.get("how", ""),
+        compared_with=entry.tags.get("judged_against", ""),
+        who=entry.tags.get("who", ""),
+        when=entry.tags.get("when", ""),
+        why=entry.tags.get("why", ""),
+        flow_run_id=entry.tags.get("flow_run_id", ""),
+        applied=APPLIED in entry.tags,
+    )

@@ -1,4 +1,4 @@
-"""Whether a new model takes the champion's place: limits, and a comparison on the same clips. Pure."""
+"""Decides whether a candidate replaces the champion: limits, and a comparison on the same clips. Pure."""
 
 import math
 import statistics
@@ -17,11 +17,11 @@ NO_NOISE = "not measured: the split has no background noise as long as a clip"
 BY_HAND = "a person may promote it all the same"
 NAMED_LABELS = 5
 CHANCE = 0.025
-"""How often a model that is as good may seem better."""
+"""Significance level: how often a model that is only as good may pass for better."""
 FEWEST_SPEAKERS = math.ceil(math.log2(1 / CHANCE))
-"""Of fewer, even that every one gains or loses is chance: all n gain with a chance of 1 in 2 to the n."""
+"""With fewer speakers nothing is significant: that all n speakers gain has a probability of 2^-n by chance."""
 FEWEST_SPEAKERS_AS_GOOD = 30
-"""Of fewer, a bootstrap too often overlooks what is lost with some speakers only."""
+"""With fewer speakers the bootstrap too often misses a loss that only some of them show."""
 PERMUTATIONS = 9999
 _DRAWN_AT_ONCE = 99
 _ROUNDING = 1e-9
@@ -29,8 +29,12 @@ _ROUNDING = 1e-9
 
 @dataclass(frozen=True)
 class Cost:
-    """What a model costs: bytes as saved, and milliseconds for one clip on one core: the medians of rounds in which all
-    contenders were measured in turn, and what 99 of 100 calls stayed below."""
+    """The cost of a model: size of the saved file, and time for one clip on one core.
+
+    Attributes:
+        latency_ms: median of each round; in every round all contenders were timed in turn.
+        latency_ms_p99: 99th percentile over all rounds.
+    """
 
     saved_bytes: int
     latency_ms: tuple[float, ...]
@@ -39,9 +43,9 @@ class Cost:
 
 @dataclass(frozen=True)
 class Contender:
-    """A model as the gate sees it: the labels that it tells apart, what it said, and what it costs.
+    """A model as the gate sees it: its labels, its predictions and its cost.
 
-    `predictions` has a row for each clip of the reporting split, with `label`, `speaker`, `split` and `predicted`.
+    `predictions` has one row for each clip of the reporting split, with `label`, `speaker`, `split` and `predicted`.
     """
 
     labels: tuple[str, ...]
@@ -51,14 +55,14 @@ class Contender:
 
 @dataclass(frozen=True)
 class Unscored:
-    """A champion that cannot be scored, and why, as one sentence."""
+    """A champion that cannot be scored; `reason` is one sentence."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that the gate looked at, in texts as people read them."""
+    """One criterion of the gate with its outcome, in text for people."""
 
     name: str
     observed: str
@@ -68,8 +72,13 @@ class Check:
 
 @dataclass(frozen=True)
 class Verdict:
-    """`promoted`, why, as one sentence, all that was looked at, in the same order in every verdict, and the number of
-    the champion that it is about, "" for none."""
+    """The outcome of the gate.
+
+    Attributes:
+        reason: why, in one sentence.
+        checks: all criteria, in the same order in every verdict.
+        judged_against: number of the champion that the candidate was compared with, "" for none.
+    """
 
     promoted: bool
     reason: str
@@ -78,15 +87,19 @@ class Verdict:
 
     @property
     def alias(self) -> str:
-        """The alias that the version gets."""
+        """The alias that the version earns."""
         return "champion" if self.promoted else "challenger"
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Accuracy of the new model minus the champion's on the same clips, in [-1, 1], with its 95 % interval; `chance` is
-    how often as much or more would be gained if both were as good; `lost` counts the clips that only the champion has
-    right."""
+    """The candidate's accuracy minus the champion's on the same clips, in [-1, 1].
+
+    Attributes:
+        low, high: bounds of the 95 % interval.
+        lost: clips that only the champion has right.
+        chance: p-value, the probability of at least this gain if both were equally good.
+    """
 
     mean: float
     low: float
@@ -98,25 +111,34 @@ class Difference:
 
     @property
     def lowest(self) -> float:
-        """The smallest plausible difference: `low`; where no clip was lost, so that no resample can show a loss, minus
-        3 / `clips`, by the rule of three (Hanley and Lippman-Hand 1983, "If nothing goes wrong, is everything all
-        right?")."""
+        """The smallest plausible difference.
+
+        That is `low`. If no clip was lost, no resample can show a loss: then it is at most -3 / `clips`, by the rule of
+        three (Hanley and Lippman-Hand 1983, "If nothing goes wrong, is everything all right?").
+        """
         return self.low if self.lost else min(self.low, -3 / self.clips)
 
 
 def verdict(
-    limits: Gate, new: Contender, accuracy_at_10_db: float | None, champion: Contender | Unscored | None, seed: int
+    limits: Gate,
+    candidate: Contender,
+    accuracy_at_10_db: float | None,
+    champion: Contender | Unscored | None,
+    seed: int,
 ) -> Verdict:
-    """Judges `new` by the limits, and against the champion where one reigns.
+    """Evaluates `candidate` by the limits and, if there is a champion, in comparison with it.
 
-    `accuracy_at_10_db` is the new one's in background noise, None where the split has none as long as a clip. Promoted
-    where all limits hold, and it is better than the champion beyond chance, or as good and smaller or faster.
-    ValueError where the two were not scored on the same clips in the same order.
+    The candidate is promoted if all limits hold and it is significantly better than the champion, or as good and
+    smaller or faster. `accuracy_at_10_db` is the candidate's accuracy in background noise, None if the split has no
+    noise as long as a clip.
+
+    Raises:
+        ValueError: the two were not scored on the same clips in the same order.
     """
     checks = (
-        *_limits(limits, new, accuracy_at_10_db),
-        *_of_labels(limits, new, champion),
-        _against(limits, new, champion, seed),
+        *_limit_checks(limits, candidate, accuracy_at_10_db),
+        *_label_checks(limits, candidate, champion),
+        _champion_check(limits, candidate, champion, seed),
     )
     failed = [check for check in checks if not check.passed]
     if not failed:
@@ -125,16 +147,18 @@ def verdict(
     return Verdict(False, "; ".join(reasons), checks)
 
 
-def difference(new: pd.DataFrame, champion: pd.DataFrame, seed: int) -> Difference:
-    """The paired difference in accuracy, with a percentile interval by a bootstrap over speakers: clips of one speaker
-    are not independent (Efron and Tibshirani 1993, "An Introduction to the Bootstrap", sections 8.3 and 13.3). The
-    chance is that of a permutation test, which holds for few speakers too: what a speaker gains might as well be lost
-    (same book, section 15.2)."""
+def difference(candidate: pd.DataFrame, champion: pd.DataFrame, seed: int) -> Difference:
+    """Computes the paired difference in accuracy from the predictions of both.
+
+    The interval is a percentile bootstrap over speakers, since clips of one speaker are not independent (Efron and
+    Tibshirani 1993, "An Introduction to the Bootstrap", sections 8.3 and 13.3). The p-value is that of a permutation
+    test, which holds for few speakers too: it flips the sign of each speaker's gain (same book, section 15.2).
+    """
     for column in ("label", "speaker"):
-        if new[column].tolist() != champion[column].tolist():
-            raise ValueError(f"the two were scored on other clips, or in another order: {column} differs")
-    gained = _right(new).to_numpy(int) - _right(champion).to_numpy(int)
-    of_speaker, of_silence = metrics.by_speaker(np.column_stack([gained, np.ones(len(gained))]), new)
+        if candidate[column].tolist() != champion[column].tolist():
+            raise ValueError(f"{column}: the two models were scored on different clips, or in a different order")
+    gained = _is_correct(candidate).to_numpy(int) - _is_correct(champion).to_numpy(int)
+    of_speaker, of_silence = metrics.by_speaker(np.column_stack([gained, np.ones(len(gained))]), candidate)
     sums = metrics.resampled(of_speaker, seed) + of_silence
     low, high = metrics.percentiles(sums[:, 0] / sums[:, 1])
     chance = _chance(of_speaker[:, 0], np.random.default_rng(seed))
@@ -142,18 +166,19 @@ def difference(new: pd.DataFrame, champion: pd.DataFrame, seed: int) -> Differen
 
 
 def _chance(gained: np.ndarray, generator: np.random.Generator) -> float:
-    """How often speakers, (speakers,), gain as much or more in all where each one's gain might as well be a loss."""
-    as_much = 0
-    # Some at a time, so that memory does not grow with speakers times permutations.
+    """The share of random sign flips of `gained`, (speakers,), whose sum is at least the observed one."""
+    at_least_observed = 0
+    # In blocks, so that memory does not grow with speakers times permutations.
     for _ in range(PERMUTATIONS // _DRAWN_AT_ONCE):
         signs = generator.choice([-1.0, 1.0], size=(_DRAWN_AT_ONCE, len(gained)))
-        as_much += int((signs @ gained >= gained.sum()).sum())
-    return (1 + as_much) / (1 + PERMUTATIONS)
+        at_least_observed += int((signs @ gained >= gained.sum()).sum())
+    return (1 + at_least_observed) / (1 + PERMUTATIONS)
 
 
-def _limits(limits: Gate, new: Contender, accuracy_at_10_db: float | None) -> list[Check]:
-    accuracy, cost = metrics.accuracy(new.predictions), new.cost
-    clips = f"{len(new.predictions)} {' and '.join(sorted(new.predictions['split'].unique()))} clips"
+def _limit_checks(limits: Gate, candidate: Contender, accuracy_at_10_db: float | None) -> list[Check]:
+    predictions, cost = candidate.predictions, candidate.cost
+    accuracy = metrics.accuracy(predictions)
+    clips = f"{len(predictions)} {' and '.join(sorted(predictions['split'].unique()))} clips"
     return [
         Check(
             "accuracy",
@@ -182,27 +207,28 @@ def _limits(limits: Gate, new: Contender, accuracy_at_10_db: float | None) -> li
     ]
 
 
-def _of_labels(limits: Gate, new: Contender, champion: Contender | Unscored | None) -> list[Check]:
-    """Whether a label was lost, or is now found less often."""
-    drop, known = "largest drop in recall", "labels of the champion"
+def _label_checks(limits: Gate, candidate: Contender, champion: Contender | Unscored | None) -> list[Check]:
+    """Checks that no label of the champion is missing, and that no label's recall has dropped."""
+    drop_name, labels_name = "largest drop in recall", "labels of the champion"
     allowed = f"at most {_points(limits.max_label_drop)}, or one clip", "all of them"
     if not isinstance(champion, Contender):
-        said = NO_CHAMPION if champion is None else "the champion cannot be scored"
-        return [Check(drop, said, allowed[0], True), Check(known, said, allowed[1], True)]
-    lost = sorted(set(champion.labels) - set(new.labels))
-    drops = (_recalls(champion.predictions) - _recalls(new.predictions)).sort_index()
-    # Of a label with few clips, one clip is more than the limit.
-    finest = 1 / new.predictions.groupby("label").size().sort_index()
-    worst = (drops - finest.clip(lower=limits.max_label_drop)).idxmax()
+        observed = NO_CHAMPION if champion is None else "the champion cannot be scored"
+        return [Check(drop_name, observed, allowed[0], True), Check(labels_name, observed, allowed[1], True)]
+    missing = sorted(set(champion.labels) - set(candidate.labels))
+    drops = (_recalls(champion.predictions) - _recalls(candidate.predictions)).sort_index()
+    # For a label with few clips, a single clip is more than the limit.
+    one_clip = 1 / candidate.predictions.groupby("label").size().sort_index()
+    worst = (drops - one_clip.clip(lower=limits.max_label_drop)).idxmax()
     observed = f"{_points(drops[worst])}, of {worst!r}" if drops[worst] > 0 else "none"
-    passed = drops[worst] <= max(finest[worst], limits.max_label_drop) + _ROUNDING
+    passed = drops[worst] <= max(one_clip[worst], limits.max_label_drop) + _ROUNDING
+    coverage = f"{_listed(missing)} not known; {BY_HAND}" if missing else "all known"
     return [
-        Check(drop, observed, allowed[0], bool(passed)),
-        Check(known, f"{_named(lost)} not known; {BY_HAND}" if lost else "all known", allowed[1], not lost),
+        Check(drop_name, observed, allowed[0], bool(passed)),
+        Check(labels_name, coverage, allowed[1], not missing),
     ]
 
 
-def _against(limits: Gate, new: Contender, champion: Contender | Unscored | None, seed: int) -> Check:
+def _champion_check(limits: Gate, candidate: Contender, champion: Contender | Unscored | None, seed: int) -> Check:
     allowed = (
         f"better beyond chance; or surely not worse by more than {_points(limits.equal_within)},"
         f" and {limits.min_saving:.0%} smaller or faster"
@@ -211,62 +237,64 @@ def _against(limits: Gate, new: Contender, champion: Contender | Unscored | None
         return Check(AGAINST_CHAMPION, NO_CHAMPION, allowed, True)
     if isinstance(champion, Unscored):
         return Check(AGAINST_CHAMPION, f"it cannot be scored: {champion.reason}; {BY_HAND}", allowed, False)
-    found = difference(new.predictions, champion.predictions, seed)
-    says, passed = _outcome(limits, found, new.cost, champion.cost)
+    gain = difference(candidate.predictions, champion.predictions, seed)
+    outcome, passed = _outcome(limits, gain, candidate.cost, champion.cost)
     counts = (
-        f"{_right(new.predictions).sum()} of {len(new.predictions)} clips right, the champion"
-        f" {_right(champion.predictions).sum()} of the same"
+        f"{_is_correct(candidate.predictions).sum()} of {len(candidate.predictions)} clips right, the champion"
+        f" {_is_correct(champion.predictions).sum()} of the same"
     )
-    unknown = sorted(set(new.labels) - set(champion.labels))
-    ignorance = f"; {_named(unknown)} the champion does not know" if unknown else ""
-    return Check(AGAINST_CHAMPION, f"{counts}{ignorance}; {says}", allowed, passed)
+    new_labels = sorted(set(candidate.labels) - set(champion.labels))
+    note = f"; {_listed(new_labels)} the champion does not know" if new_labels else ""
+    return Check(AGAINST_CHAMPION, f"{counts}{note}; {outcome}", allowed, passed)
 
 
-def _outcome(limits: Gate, found: Difference, new: Cost, champion: Cost) -> tuple[str, bool]:
-    if found.speakers < FEWEST_SPEAKERS:
-        return f"too few speakers to tell from chance, {found.speakers} of at least {FEWEST_SPEAKERS}", False
+def _outcome(limits: Gate, gain: Difference, candidate: Cost, champion: Cost) -> tuple[str, bool]:
+    if gain.speakers < FEWEST_SPEAKERS:
+        return f"too few speakers to tell from chance, {gain.speakers} of at least {FEWEST_SPEAKERS}", False
     interval = (
-        f"{_points(found.mean, '+')}, 95 % interval {_points(found.low, '+')} to {_points(found.high, '+')},"
-        f" of {found.speakers} speakers"
+        f"{_points(gain.mean, '+')}, 95 % interval {_points(gain.low, '+')} to {_points(gain.high, '+')},"
+        f" of {gain.speakers} speakers"
     )
-    if found.low > 0 and found.chance <= CHANCE:
+    if gain.low > 0 and gain.chance <= CHANCE:
         return f"better beyond chance ({interval})", True
-    if found.speakers < FEWEST_SPEAKERS_AS_GOOD:
-        few = f"too few speakers to tell whether as good, {found.speakers} of at least {FEWEST_SPEAKERS_AS_GOOD}"
+    if gain.speakers < FEWEST_SPEAKERS_AS_GOOD:
+        few = f"too few speakers to tell whether as good, {gain.speakers} of at least {FEWEST_SPEAKERS_AS_GOOD}"
         return f"not better beyond chance, and {few} ({interval})", False
-    if found.lowest < -limits.equal_within - _ROUNDING:
-        return f"not better beyond chance, and {_doubt(found)} ({interval})", False
-    cheaper = _saving(limits.min_saving, new, champion)
-    return f"as good ({interval}), {cheaper or 'and neither smaller nor faster by enough'}", bool(cheaper)
+    if gain.lowest < -limits.equal_within - _ROUNDING:
+        return f"not better beyond chance, and {_doubt(gain)} ({interval})", False
+    saving = _saving(limits.min_saving, candidate, champion)
+    return f"as good ({interval}), {saving or 'and neither smaller nor faster by enough'}", bool(saving)
 
 
-def _doubt(found: Difference) -> str:
-    if found.lost:
+def _doubt(gain: Difference) -> str:
+    if gain.lost:
         return "not surely as good"
-    might = _points(-found.lowest)
-    return f"too few clips to tell whether as good: none of {found.clips} is lost, up to {might} of more may be"
+    might = _points(-gain.lowest)
+    return f"too few clips to tell whether as good: none of {gain.clips} is lost, up to {might} of more may be"
 
 
-def _saving(share: float, new: Cost, champion: Cost) -> str:
-    """What is saved, "" where it is not enough, or paid for with too much of the other. What is faster is so in every
-    round: on a machine with other work, one measurement says little."""
-    size = new.saved_bytes / champion.saved_bytes
-    times = [one / other for one, other in zip(new.latency_ms, champion.latency_ms, strict=True)]
-    time, enough, too_much = statistics.median(times), 1 - share + _ROUNDING, 1 + share + _ROUNDING
-    saved = [f"{1 - size:.0%} smaller"] * (size <= enough and time <= too_much)
-    saved += [f"{1 - time:.0%} faster"] * (max(times) <= enough and size <= too_much)
-    return " and ".join(saved)
+def _saving(share: float, candidate: Cost, champion: Cost) -> str:
+    """Names what is saved; "" if it is less than `share`, or the other quantity grew by more than `share`.
+
+    Faster means faster in every round: on a machine with other work, one measurement says little.
+    """
+    size = candidate.saved_bytes / champion.saved_bytes
+    ratios = [ours / theirs for ours, theirs in zip(candidate.latency_ms, champion.latency_ms, strict=True)]
+    time, enough, too_much = statistics.median(ratios), 1 - share + _ROUNDING, 1 + share + _ROUNDING
+    savings = [f"{1 - size:.0%} smaller"] * (size <= enough and time <= too_much)
+    savings += [f"{1 - time:.0%} faster"] * (max(ratios) <= enough and size <= too_much)
+    return " and ".join(savings)
 
 
 def _recalls(predictions: pd.DataFrame) -> pd.Series:
-    return _right(predictions).groupby(predictions["label"]).mean()
+    return _is_correct(predictions).groupby(predictions["label"]).mean()
 
 
-def _right(predictions: pd.DataFrame) -> pd.Series:
+def _is_correct(predictions: pd.DataFrame) -> pd.Series:
     return predictions["label"] == predictions["predicted"]
 
 
-def _named(labels: Sequence[str]) -> str:
+def _listed(labels: Sequence[str]) -> str:
     more = [f"{len(labels) - NAMED_LABELS} more"] * (len(labels) > NAMED_LABELS)
     return ", ".join([*map(repr, labels[:NAMED_LABELS]), *more])
 

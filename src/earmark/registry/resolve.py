@@ -1,18 +1,26 @@
-"""The classifier that a command is given: a registered version, or a folder."""
+"""Finds the classifier that a command is given: a registered version, or a folder."""
 
 import os
 import re
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from earmark import params
 from earmark.errors import UserError
 
+if TYPE_CHECKING:
+    from earmark.models.model_folder import Classifier
+
 ADDRESS = re.compile(r"models:/([^/@]+)(?:/(\d+)|@([^/@]+))")
 
 
-def chosen(model: str | None):
-    """The loaded Classifier of what `folder_of` takes, or of the champion; UserError where there is none."""
+def load_classifier(model: str | None) -> "Classifier":
+    """Loads the classifier `model`, which `folder_of` finds, or else the champion.
+
+    Raises:
+        UserError: there is no such model, or it cannot be loaded.
+    """
     from earmark.models import model_folder
 
     with tempfile.TemporaryDirectory(prefix="earmark-") as temporary:
@@ -20,26 +28,29 @@ def chosen(model: str | None):
 
 
 def folder_of(model: str, temporary: Path) -> Path:
-    """The model folder of a folder's path, of a version or an alias of register.name, or of MLflow's address of one,
-    models:/NAME/VERSION or models:/NAME@ALIAS.
+    """Returns the model folder that `model` names; a registered version is downloaded to a place below `temporary`.
 
-    What is registered is below `temporary`, and whole, as it was registered; UserError where it cannot be had.
+    `model` is the path of a folder, a version number or alias of the model register.name, or MLflow's address of a
+    version: models:/NAME/VERSION or models:/NAME@ALIAS.
+
+    Raises:
+        UserError: there is no such version, or its files are gone or have changed.
     """
     if model.startswith("models:"):
-        found = ADDRESS.fullmatch(model)
-        if not found:
-            raise UserError(f"{model} is no address of a version; allowed are models:/NAME/VERSION, models:/NAME@ALIAS")
-        name, wanted = found[1], found[2] or found[3]
+        address = ADDRESS.fullmatch(model)
+        if not address:
+            raise UserError(f"{model} is no address of a version; expected models:/NAME/VERSION or models:/NAME@ALIAS")
+        name, number_or_alias = address[1], address[2] or address[3]
     elif os.sep in model or model in (os.curdir, os.pardir):
         return Path(model)
     else:
-        name, wanted = params.load().register_.name, model
+        name, number_or_alias = params.load().register_.name, model
     from earmark.registry.versions import open_registry
 
     registry = open_registry(name)
     try:
-        number = registry.find(wanted).number
+        number = registry.find(number_or_alias).number
     except UserError as error:
-        hint = f"; the folder of this name is written ./{wanted}" if Path(wanted).is_dir() else ""
+        hint = f"; the folder of this name is written ./{number_or_alias}" if Path(number_or_alias).is_dir() else ""
         raise UserError(f"{error}{hint}") from None
     return registry.download(number, temporary)

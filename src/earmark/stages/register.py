@@ -66,10 +66,10 @@ def register(params: Params) -> str:
     runs = {name: _logged(name, metrics, params, clips) for name in metrics["candidates"]}
     verdict_against = cache(ChampionComparison(params, best, entry, registry).verdict)
     if version:
-        registry.sole(version)
+        registry.delete_duplicates(version)
     else:
         # What cannot be judged is not registered.
-        verdict_against(registry.aliases.open().aliases["champion"])
+        verdict_against(registry.aliases.reconcile().aliases["champion"])
         version = _added(best, entry, runs[best], registry, found)
     said = _admitted(registry, version, best, runs[best], verdict_against)
     return f"{table(leaderboard(metrics['candidates'], best))}\n\n{said}"
@@ -124,7 +124,7 @@ def _logged(name: str, metrics: dict, params: Params, clips: pd.DataFrame) -> st
     from earmark.tracking import runs
 
     history = pd.read_csv(HISTORIES / f"{name}.csv")
-    run_id = runs.run_of(name, MODELS / name, params, clips, history)
+    run_id = runs.find_or_log_run(name, MODELS / name, params, clips, history)
     predictions = pd.read_csv(PREDICTIONS, keep_default_na=False)
     mine = predictions[predictions["candidate"] == name]
     reported = mine[mine["split"] == test_set.reporting_split(mine)]
@@ -226,7 +226,7 @@ def _kept(version: "Version") -> dict:
 def _added(best: str, entry: dict, run_id: str, registry: "Registry", found: "Origin") -> "Version":
     from earmark.provenance import store
 
-    kept = store.keep(run_id, found.files)
+    kept = store.save_files(run_id, found.files)
     return registry.add(run_id, entry["content_sha256"], {**_tags(best, entry), **found.tags, **kept})
 
 
@@ -242,8 +242,8 @@ def admit(registry: "Registry", version: "Version", candidate: str, judge: Judge
     """
     judge = cache(judge)
     while True:
-        record = registry.aliases.open()
-        if any(move.after == version.number for move in record.counted):
+        record = registry.aliases.reconcile()
+        if any(move.after == version.number for move in record.valid_moves):
             return None
         champion = record.aliases["champion"]
         verdict = judge(champion)

@@ -52,7 +52,7 @@ def _train(params: Params, candidate: str, settings: Candidate) -> str:
     path = CHECKPOINTS / f"{candidate}.npz"
     found = checkpoints.read(path, identity)
     state = job.state_in(found)
-    machine = {"cpu": environment.cpu(), "trained_by": backend.described(), **environment.requirements()}
+    machine = {"cpu": environment.describe_cpu(), "trained_by": backend.description(), **environment.requirements_tag()}
     live = runs.live_run(candidate, params, data.clips, machine, found and found.run_id)
     with _log(candidate, state) as log, live as run:
         for line in _beginning(candidate, data, settings, state):
@@ -61,7 +61,7 @@ def _train(params: Params, candidate: str, settings: Candidate) -> str:
         with _progress(candidate, len(data.training.labels), settings.epochs, state) as advance:
             watch = _Watch(settings.epochs, len(data.training.labels), advance, log, path, identity, run, state)
             state = fitting.fit(recipe, data.training, data.validation, watch, state)
-        run.epochs(state.rows)
+        run.log_epochs(state.rows)
         untrained.set_weights(state.weights)
         with whole_folder(MODELS / candidate) as folder:
             model_folder.save(folder, untrained, data.front_end, data.labels, _rejection_threshold(untrained, data))
@@ -69,7 +69,7 @@ def _train(params: Params, candidate: str, settings: Candidate) -> str:
             pd.DataFrame(state.rows).to_csv(history, index=False)
         run.finish(MODELS / candidate)
     path.unlink(missing_ok=True)
-    return _sentence(candidate, state, state.kept(settings))
+    return _sentence(candidate, state, state.selected_row(settings))
 
 
 def _rejection_threshold(network, data: job.Data) -> float:
@@ -89,7 +89,7 @@ def _rejection_threshold(network, data: job.Data) -> float:
     noise = data.validation_noise[: windows * frames].reshape(windows, frames, data.validation_noise.shape[1])
     heard = (_moved(features, by, front_end) for by in moves for features, _ in batches())
     of_silence = (noise[at : at + inference.BLOCK_CLIPS] for at in range(0, windows, inference.BLOCK_CLIPS))
-    said = inference.of_features(network, front_end, chain(heard, of_silence))
+    said = inference.probabilities_of_features(network, front_end, chain(heard, of_silence))
     of_clips, of_noise = np.split(said, [len(said) - windows])
     # The last batch is filled up with silence, which is no clip.
     of_clips = of_clips.reshape(len(moves), -1, len(names))[:, :clips].reshape(-1, len(names))
@@ -161,7 +161,7 @@ class _Watch:
     def epoch(self, state: "State") -> None:
         """The checkpoint comes before what is told of it: nothing is told twice where a kill falls between."""
         checkpoints.write(self._path, job.checkpoint_of(state, self._identity, self._run.run_id))
-        self._run.epochs(state.rows)
+        self._run.log_epochs(state.rows)
         self._rows, row = state.rows, state.rows[-1]
         trained, self._seen = self._seen, 0
         self._advance(self._clips - trained)  # clips that filled no batch

@@ -1,4 +1,4 @@
-"""The connection to MLflow: which server, and what is said where it does not answer."""
+"""Connects to MLflow, and turns its failures into errors of one sentence."""
 
 import logging
 import os
@@ -21,53 +21,58 @@ RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 
 
 def client() -> MlflowClient:
-    """A client of MLFLOW_TRACKING_URI, or of the SQLite file mlflow.db; UserError where it does not answer."""
-    start()
+    """Returns a client of the server at MLFLOW_TRACKING_URI, or of the SQLite file mlflow.db.
+
+    Raises:
+        UserError: MLflow does not answer.
+    """
+    configure()
     with _first_request():
-        found = MlflowClient()
-        found.search_registered_models(max_results=1)
-    return found
+        mlflow_client = MlflowClient()
+        mlflow_client.search_registered_models(max_results=1)
+    return mlflow_client
 
 
-def connect(name: str) -> MlflowClient:
-    """The same, with `name` as the experiment of runs."""
-    start()
+def connect(experiment: str) -> MlflowClient:
+    """Does the same as `client`, and makes `experiment` the one that new runs belong to."""
+    configure()
     with _first_request():
-        mlflow.set_experiment(name)
+        mlflow.set_experiment(experiment)
     return MlflowClient()
 
 
 @contextmanager
-def answering(wanted: str = "") -> Iterator[None]:
-    """Turns a failure of MLflow's database, server or artifact store into one sentence; `wanted` is what was asked for.
+def translated_errors(subject: str = "") -> Iterator[None]:
+    """Translates failures of MLflow's database, server or artifact store; `subject` is what is being downloaded.
 
     Raises:
-        UserError: MLflow answers that it has no such thing.
+        UserError: MLflow answers that there is no such thing.
         ServiceUnavailableError: MLflow does not answer.
     """
     try:
         yield
     except (MlflowException, SQLAlchemyError, BotoCoreError, ClientError, Boto3Error, OSError) as error:
-        mlflow_there = f"MLflow at {address()}"
-        failure = f"{wanted} cannot be had from {mlflow_there}" if wanted else f"{mlflow_there} does not answer"
+        server = f"MLflow at {address()}"
+        failure = f"{subject} cannot be downloaded from {server}" if subject else f"{server} does not answer"
         kind = UserError if _is_gone(error) else ServiceUnavailableError
         raise kind(f"{failure}: {first_line(error)}") from None
 
 
 def _is_gone(error: Exception) -> bool:
-    """Whether MLflow or its store answered, that it has no such thing, or that there can be none."""
+    """Whether MLflow or its store has answered that there is no such thing, or that there cannot be one."""
     if isinstance(error, MlflowException):
         return error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
     if isinstance(error, ClientError):
-        return error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == NOT_FOUND
-    status = getattr(getattr(error, "response", None), "status_code", None)
+        status: object = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    else:
+        status = getattr(getattr(error, "response", None), "status_code", None)
     return isinstance(error, FileNotFoundError) or status == NOT_FOUND
 
 
 @contextmanager
 def _first_request() -> Iterator[None]:
-    """As `answering`, and not for long; here shows too that a database has no driver, or that an address is none."""
-    with answering(), impatient():
+    """Translates errors of the first request, which also shows a missing database driver or a malformed address."""
+    with translated_errors(), few_retries():
         try:
             yield
         except (ImportError, ValueError) as error:
@@ -75,8 +80,8 @@ def _first_request() -> Iterator[None]:
 
 
 @contextmanager
-def impatient() -> Iterator[None]:
-    """A server that is down is told after seconds; later calls have MLflow's own patience, which is minutes."""
+def few_retries() -> Iterator[None]:
+    """Limits retries, so that a server that is down is reported within seconds; MLflow's default takes minutes."""
     before = os.environ.get(RETRIES)
     os.environ.setdefault(RETRIES, "2")
     try:
@@ -86,8 +91,8 @@ def impatient() -> Iterator[None]:
             os.environ.pop(RETRIES)
 
 
-def persistently(*codes: str) -> tenacity.Retrying:
-    """Attempts, for as long as MLflow refuses with one of these codes what another process did at the same time."""
+def retried_on(*codes: str) -> tenacity.Retrying:
+    """Yields attempts while MLflow refuses with one of these codes because another process was faster."""
     return tenacity.Retrying(
         retry=tenacity.retry_if_exception(
             lambda error: isinstance(error, MlflowException) and error.error_code in codes
@@ -98,14 +103,14 @@ def persistently(*codes: str) -> tenacity.Retrying:
     )
 
 
-def require(error: MlflowException, code: str) -> None:
-    """Raises `error` unless this is its code."""
+def raise_unless(error: MlflowException, code: str) -> None:
+    """Raises `error` unless its code is `code`."""
     if error.error_code != code:
         raise error
 
 
-def start() -> None:
-    """Names the server, and keeps MLflow's remarks off the terminal: what it refuses still comes as an exception."""
+def configure() -> None:
+    """Sets the tracking URI, and keeps MLflow's log messages off the terminal; its errors still are exceptions."""
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -113,10 +118,12 @@ def start() -> None:
 
 
 def address() -> str:
+    """The tracking URI."""
     return mlflow.get_tracking_uri()
 
 
 def first_line(error: Exception) -> str:
-    # A client of HTTP goes on with all that it tried.
-    said, tried, _ = str(error).strip().partition(" failed with exception ")
-    return f"{said.splitlines()[0][:200]}{' failed' * bool(tried)}" if said else type(error).__name__
+    """The first line of the error's text, at most 200 characters, or the name of its class."""
+    # An HTTP client appends its list of attempts.
+    text, attempts, _ = str(error).strip().partition(" failed with exception ")
+    return f"{text.splitlines()[0][:200]}{' failed' * bool(attempts)}" if text else type(error).__name__

@@ -1,5 +1,4 @@
-"""What MLflow keeps of a model, so that it can be served where there is no earmark: the script that answers, the model,
-and the code that decodes recordings."""
+"""Logs a model to MLflow so that it can be served without earmark: the serving script, the model, and the decoder."""
 
 import base64
 import io
@@ -22,7 +21,7 @@ REQUIREMENTS = ("keras", "mlflow", "numpy", "pandas", "soundfile", "soxr")
 PACKAGE = Path(__file__).parents[1]
 SCRIPT = PACKAGE / "models" / "serving.py"
 DECODER = ("__init__.py", "audio/__init__.py", "audio/decode.py", "audio/padding.py", "audio/pcm16.py")
-"""Files of earmark that decode a recording; they import no other of it."""
+"""Files of earmark that decode a recording; they import no other file of earmark."""
 SIGNATURE = ModelSignature(
     outputs=Schema(
         [
@@ -33,12 +32,12 @@ SIGNATURE = ModelSignature(
         ]
     )
 )
-"""Of answers only: MLflow's schema of inputs knows columns or one array, and the script takes both."""
+"""Outputs only: an input schema allows either columns or one array, and the script takes both."""
 
 
 def log_model(folder: Path) -> None:
-    """Adds the model in `folder` to the present MLflow run."""
-    # MLflow advises type hints, which it has none of for arrays, past any warning filter.
+    """Logs the model in `folder` to the current MLflow run."""
+    # MLflow recommends type hints, which it does not have for arrays, and no warning filter stops that.
     with tempfile.TemporaryDirectory(prefix="earmark-") as temporary, remarks_aside():
         code = Path(temporary) / "decoder"
         for name in DECODER:
@@ -56,10 +55,10 @@ def log_model(folder: Path) -> None:
 
 
 def _tensorflow() -> str:
-    """Its version, whichever of its packages is installed here."""
+    """TensorFlow's version, from whichever of its packages is installed."""
     import tensorflow
 
-    return tensorflow.__version__
+    return str(tensorflow.__version__)
 
 
 def _silence() -> bytes:

@@ -1,4 +1,4 @@
-"""Runs in MLflow: one for each training, found again by the content of its model."""
+"""Runs in MLflow: one a training. A run is found by the content of its model."""
 
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
@@ -8,39 +8,41 @@ from pathlib import Path
 import mlflow
 import pandas as pd
 from mlflow import MlflowClient
+from mlflow.data.pandas_dataset import from_pandas
 from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 
 from earmark.io.hashing import content_sha256
 from earmark.params import Params
 from earmark.params.environment import flow_run_id
 from earmark.tracking import pyfunc
-from earmark.tracking.connection import answering, connect, persistently
+from earmark.tracking.connection import connect, retried_on, translated_errors
 from earmark.versioning import dvc_lock, git
 
 CONTENT = "content_sha256"
 
 
 class LiveRun:
-    """A training as it goes on; `run_id` is what MLflow calls it."""
+    """A run that is being written; `run_id` is MLflow's."""
 
     def __init__(self, run_id: str):
         self.run_id = run_id
-        self._known = {metric.step for metric in MlflowClient().get_metric_history(run_id, "loss")}
+        self._logged_epochs = {metric.step for metric in MlflowClient().get_metric_history(run_id, "loss")}
 
-    def epochs(self, rows: Iterable[Mapping[str, float]]) -> None:
-        """The figures of those epochs that the run does not have yet."""
+    def log_epochs(self, rows: Iterable[Mapping[str, float]]) -> None:
+        """Logs the figures of those epochs that the run does not have yet."""
         for row in rows:
             epoch = int(row["epoch"])
-            if epoch not in self._known:
+            if epoch not in self._logged_epochs:
                 mlflow.log_metrics({key: value for key, value in row.items() if key != "epoch"}, step=epoch)
-                self._known.add(epoch)
+                self._logged_epochs.add(epoch)
 
     def tag(self, key: str, value: str) -> None:
-        """Tags the run."""
+        """Sets a tag of the run."""
         mlflow.set_tag(key, value)
 
     def finish(self, model: Path) -> None:
-        """The training's model, which is what the run is found by afterwards."""
+        """Logs the curve and the model, and last the tag by which the run is found."""
         mlflow.log_artifact(str(Path("reports/training") / f"{model.name}.csv"))
         pyfunc.log_model(model)
         mlflow.set_tag(CONTENT, content_sha256(model))
@@ -50,8 +52,11 @@ class LiveRun:
 def live_run(
     candidate: str, params: Params, clips: pd.DataFrame, machine: Mapping[str, str], run_id: str | None = None
 ) -> Iterator[LiveRun]:
-    """A run of the training of `candidate` on `clips`: parameters, data set and provenance first, `machine` (tags with
-    what trains it) among it, epochs as they end; the run `run_id` goes on where the server still has it."""
+    """Opens a run for the training of `candidate` on `clips`; logs parameters, data set, provenance and `machine`.
+
+    `machine` has tags that say what the training runs on. If the server still has the run `run_id`, that run is
+    continued.
+    """
     client = connect(params.register_.name)
     if run_id and _has_run(client, params.register_.name, run_id):
         with mlflow.start_run(run_id=run_id):
@@ -61,11 +66,11 @@ def live_run(
     with mlflow.start_run(run_name=candidate, tags={**_tags(candidate), **machine}) as started:
         mlflow.log_params(_flat(params, candidate))
         with warnings.catch_warnings(action="ignore"):
-            dataset = mlflow.data.from_pandas(
+            dataset = from_pandas(
                 clips.drop(columns="error"), source="data/accepted.parquet", name=_short(params.dataset.source)
             )
-            # Of two that make the same data set known at once, MLflow refuses the second, which then finds it there.
-            for attempt in persistently("BAD_REQUEST"):
+            # If two processes log the same new data set at once, MLflow refuses the second; its retry finds it.
+            for attempt in retried_on("BAD_REQUEST"):
                 with attempt:
                     mlflow.log_input(dataset, context="training")
         yield LiveRun(started.info.run_id)
@@ -73,17 +78,19 @@ def live_run(
 
 @contextmanager
 def tuning_run(name: str, experiment: str, run_id: str | None) -> Iterator[str]:
-    """A run under which those of trials stand, by its id; `run_id` goes on where the server still has it."""
+    """Opens the parent run of a search's trials and yields its id; continues `run_id` if the server still has it."""
     client = connect(experiment)
-    known = run_id if run_id and _has_run(client, experiment, run_id) else None
-    with mlflow.start_run(run_id=known, run_name=None if known else name, tags={"tuning": "true"}) as started:
+    existing = run_id if run_id and _has_run(client, experiment, run_id) else None
+    with mlflow.start_run(run_id=existing, run_name=None if existing else name, tags={"tuning": "true"}) as started:
         yield started.info.run_id
 
 
 @contextmanager
 def trial_run(number: int, candidate: str, params: Params, run_id: str | None) -> Iterator[LiveRun]:
-    """A run of one trial, under that of its search: parameters first, epochs as they end; the run `run_id` goes on
-    where the server still has it."""
+    """Opens the run of one trial below the run of its search, and logs the parameters.
+
+    If the server still has the run `run_id`, that run is continued.
+    """
     if run_id and _has_run(MlflowClient(), params.register_.name, run_id):
         with mlflow.start_run(run_id=run_id, nested=True):
             yield LiveRun(run_id)
@@ -98,52 +105,59 @@ def _has_run(client: MlflowClient, experiment: str, run_id: str) -> bool:
         info = client.get_run(run_id).info
     except MlflowException:
         return False
-    mine = client.get_experiment_by_name(experiment).experiment_id
-    return info.lifecycle_stage == "active" and info.experiment_id == mine
+    return info.lifecycle_stage == "active" and info.experiment_id == _experiment_id(client, experiment)
 
 
-@answering()
-def run_of(candidate: str, model: Path, params: Params, clips: pd.DataFrame, history: pd.DataFrame) -> str:
-    """Id of the run that made `model`.
+def _experiment_id(client: MlflowClient, name: str) -> str:
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        raise MlflowException(f"experiment {name} does not exist", RESOURCE_DOES_NOT_EXIST)
+    return experiment.experiment_id
 
-    Where the server does not know it (another server, a result from DVC's cache), it is logged now from the stage's
-    files.
+
+@translated_errors()
+def find_or_log_run(candidate: str, model: Path, params: Params, clips: pd.DataFrame, history: pd.DataFrame) -> str:
+    """Returns the id of the run that made `model`.
+
+    If the server does not have it (another server, or a result from DVC's cache), logs it from the stage's files.
     """
     client = connect(params.register_.name)
-    experiment = client.get_experiment_by_name(params.register_.name)
-    wanted = f"tags.{CONTENT} = '{content_sha256(model)}'"
-    found = client.search_runs([experiment.experiment_id], wanted, max_results=1)
-    if found:
-        return found[0].info.run_id
-    # What trained it is not known here.
+    experiment_id = _experiment_id(client, params.register_.name)
+    query = f"tags.{CONTENT} = '{content_sha256(model)}'"
+    runs = client.search_runs([experiment_id], query, max_results=1)
+    if runs:
+        return str(runs[0].info.run_id)
+    # The machine that trained it is unknown.
     with live_run(candidate, params, clips, {}) as run:
-        run.epochs(history.to_dict("records"))
+        run.log_epochs(history.to_dict("records"))
         run.finish(model)
         return run.run_id
 
 
-@answering()
+@translated_errors()
 def log_evaluation(
-    run_id: str, figures: Mapping[str, float], files: Mapping[str, Iterable[Path]], figures_html: Mapping[str, object]
+    run_id: str, figures: Mapping[str, float], files: Mapping[str, Iterable[Path]], charts: Mapping[str, object]
 ) -> None:
-    """Adds an evaluation to a run, once: a run that has the same figures is left alone. `files` has those of each
-    folder among the run's artifacts."""
-    known = MlflowClient().get_run(run_id).data.metrics
-    if all(known.get(key) == value for key, value in figures.items()):
+    """Logs an evaluation to a run, unless the run has the same figures already.
+
+    `files` maps a folder of the run's artifacts to files; `charts` maps names of HTML files to charts.
+    """
+    logged = MlflowClient().get_run(run_id).data.metrics
+    if all(logged.get(key) == value for key, value in figures.items()):
         return
     with mlflow.start_run(run_id=run_id):
         for folder, paths in files.items():
             for path in paths:
                 mlflow.log_artifact(str(path), folder or None)
-        for name, figure in figures_html.items():
-            mlflow.log_figure(figure, name)
-        # Last, since it is what the evaluation is known by.
+        for name, chart in charts.items():
+            mlflow.log_figure(chart, name)
+        # Last: the figures mark the evaluation as complete.
         mlflow.log_metrics(dict(figures))
 
 
-@answering()
+@translated_errors()
 def log_page(run_id: str, page: str, name: str) -> None:
-    """Puts an HTML page among the artifacts of a run, in place of one of the same name."""
+    """Logs an HTML page to a run; replaces one of the same name."""
     MlflowClient().log_text(run_id, page, name)
 
 
@@ -154,9 +168,9 @@ def _tags(candidate: str) -> dict[str, str]:
 
 
 def _hash_tags() -> dict[str, str]:
-    """Hashes of what a training reads; those of models and reports are still the previous training's."""
+    """DVC's hashes of the training's inputs only: those of models and reports are still of the previous training."""
     hashes = dvc_lock.dvc_hashes().items()
-    return {key.replace(":", "."): value for key, value in hashes if key.startswith("dvc:data/")}
+    return {key.replace(":", "."): md5 for key, md5 in hashes if key.startswith("dvc:data/")}
 
 
 def _flat(params: Params, candidate: str) -> dict[str, object]:

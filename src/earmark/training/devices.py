@@ -22,7 +22,7 @@ def all_devices() -> AbstractContextManager:
     return tf.distribute.MirroredStrategy(found).scope()
 
 
-def divided(inputs):
+def distribute_inputs(inputs):
     """`inputs` of a model, of which each of `all_devices` gets its share; called where the model was made."""
     import keras
 

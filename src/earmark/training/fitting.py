@@ -57,7 +57,7 @@ class State:
         """The row with the lowest validation loss, the first of equals."""
         return min(self.rows, key=lambda row: row["validation_loss"])
 
-    def kept(self, settings: Candidate) -> dict:
+    def selected_row(self, settings: Candidate) -> dict:
         """The row that `weights` are of."""
         return self.best if settings.early_stopping_epochs else self.rows[-1]
 
@@ -137,10 +137,10 @@ def optimizer(settings: Optimizer, steps: int, average_momentum: float) -> keras
     extra = {"momentum": 0.9, "nesterov": True} if settings.name == "sgd" else {}
     # AdamW takes no None; the others take None for none.
     decay = settings.weight_decay if settings.name == "adamw" else settings.weight_decay or None
-    return (averaged(kind) if average_momentum else kind)(rate, weight_decay=decay, **extra, **averaging)
+    return (with_growing_average(kind) if average_momentum else kind)(rate, weight_decay=decay, **extra, **averaging)
 
 
-def averaged(kind: type[keras.optimizers.Optimizer]) -> type[keras.optimizers.Optimizer]:
+def with_growing_average(kind: type[keras.optimizers.Optimizer]) -> type[keras.optimizers.Optimizer]:
     """The optimiser `kind`, whose moving average of the weights does not hold the first ones for long.
 
     After `step` updates its momentum is the lesser of `ema_momentum` and (1 + step) / (10 + step), which averages about
@@ -178,7 +178,9 @@ def _validated(model: keras.Model, recipe: Recipe, validation: Examples, clips: 
     losses, hits = [], []
     mixup = bool(recipe.settings.augmentation.mixup_alpha)
     for inputs, one_hot in validation_batches(validation, recipe.labels, mixup, clips):
-        probabilities = np.asarray(model.predict_on_batch(devices.divided(inputs)), np.float64)[: len(one_hot)]
+        probabilities = np.asarray(model.predict_on_batch(devices.distribute_inputs(inputs)), np.float64)[
+            : len(one_hot)
+        ]
         wanted = one_hot * (1 - smoothing) + smoothing / recipe.labels
         losses.append(-(wanted * np.log(np.maximum(probabilities, keras.config.epsilon()))).sum(axis=1))
         hits.append(probabilities.argmax(axis=1) == one_hot.argmax(axis=1))

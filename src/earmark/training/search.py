@@ -129,7 +129,7 @@ class Trial:
         """Keeps the figure of an epoch."""
         self._trial.report(figure, epoch)
 
-    def require_promising(self) -> None:
+    def raise_if_pruned(self) -> None:
         """Raises Pruned where the highest figure until now is below the median of complete trials at the same
         epoch."""
         if self._trial.should_prune():

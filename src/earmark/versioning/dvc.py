@@ -106,10 +106,10 @@ class Objects:
         been checked; UserError where no place has one of them whole."""
         files = self.files(md5) if md5.endswith(FOLDER) else {"": md5}
         if files is None:
-            raise UserError(f"{target.name} cannot be had: {self.without(md5)}")
+            raise UserError(f"{target.name} cannot be had: {self.missing_message(md5)}")
         for name, each in files.items():
             if not self.copied(each, target / name):
-                raise UserError(f"{(Path(target.name) / name).as_posix()} cannot be had: {self.without(each)}")
+                raise UserError(f"{(Path(target.name) / name).as_posix()} cannot be had: {self.missing_message(each)}")
 
     def copied(self, md5: str, target: Path) -> bool:
         """Writes the file with the hash `md5` to `target`; False where no place has it whole."""
@@ -125,7 +125,7 @@ class Objects:
         target.parent.mkdir(parents=True, exist_ok=True)
         return any(whole for _, _, whole in self._ask(md5, copy))
 
-    def without(self, md5: str) -> str:
+    def missing_message(self, md5: str) -> str:
         """A sentence on an object that no place has whole."""
         places = " and ".join([place for place, _ in self._databases])
         silent = [f"; {place} does not answer ({reason})" for place, reason in self.unreachable.items()]

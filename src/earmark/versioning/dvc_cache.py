@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 
-def cached(md5: str) -> Path | None:
+def cached_file(md5: str) -> Path | None:
     """The file in DVC's local cache with this hash, or None where the cache has it not."""
     path = _cache() / object_path(md5)
     return path if md5 and path.is_file() else None

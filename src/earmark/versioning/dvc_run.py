@@ -15,7 +15,7 @@ TERMINATION_SECONDS = 10
 
 
 @contextmanager
-def ending_in_order() -> Iterator[None]:
+def sigterm_exits() -> Iterator[None]:
     """SIGTERM in here is an exception, as Ctrl-C is, so that what was begun is cleared away."""
 
     def end(number: int, _frame: object) -> None:
@@ -45,7 +45,7 @@ def run(stage: str, checkout: Path) -> int:
     try:
         return process.wait()
     except BaseException:
-        end_group(process)
+        end_process_group(process)
         raise
 
 
@@ -63,7 +63,7 @@ def _environment(checkout: Path) -> dict[str, str]:
     }
 
 
-def end_group(process: subprocess.Popen) -> None:
+def end_process_group(process: subprocess.Popen) -> None:
     """Ends a process that leads a group, and the group: those that do not end by themselves are killed."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)

@@ -26,7 +26,7 @@ def git_state() -> dict[str, str]:
     return {"git_commit": commit.decode().strip(), "git_dirty": "true" if changed else "false"}
 
 
-def uncommitted() -> bytes:
+def uncommitted_patch() -> bytes:
     """A patch of what the files here have beyond HEAD: tracked ones, and new ones of CODE; without
     recordings and results. Empty where there is nothing, or no git repository."""
     index = git("rev-parse", "--git-path", "index")

@@ -12,7 +12,7 @@ LABELS = ("yes", "no", "_unknown_", "_silence_")
 REFRACTORY_WINDOWS = round(REFRACTORY_SECONDS / HOP_SECONDS)
 
 
-def heard(label: str, probability: float = 1.0) -> np.ndarray:
+def one_window(label: str, probability: float = 1.0) -> np.ndarray:
     """One window, (labels,), in which `label` has this probability, and the others have equal shares of the rest."""
     row = np.full(len(LABELS), (1 - probability) / (len(LABELS) - 1), np.float32)
     row[LABELS.index(label)] = probability
@@ -21,7 +21,7 @@ def heard(label: str, probability: float = 1.0) -> np.ndarray:
 
 def windows(*stretches: tuple[str, int]) -> np.ndarray:
     """So many windows of each label in turn."""
-    return np.concatenate([np.tile(heard(label), (count, 1)) for label, count in stretches])
+    return np.concatenate([np.tile(one_window(label), (count, 1)) for label, count in stretches])
 
 
 def drawn(seed: int, count: int) -> np.ndarray:
@@ -50,7 +50,7 @@ def as_the_paper_has_it(probabilities: np.ndarray, threshold: float) -> list[tup
 @pytest.mark.parametrize("threshold", [0.0, 0.5, 0.8])
 def test_detections_are_those_of_the_papers_formula(threshold):
     probabilities = drawn(1, 1500)
-    found = Detector(LABELS, threshold).heard(probabilities)
+    found = Detector(LABELS, threshold).detect(probabilities)
     expected = as_the_paper_has_it(probabilities, threshold)
     assert len(expected) > 10
     assert [(round(each.seconds / HOP_SECONDS), each.label) for each in found] == expected
@@ -61,48 +61,48 @@ def test_windows_in_blocks_of_any_size_give_the_same_detections(seed, sizes):
     probabilities = drawn(seed, sum(sizes) + 5)
     detector, found, at = Detector(LABELS, 0.6), [], 0
     for size in [*sizes, 5]:
-        found += detector.heard(probabilities[at : at + size])
+        found += detector.detect(probabilities[at : at + size])
         at += size
-    assert found == Detector(LABELS, 0.6).heard(probabilities)
+    assert found == Detector(LABELS, 0.6).detect(probabilities)
 
 
 def test_a_word_is_heard_at_its_window_with_its_mean_probability():
-    silence = np.tile(heard("_silence_"), (20, 1))
-    word = np.stack([heard("yes", 0.9)] * SMOOTHED_WINDOWS)
-    [found] = Detector(LABELS, 0.85).heard(np.concatenate([silence, word, silence]))
+    silence = np.tile(one_window("_silence_"), (20, 1))
+    word = np.stack([one_window("yes", 0.9)] * SMOOTHED_WINDOWS)
+    [found] = Detector(LABELS, 0.85).detect(np.concatenate([silence, word, silence]))
     assert found == Detection(pytest.approx((19 + SMOOTHED_WINDOWS) * HOP_SECONDS), "yes", pytest.approx(0.9))
 
 
 def test_one_window_alone_is_no_word_but_at_the_beginning_of_a_recording():
     lonely = windows(("_silence_", 5), ("yes", 1), ("_silence_", 5))
-    assert Detector(LABELS, 0.5).heard(lonely) == []
-    assert [each.label for each in Detector(LABELS, 0.5).heard(windows(("yes", 1)))] == ["yes"]
+    assert Detector(LABELS, 0.5).detect(lonely) == []
+    assert [each.label for each in Detector(LABELS, 0.5).detect(windows(("yes", 1)))] == ["yes"]
 
 
 @pytest.mark.parametrize("label", detection.NOT_WORDS)
 def test_what_is_no_word_is_never_heard(label):
-    assert Detector(LABELS, 0.0).heard(windows((label, 100))) == []
+    assert Detector(LABELS, 0.0).detect(windows((label, 100))) == []
 
 
 def test_a_word_less_probable_than_an_unknown_one_is_not_heard():
     row = np.array([[0.4, 0.0, 0.6, 0.0]], np.float32)
-    assert Detector(LABELS, 0.3).heard(np.tile(row, (20, 1))) == []
+    assert Detector(LABELS, 0.3).detect(np.tile(row, (20, 1))) == []
 
 
 def test_after_a_word_nothing_is_heard_for_the_refractory_time_and_then_something_is():
     sound = windows(("yes", SMOOTHED_WINDOWS), ("no", 2 * REFRACTORY_WINDOWS))
-    found = Detector(LABELS, 0.9).heard(sound)
+    found = Detector(LABELS, 0.9).detect(sound)
     assert [each.label for each in found] == ["yes", "no"]
     assert found[1].seconds - found[0].seconds == pytest.approx(REFRACTORY_SECONDS)
 
 
 def test_a_long_word_is_heard_once_and_again_after_a_pause():
     long = ("yes", 3 * REFRACTORY_WINDOWS)
-    found = Detector(LABELS, 0.9).heard(windows(long, ("_silence_", 1), long))
+    found = Detector(LABELS, 0.9).detect(windows(long, ("_silence_", 1), long))
     assert [each.label for each in found] == ["yes", "yes"]
 
 
 def test_no_windows_are_no_detections():
     detector = Detector(LABELS, 0.5)
-    assert detector.heard(np.empty((0, len(LABELS)), np.float32)) == []
-    assert len(detector.heard(windows(("yes", 1)))) == 1
+    assert detector.detect(np.empty((0, len(LABELS)), np.float32)) == []
+    assert len(detector.detect(windows(("yes", 1)))) == 1

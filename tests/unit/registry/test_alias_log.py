@@ -13,9 +13,9 @@ def record(*entries: tuple[str, ...]):
     """The record of entries (how, alias, before, after) or (how, alias, before, after, judged against)."""
     moves = []
     for number, (how, alias, before, after, *champion) in enumerate(entries, 1):
-        judged_against = champion[0] if champion else NOWHERE
+        compared_with = champion[0] if champion else NOWHERE
         moves.append(
-            Move(number, f"{number}", alias, before, after, how, judged_against, "somebody", WHEN, "why", "", True)
+            Move(number, f"{number}", alias, before, after, how, compared_with, "somebody", WHEN, "why", "", True)
         )
     return replay(moves)
 
@@ -31,7 +31,7 @@ def test_of_two_promotions_written_at_once_the_second_is_void():
         ("register", "champion", "1", "3", "1"),
     )
     assert found.aliases["champion"] == "2"
-    assert [move.number for move in found.counted] == [1, 2]
+    assert [move.number for move in found.valid_moves] == [1, 2]
 
 
 def test_a_version_that_becomes_champion_is_no_challenger_any_more():
@@ -57,13 +57,13 @@ def test_rollbacks_go_back_champion_by_champion():
     reigns = [
         ("promote", "champion", before, after) for before, after in (("", "1"), ("1", "2"), ("2", "3"), ("3", "1"))
     ]
-    assert record(*reigns).reigned == ("1", "2", "3")
+    assert record(*reigns).former_champions == ("1", "2", "3")
     once = (*reigns, ("rollback", "champion", "1", "3"))
     twice = (*once, ("rollback", "champion", "3", "2"))
-    assert (record(*once).aliases["champion"], record(*once).reigned) == ("3", ("1", "2"))
-    assert (record(*twice).aliases["champion"], record(*twice).reigned) == ("2", ("1",))
+    assert (record(*once).aliases["champion"], record(*once).former_champions) == ("3", ("1", "2"))
+    assert (record(*twice).aliases["champion"], record(*twice).former_champions) == ("2", ("1",))
     again = (*twice, ("promote", "champion", "2", "4"))
-    assert record(*again).reigned == ("1", "2")
+    assert record(*again).former_champions == ("1", "2")
 
 
 @pytest.mark.parametrize("after", ["1", "3", ""])
@@ -74,12 +74,12 @@ def test_a_rollback_to_anything_but_the_last_champion_is_void(after):
         ("promote", "champion", "2", "3"),
         ("rollback", "champion", "3", after),
     )
-    assert found.aliases["champion"] == "3" and len(found.counted) == 3
+    assert found.aliases["champion"] == "3" and len(found.valid_moves) == 3
 
 
 def test_a_champion_whose_alias_was_taken_away_in_mlflow_is_the_one_before():
     gone = record(("promote", "champion", "", "1"), ("promote", "champion", "1", "2"), ("outside", "champion", "2", ""))
-    assert (gone.aliases["champion"], gone.reigned) == (NOWHERE, ("1", "2"))
+    assert (gone.aliases["champion"], gone.former_champions) == (NOWHERE, ("1", "2"))
 
 
 def test_a_champion_that_comes_back_at_once_is_not_its_own_predecessor():
@@ -89,16 +89,16 @@ def test_a_champion_that_comes_back_at_once_is_not_its_own_predecessor():
         ("outside", "champion", "2", ""),
         ("promote", "champion", "", "2"),
     )
-    assert (found.aliases["champion"], found.reigned) == ("2", ("1",))
+    assert (found.aliases["champion"], found.former_champions) == ("2", ("1",))
 
 
 def test_a_repair_moves_nothing():
     found = record(("promote", "champion", "", "1"), ("repair", "champion", "1", "1"), ("repair", "champion", "1", "2"))
-    assert (found.aliases["champion"], found.reigned, len(found.counted)) == ("1", (), 2)
+    assert (found.aliases["champion"], found.former_champions, len(found.valid_moves)) == ("1", (), 2)
 
 
 def test_entries_of_other_aliases_count_for_nothing():
-    assert record(("promote", "staging", "", "1")).counted == ()
+    assert record(("promote", "staging", "", "1")).valid_moves == ()
 
 
 ENTRIES = st.lists(
@@ -115,17 +115,17 @@ def test_entries_that_count_follow_on_each_other_whatever_was_written(entries):
     found = record(*entries)
     for alias in ALIASES:
         at = NOWHERE
-        for move in found.counted:
+        for move in found.valid_moves:
             if move.alias == alias:
                 assert move.before == at or alias == "challenger"  # which a new champion may have cleared
                 at = move.after
         if alias == "champion":
             assert found.aliases[alias] == at
-            assert found.reigned[-1:] != (at,)
-    assert all(one != other for one, other in zip(found.reigned, found.reigned[1:], strict=False))
+            assert found.former_champions[-1:] != (at,)
+    assert all(one != other for one, other in zip(found.former_champions, found.former_champions[1:], strict=False))
 
 
 @given(ENTRIES, ENTRIES)
 def test_what_is_appended_changes_nothing_of_what_counted_before(entries, more):
-    before = record(*entries).counted
-    assert record(*entries, *more).counted[: len(before)] == before
+    before = record(*entries).valid_moves
+    assert record(*entries, *more).valid_moves[: len(before)] == before
