@@ -101,13 +101,13 @@ def checkout(folder: Path, changes: dict) -> Path:
 def change_params(folder: Path, changes: dict) -> None:
     """Sets the keys of `changes`, two levels deep, in the checkout's params.yaml."""
     path = folder / "params.yaml"
-    params = yaml.loaded(path.read_text(encoding="utf-8"))
+    params = yaml.load(path.read_text(encoding="utf-8"))
     for section, values in changes.items():
         if isinstance(values, dict):
             params[section].update(values)
         else:
             params[section] = values
-    path.write_text(yaml.dumped(params), encoding="utf-8")
+    path.write_text(yaml.dump(params), encoding="utf-8")
 
 
 @pytest.fixture(scope="session")

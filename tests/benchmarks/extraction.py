@@ -46,7 +46,7 @@ def extraction_seconds(settings: Params) -> float:
     jobs = plan.jobs()
     for each in jobs:
         each.shard.read_bytes()  # so that the kernel has it in memory
-    with worker_pool.opened("", len(jobs), extraction.__name__) as workers:
+    with worker_pool.open_workers("", len(jobs), extraction.__name__) as workers:
         _start(workers.pool, min(len(jobs), worker_pool.local_workers()))
         with _seconds() as measured:
             for _ in workers.results(extraction.run, jobs):

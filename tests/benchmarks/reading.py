@@ -45,7 +45,7 @@ def write(folder: Path, count: int) -> None:
     generator = np.random.default_rng(0)
     for number, first in enumerate(range(0, count, SHARD_CLIPS)):
         rows = min(SHARD_CLIPS, count - first)
-        with feature_shards.writing(folder, _shard(number), rows, log_mel) as append:
+        with feature_shards.open_writer(folder, _shard(number), rows, log_mel) as append:
             append(generator.random((rows, log_mel.frames, log_mel.bins), dtype=np.float32).astype(np.float16))
 
 
@@ -54,7 +54,7 @@ def stream(folder: Path, count: int) -> dict[str, float]:
     os.sync()
     with _PeakMemory() as memory:
         opening = time.perf_counter()
-        reader = FeatureReader(folder, clips_of(count), held=False)
+        reader = FeatureReader(folder, clips_of(count), in_memory=False)
         opened = time.perf_counter()
         epoch = reader.epoch(np.random.default_rng(1))
         _take(epoch.rows, count)
@@ -69,7 +69,7 @@ def _take(rows: Callable[[int, int], np.ndarray], count: int) -> None:
 
 def hold(folder: Path, count: int) -> dict[str, float]:
     """Bytes per second of an epoch held in memory and of a plain gather of the same clips: medians, taken in turn."""
-    reader = FeatureReader(folder, clips_of(count), held=True)
+    reader = FeatureReader(folder, clips_of(count), in_memory=True)
     plain = reader.epoch().rows(0, count)
     epoch = reader.epoch(np.random.default_rng(1))
     ways = {"held": epoch.rows, "gather": lambda start, stop: plain[epoch.order[start:stop]]}

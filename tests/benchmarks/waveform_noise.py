@@ -15,12 +15,12 @@ import pandas as pd
 
 from earmark import params
 from earmark.audio import background_noise, decode
-from earmark.audio.background_noise import part
+from earmark.audio.background_noise import split_portion
 from earmark.dataset import shards
 from earmark.evaluation import metrics, test_set
 from earmark.features import numpy_backend
 from earmark.models import backend, inference
-from earmark.params.training import Augmentation, changed
+from earmark.params.training import Augmentation, with_values
 from earmark.paths import RAW
 from earmark.training import job
 from earmark.training.batches import Examples
@@ -48,8 +48,8 @@ class Noisy:
 
 
 def _with_noise(clean: np.ndarray, noise: list[np.ndarray], snr_db, generator: np.random.Generator) -> np.ndarray:
-    pieces = background_noise.stretches(noise, clean.shape[1], len(clean), generator)
-    return background_noise.mixed(clean, pieces, snr_db)
+    pieces = background_noise.draw_segments(noise, clean.shape[1], len(clean), generator)
+    return background_noise.mix(clean, pieces, snr_db)
 
 
 def _waveforms(clips: pd.DataFrame, front_end) -> np.ndarray:
@@ -72,10 +72,10 @@ def main(candidate: str, epochs: int) -> None:
     front_end = data.front_end.stored
     recordings = test_set.decodable(test_set.read(loaded).noise_recordings, front_end.sample_rate_hz)
     noise = [decode.mono(each, front_end.sample_rate_hz) for each in shards.read_recordings(RAW, recordings)]
-    heard_noise, other_noise = ([part(each, split) for each in noise] for split in ("training", "testing"))
+    heard_noise, other_noise = ([split_portion(each, split) for each in noise] for split in ("training", "testing"))
     clips = data.clips[data.clips["split"] == "training"].reset_index(drop=True)
     noisy = Noisy(_waveforms(clips, front_end), heard_noise, settings.augmentation, front_end)
-    without = changed(settings, {"augmentation.noise_probability": 0.0})
+    without = with_values(settings, {"augmentation.noise_probability": 0.0})
     tested = data.clips[data.clips["split"] == "testing"].reset_index(drop=True)
     clean = _waveforms(tested, front_end)
     heard = {

@@ -132,7 +132,7 @@ def test_a_file_that_loses_too_much_is_refused_and_leaves_nothing(project, earma
         ),
         (["champion", "full", "--format", "onnx"], "full is there already; allowed is a new or an empty folder"),
         (["champion", "params.yaml", "--format", "onnx"], "params.yaml is there already"),
-        (["champion", "params.yaml/out", "--format", "onnx"], "params.yaml is no folder"),
+        (["champion", "params.yaml/out", "--format", "onnx"], "params.yaml is not a folder"),
         (["champion", "out", "--format", "gguf"], "'gguf' is not one of 'litert', 'litert-int8', 'onnx'"),
     ],
 )

@@ -128,10 +128,10 @@ def test_code_that_git_does_not_know_makes_the_same_again_without_the_other_cand
 @pytest.mark.slow
 def test_other_parameters_and_another_figure_are_found_out(here, run):
     def others(text: str) -> str:
-        params = yaml.loaded(text)
+        params = yaml.load(text)
         params["dataset"]["unknown_labels"] = ["yes"]
         params["features"]["log_mel"]["bands"] = 39
-        return yaml.dumped(params | {"seed": 2})
+        return yaml.dump(params | {"seed": 2})
 
     def raised(text: str) -> str:
         metrics = json.loads(text)

@@ -111,7 +111,7 @@ def test_noise_is_one_run_of_frames_however_long(recordings):
     run_ingest()
     run_extract()
     for split in ("training", "validation"):
-        heard = [background_noise.part(decode.mono(content, 16_000), split) for content in (HUM, long)]
+        heard = [background_noise.split_portion(decode.mono(content, 16_000), split) for content in (HUM, long)]
         expected = np.concatenate([in_float16(each) for each in heard])
         np.testing.assert_allclose(feature_shards.read_noise(FEATURES / "log_mel", split), expected, atol=1e-3)
 
@@ -144,7 +144,7 @@ def test_going_back_to_earlier_settings_finds_their_shards_and_computes_what_cam
     before, features_before = times(), shard_bytes()
     capsys.readouterr()
     assert run_extract(features={"stride_ms": 20.0}).startswith("1 of 1 shards were new")
-    assert "data/features/log_mel had features of other settings, which are now in data/features.aside/log_mel-" in (
+    assert "data/features/log_mel: moved the features of other settings to data/features.aside/log_mel-" in (
         capsys.readouterr().out
     )
     np.testing.assert_array_equal(stored("yes/ben_nohash_0.wav"), expected(RECORDINGS["yes/ben_nohash_0.wav"]))
@@ -212,7 +212,9 @@ def test_a_damaged_noise_is_refused_by_training_and_made_again(recordings):
     run_ingest()
     run_extract()
     damage(FEATURES / "log_mel/noise-training.npy", 500)
-    with pytest.raises(UserError, match=r"noise-training.npy is missing or damaged; 'earmark extract' makes it again"):
+    with pytest.raises(
+        UserError, match=r"noise-training.npy is missing or damaged; run 'earmark extract' to rebuild it"
+    ):
         feature_shards.read_noise(FEATURES / "log_mel", "training")
     run_extract()
     assert len(feature_shards.read_noise(FEATURES / "log_mel", "training"))
@@ -259,7 +261,7 @@ def test_an_address_that_is_none_is_refused(recordings, monkeypatch):
 
 @pytest.mark.parametrize("place", ["gs://bucket/x", "foo://x", "s3:/bucket", "s3:bucket"])
 def test_an_address_of_another_kind_is_refused(recordings, place):
-    with pytest.raises(UserError, match="allowed are a folder and s3://bucket/prefix"):
+    with pytest.raises(UserError, match="expected a folder or s3://bucket/prefix"):
         run_extract(extract={"raw": place, "features": "data/features"})
 
 
@@ -287,7 +289,7 @@ def test_a_damaged_shard_is_refused_by_training_and_made_again_with_a_warning(re
     before = shard_bytes()
     (damaged,) = (FEATURES / "log_mel").glob("shard-*")
     spoil(damaged)
-    with pytest.raises(UserError, match=f"{damaged.name} is damaged; 'earmark extract' makes it again"):
+    with pytest.raises(UserError, match=f"{damaged.name} is damaged; run 'earmark extract' to rebuild it"):
         FeatureReader(FEATURES / "log_mel", manifest())
     assert run_extract().startswith("1 of 1 shards were new")
     assert f"warning: {damaged} was damaged and is made again" in capfd.readouterr().err
@@ -314,7 +316,7 @@ def test_training_refuses_features_of_other_settings_naming_the_difference(recor
     run_ingest()
     run_extract()
     change_params(Path(), change)
-    with pytest.raises(UserError, match=f"log_mel was made with {difference}; run 'dvc repro extract'"):
+    with pytest.raises(UserError, match=f"log_mel was computed with {difference}; run 'dvc repro extract'"):
         train(params.load(), "tc_resnet")
 
 
@@ -326,7 +328,7 @@ def test_a_raw_shard_that_is_cut_short_or_gone_is_a_sentence(recordings):
     with pytest.raises(UserError, match=f"{shard.name} ends before byte"):
         run_extract()
     shard.unlink()
-    with pytest.raises(UserError, match=f"{shard.name} is missing; 'dvc checkout'"):
+    with pytest.raises(UserError, match=f"{shard.name} is missing; run 'dvc checkout'"):
         run_extract()
     shard.write_bytes(content)
     assert run_extract().startswith("1 of 1 shards were new")

@@ -79,7 +79,7 @@ def test_the_loss_of_all_workers_is_a_sentence_and_the_next_run_goes_on(eight_sh
         doomed.kill()
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 2, errors
-    assert "workers were ended from outside" in errors
+    assert "workers were killed" in errors
     with dask_cluster.workers(address, 1):
         finished(start())
     assert shard_bytes() == eight_shards
@@ -110,8 +110,8 @@ def test_raw_shards_and_features_may_both_be_in_a_bucket(eight_shards, bucket, a
         assert objects(bucket, "features/") == eight_shards
         assert "0 of 8 shards were new" in finished(start())
     assert not FEATURES.exists()
-    held = FeatureReader(UPath("s3://sounds/features/log_mel"), clips, held=True)
-    streamed = FeatureReader(UPath("s3://sounds/features/log_mel"), clips, held=False)
+    held = FeatureReader(UPath("s3://sounds/features/log_mel"), clips, in_memory=True)
+    streamed = FeatureReader(UPath("s3://sounds/features/log_mel"), clips, in_memory=False)
     assert (held.epoch().rows(0, len(clips)) == streamed.epoch().rows(0, len(clips))).all()
     # Without a cluster, and to other settings and back.
     use_cluster("", **places)
@@ -151,7 +151,7 @@ def test_workers_that_do_not_see_the_shards_are_a_sentence(eight_shards, address
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 2, errors
     assert os.path.join("data", "elsewhere") in errors
-    assert "is missing; 'dvc checkout' or 'dvc pull' restores it" in errors
+    assert "is missing; run 'dvc checkout' or 'dvc pull' to restore it" in errors
 
 
 def test_a_bucket_that_is_not_there_is_a_sentence(eight_shards, bucket):

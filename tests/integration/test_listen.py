@@ -205,7 +205,7 @@ def test_a_pipe_that_does_not_wait_is_waited_for_and_one_that_nobody_reads_ends_
     ("content", "reason"),
     [
         (pcm(sound(1.0, [])) + b"\0", "ends with half a sample; a sample has 2 bytes"),
-        (b"RIFF" + bytes(40), "begins with the header of a WAV file; allowed are raw PCM, and such a file's name"),
+        (b"RIFF" + bytes(40), "starts with the header of a WAV file; expected raw PCM, or the file's name"),
     ],
 )
 def test_standard_input_that_is_no_pcm_is_one_sentence_and_exit_code_2(content, reason, model):
@@ -233,7 +233,7 @@ def holding(content: bytes):
     ("made", "reason"),
     [
         (holding(b""), "an empty file"),
-        (holding(b"no audio at all"), "not a recording; allowed formats are WAV, RF64, W64, AIFF, FLAC, AU"),
+        (holding(b"no audio at all"), "not a recording; expected one of WAV, RF64, W64, AIFF, FLAC, AU"),
         (nan, "NaN or infinite samples"),
         (lambda folder: folder / "bad", "No such file or directory"),
         (lambda folder: folder, "Is a directory"),

@@ -186,7 +186,7 @@ def test_a_present_value_that_is_written_otherwise_is_the_first_to_be_tried(tmp_
     search.run(lambda trial: heard.append(trial.values) or 0.5)
     search.run(lambda trial: 0.4)
     assert heard == [{"label_smoothing": 0, "augmentation.frequency_mask_bands": 6}]
-    assert not Span(min=0, max=10).holds(0.3)
+    assert not Span(min=0, max=10).contains(0.3)
 
 
 def test_a_file_that_is_no_search_is_named(tmp_path):

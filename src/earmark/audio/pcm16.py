@@ -1,25 +1,28 @@
-"""The plainest and most frequent recording, a 16-bit PCM WAV with a 44-byte header, without libsndfile: one of them, or
-many at once."""
+"""Reads the most common kind of recording, a 16-bit PCM WAV with a 44-byte header, without libsndfile.
+
+Such a recording is called plain here. Reads one recording or many at once.
+"""
 
 import struct
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from earmark.audio.padding import first_kept, positions
 
-if TYPE_CHECKING:  # a served model carries this module, and not the parameters
+if TYPE_CHECKING:  # a served model carries this module, but not the parameters
     from earmark.params import Padding
 
 _HEADER = struct.Struct("<4sI4s4sIHHIIHH4sI")
 FULL_SCALE = 32_768
 
 
-def read(content: bytes, max_channels: int, sample_rates_hz: range) -> tuple[np.ndarray, int] | None:
-    """Samples, int16 of shape (frames, channels) sharing memory with `content`, and the sample rate in Hz.
+def read(content: bytes, max_channels: int, sample_rates_hz: range) -> tuple[npt.NDArray[np.int16], int] | None:
+    """Read a plain recording: int16 (frames, channels), sharing memory with `content`, and the sample rate in Hz.
 
-    None for everything else: another format or layout, a field that contradicts another or the number of bytes,
-    no samples, or more channels or another rate than given. Raises nothing.
+    Returns None for everything else: another format or layout, fields that contradict each other or the number of
+    bytes, no samples, too many channels, or another sample rate. Raises nothing.
     """
     if len(content) <= _HEADER.size:
         return None
@@ -32,48 +35,65 @@ def read(content: bytes, max_channels: int, sample_rates_hz: range) -> tuple[np.
     return np.frombuffer(content, "<i2", offset=_HEADER.size).reshape(-1, channels), sample_rate_hz
 
 
-def _fields(length: int, channels: int, sample_rate_hz: int) -> tuple:
-    """The only header that a plain recording of so many bytes can have."""
+def _fields(length: int, channels: int, sample_rate_hz: int) -> tuple[bytes | int, ...]:
+    """The only header that a plain recording of `length` bytes can have."""
     frame_bytes = 2 * channels
-    of_format = (16, 1, channels, sample_rate_hz, sample_rate_hz * frame_bytes, frame_bytes, 16)
-    return (b"RIFF", length - 8, b"WAVE", b"fmt ", *of_format, b"data", length - _HEADER.size)
+    format_chunk = (16, 1, channels, sample_rate_hz, sample_rate_hz * frame_bytes, frame_bytes, 16)
+    return (b"RIFF", length - 8, b"WAVE", b"fmt ", *format_chunk, b"data", length - _HEADER.size)
 
 
-def are_plain(stretch: np.ndarray, starts: np.ndarray, lengths: np.ndarray, sample_rate_hz: int) -> np.ndarray:
-    """Which of the recordings that begin at `starts` in a stretch of bytes, uint8, and have `lengths` bytes are plain,
-    mono and of this sample rate: bool (recordings,)."""
-    plain = (lengths > _HEADER.size) & (lengths % 2 == 0) & (starts % 2 == 0)
+def are_plain(
+    content: npt.NDArray[np.uint8], starts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64], sample_rate_hz: int
+) -> npt.NDArray[np.bool_]:
+    """Tell which recordings are plain, mono and have this sample rate: bool (recordings,).
+
+    Args:
+        content: bytes that contain all the recordings, uint8 (bytes,).
+        starts: first byte of each recording in `content`, int64 (recordings,).
+        lengths: bytes of each recording, int64 (recordings,).
+        sample_rate_hz: the sample rate.
+    """
+    plain: npt.NDArray[np.bool_] = (lengths > _HEADER.size) & (lengths % 2 == 0) & (starts % 2 == 0)
     if plain.any():
-        found = np.lib.stride_tricks.sliding_window_view(stretch, _HEADER.size)[np.where(plain, starts, 0)]
-        plain &= (found == _headers(lengths, sample_rate_hz)).all(axis=1)
+        headers = np.lib.stride_tricks.sliding_window_view(content, _HEADER.size)[np.where(plain, starts, 0)]
+        plain &= (headers == _headers(lengths, sample_rate_hz)).all(axis=1)
     return plain
 
 
 def read_many(
-    stretch: np.ndarray, starts: np.ndarray, lengths: np.ndarray, clip_samples: int, padding: "Padding"
-) -> np.ndarray:
-    """Recordings in a stretch of bytes, all of which `are_plain`, as clips: float32 (recordings, clip_samples) in
-    [-1, 1]."""
-    samples = stretch[: len(stretch) // 2 * 2].view("<i2")
-    begins, frames = (starts + _HEADER.size) // 2, (lengths - _HEADER.size) // 2
-    return _clips(samples, begins, frames, clip_samples, padding) / np.float32(FULL_SCALE)
+    content: npt.NDArray[np.uint8],
+    starts: npt.NDArray[np.int64],
+    lengths: npt.NDArray[np.int64],
+    clip_samples: int,
+    padding: "Padding",
+) -> npt.NDArray[np.float32]:
+    """Read recordings, all of which `are_plain`, as clips: float32 (recordings, clip_samples) in [-1, 1]."""
+    samples = content[: len(content) // 2 * 2].view("<i2")
+    first_samples, frames = (starts + _HEADER.size) // 2, (lengths - _HEADER.size) // 2
+    return _clips(samples, first_samples, frames, clip_samples, padding) / np.float32(FULL_SCALE)
 
 
-def _clips(samples: np.ndarray, begins: np.ndarray, frames: np.ndarray, length: int, padding: "Padding") -> np.ndarray:
-    """Recordings, of so many `frames` from where each `begins` in `samples`, as float32 (recordings, length)."""
-    result = np.empty((len(frames), length), dtype=np.float32)
+def _clips(
+    samples: npt.NDArray[np.int16],
+    starts: npt.NDArray[np.int64],
+    frames: npt.NDArray[np.int64],
+    length: int,
+    padding: "Padding",
+) -> npt.NDArray[np.float32]:
+    """The recordings that start at `starts` in `samples` and have `frames` samples: float32 (recordings, length)."""
+    clips = np.empty((len(frames), length), dtype=np.float32)
     long = frames >= length
     if long.any():
         windows = np.lib.stride_tricks.sliding_window_view(samples, length)
-        result[long] = windows[begins[long] + first_kept(frames[long], length)]
+        clips[long] = windows[starts[long] + first_kept(frames[long], length)]
     if not long.all():
-        found = positions(frames[~long], length, padding)
-        result[~long] = np.where(found < 0, 0, samples[begins[~long][:, None] + np.maximum(found, 0)])
-    return result
+        index = positions(frames[~long], length, padding)
+        clips[~long] = np.where(index < 0, 0, samples[starts[~long][:, None] + np.maximum(index, 0)])
+    return clips
 
 
-def _headers(lengths: np.ndarray, sample_rate_hz: int) -> np.ndarray:
-    """The only headers that plain mono recordings of so many bytes can have, uint8 (recordings, header bytes)."""
+def _headers(lengths: npt.NDArray[np.int64], sample_rate_hz: int) -> npt.NDArray[np.uint8]:
+    """The only headers that plain mono recordings of these lengths can have, uint8 (recordings, header bytes)."""
     template = np.frombuffer(_HEADER.pack(*_fields(_HEADER.size, 1, sample_rate_hz)), np.uint8)
     headers = np.tile(template, (len(lengths), 1))
     headers[:, 4:8] = (lengths - 8).astype("<u4")[:, None].view(np.uint8)

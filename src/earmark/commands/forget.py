@@ -13,7 +13,15 @@ from earmark.dataset.sources import STAGING
 from earmark.dataset.state import Raw
 from earmark.errors import UserError
 from earmark.features import feature_shards
-from earmark.io.files import clear_leftovers, is_local, reachable, restore, sole_writer, whole_file, whole_folder
+from earmark.io.files import (
+    clear_leftovers,
+    exclusive_writer,
+    is_local,
+    restore,
+    storage_errors,
+    whole_file,
+    whole_folder,
+)
 from earmark.params import Params
 from earmark.paths import (
     ACCEPTED,
@@ -39,7 +47,7 @@ def forget(params: Params, speaker: str) -> str:
     count, and the SHA-256 of each recording, so that they are not ingested again; nothing that names the person.
     UserError where there is no such speaker, or the registry does not answer: nothing has changed then.
     """
-    with sole_writer(RAW), sole_writer(features_folder(params)):
+    with exclusive_writer(RAW), exclusive_writer(features_folder(params)):
         restore(RAW)
         recorded = ingestion_record.read(RAW)
         before = state.load(RAW)
@@ -140,7 +148,7 @@ def _copies(params: Params, touched: Sequence[str]) -> list[str]:
     copy = raw_folder(params)
     if is_local(copy) and copy.resolve() == RAW.resolve():
         return []
-    with reachable(copy):
+    with storage_errors(copy):
         return [str(copy / shard) for shard in touched if (copy / shard).exists()]
 
 

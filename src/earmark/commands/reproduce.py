@@ -76,13 +76,13 @@ def _prepare(version: Registered, dvc: Objects, checkout: Path) -> None:
 def _change_params(checkout: Path, section: str, values: Mapping[str, object]) -> None:
     path = checkout / version_record.PARAMS
     try:
-        content = yaml.loaded(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"))
         content[section] = content[section] | values
     except (yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError):
         raise UserError(
             f"the version's {version_record.PARAMS} cannot be read; needed is the one of its registration"
         ) from None
-    write_text(path, yaml.dumped(content))
+    write_text(path, yaml.dump(content))
 
 
 def _rerun(version: Registered, checkout: Path) -> str:

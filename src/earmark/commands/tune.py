@@ -14,9 +14,9 @@ from ruamel.yaml.nodes import CollectionNode, MappingNode
 from ruamel.yaml.tokens import AliasToken
 
 from earmark.errors import UserError
-from earmark.io.files import sole_writer, write_text
+from earmark.io.files import exclusive_writer, write_text
 from earmark.params import PATH, Params
-from earmark.params.training import Candidate, changed, value_at
+from earmark.params.training import Candidate, value_at, with_values
 from earmark.paths import TUNING
 from earmark.training import checkpoints, job
 
@@ -39,7 +39,7 @@ def tune(params: Params, candidate: str, minutes: float) -> str:
     text = PATH.read_bytes().decode()
     if "\r" in text or not text.endswith("\n"):
         raise UserError(f"{PATH} cannot be patched: allowed are lines that end in a line feed, the last one too")
-    with sole_writer(TUNING / candidate):
+    with exclusive_writer(TUNING / candidate):
         return _tune(params, candidate, settings, ranges, text, minutes)
 
 
@@ -89,7 +89,7 @@ class _Search:
         from earmark.training.search import Pruned
 
         keras.utils.clear_session()
-        settings = changed(self._settings, trial.values)
+        settings = with_values(self._settings, trial.values)
         recipe = job.recipe(self._data, self._candidate, settings, self._params.seed)
         identity = job.identity(self._data, settings, self._params.seed)
         found = checkpoints.read(self._path, identity)

@@ -1,28 +1,35 @@
-"""The bytes of one raw shard, wherever it is."""
+"""Reads the bytes of one raw shard, from a local file or an address."""
 
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
+from upath import UPath
 
 from earmark.errors import UserError
-from earmark.io.files import is_local
+from earmark.io.files import AnyPath, is_local
 
 
-def read_shard(path: Path, least_bytes: int) -> np.ndarray:
-    """A whole shard, uint8 and read-only: mapped where it is a local file, else fetched with one request.
+def read_shard(path: AnyPath, min_bytes: int) -> npt.NDArray[np.uint8]:
+    """A whole shard, uint8 (bytes,), read-only: a local file is memory-mapped, an object is fetched in one request.
 
-    UserError where it is missing or has fewer than `least_bytes`.
+    Raises:
+        UserError: the shard is missing or has fewer than `min_bytes` bytes.
     """
     try:
-        content = _mapped(path) if is_local(path) else np.frombuffer(path.fs.cat_file(path.path), np.uint8)
+        content = _map(path) if is_local(path) else _fetch(UPath(path))
     except FileNotFoundError:
-        raise UserError(f"{path} is missing; 'dvc checkout' or 'dvc pull' restores it") from None
-    if len(content) < least_bytes:
-        raise UserError(f"{path} ends before byte {least_bytes}; 'dvc checkout' restores it")
+        raise UserError(f"{path} is missing; run 'dvc checkout' or 'dvc pull' to restore it") from None
+    if len(content) < min_bytes:
+        raise UserError(f"{path} ends before byte {min_bytes}; run 'dvc checkout' to restore it")
     return content
 
 
-def _mapped(path: Path) -> np.ndarray:
-    if not path.stat().st_size:  # what is empty cannot be mapped
+def _fetch(path: UPath) -> npt.NDArray[np.uint8]:
+    return np.frombuffer(path.fs.cat_file(path.path), np.uint8)
+
+
+def _map(path: Path) -> npt.NDArray[np.uint8]:
+    if not path.stat().st_size:  # an empty file cannot be mapped
         return np.empty(0, np.uint8)
     return np.asarray(np.memmap(path, np.uint8, mode="r"))

@@ -120,9 +120,9 @@ class TestSet:
             probabilities.append(np.asarray(classifier.model.predict_on_batch(clips)))
             if not in_noise:
                 continue
-            pieces = background_noise.stretches(recordings, front_end.clip_samples, len(clips), generator)
+            pieces = background_noise.draw_segments(recordings, front_end.clip_samples, len(clips), generator)
             for snr, predicted in in_noise.items():
-                noisy = np.asarray(classifier.model.predict_on_batch(background_noise.mixed(clips, pieces, snr)))
+                noisy = np.asarray(classifier.model.predict_on_batch(background_noise.mix(clips, pieces, snr)))
                 predicted.append(labels[noisy.argmax(axis=1)])
         clean = np.concatenate(probabilities)
         columns = {noise.column(snr): np.concatenate(predicted) for snr, predicted in in_noise.items()}
@@ -137,7 +137,7 @@ class TestSet:
                 recording = decode.mono(content, sample_rate_hz)
                 for split in SPLITS:
                     # A copy does not keep the rest of the recording in memory.
-                    parts[split][name] = background_noise.part(recording, split).copy()
+                    parts[split][name] = background_noise.split_portion(recording, split).copy()
             self._noise_by_rate[sample_rate_hz] = parts
         return self._noise_by_rate[sample_rate_hz]
 
@@ -184,7 +184,7 @@ def _silences(recordings: pd.DataFrame, split: str, count: int, seed: int) -> li
     generator = np.random.default_rng([seed, zlib.crc32(split.encode())])
     chosen = generator.choice(len(recordings), count, p=recordings["seconds"] / recordings["seconds"].sum())
     names = recordings["id"].iloc[np.sort(chosen)]
-    gains, starts = background_noise.silence_gains(count, generator), generator.uniform(size=count)
+    gains, starts = background_noise.draw_silence_gains(count, generator), generator.uniform(size=count)
     return [
         Silence(f"{SILENCE}/{split}-{number:05}", split, name, float(start), float(gain))
         for number, (name, start, gain) in enumerate(zip(names, starts, gains, strict=True))

@@ -1,28 +1,29 @@
-"""The front ends in NumPy and SciPy, for blocks of clips: what feature shards are made with."""
+"""The front ends in NumPy and SciPy, for blocks of clips; feature shards are computed with these."""
 
 from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 import scipy.fft
 
 from earmark.features.front_ends import FrontEnd, cosine_matrix, mel_matrix, window
 
 _MEL_GROUPS = 4
-_HALF_A_PLACE = 1 << 12  # of the last of the 10 bits that float16 keeps of 23
-_REBIAS = (127 - 15) << 23  # exponents are counted from 127 in float32, from 15 in float16
+_HALF_UNIT = 1 << 12  # half of the last of the 10 mantissa bits that float16 keeps of 23
+_REBIAS = (127 - 15) << 23  # the exponent's bias is 127 in float32 and 15 in float16
 
 
-def features(waveforms: np.ndarray, front_ends: tuple[FrontEnd, ...]) -> list[np.ndarray]:
-    """Each front end of a block of clips, float32 (clips, frames, bins); `waveforms` are float32 (clips, samples).
+def features(waveforms: npt.NDArray[np.float32], front_ends: tuple[FrontEnd, ...]) -> list[npt.NDArray[np.float32]]:
+    """Compute each front end of a block of clips, float32 (clips, samples): float32 (clips, frames, bins).
 
-    The front ends must share their frames, whose power is computed once. Blocks of some sixteen clips are fastest: what
-    lies between two steps then stays in a core's cache.
+    The front ends must share their frames, whose power is computed once. Blocks of about sixteen clips are fastest:
+    intermediate results then stay in a core's cache.
     """
     power = _power(waveforms, front_ends[0])
-    return [_of_power(power, each) for each in front_ends]
+    return [_from_power(power, front_end) for front_end in front_ends]
 
 
-def _power(waveforms: np.ndarray, settings: FrontEnd) -> np.ndarray:
+def _power(waveforms: npt.NDArray[np.float32], settings: FrontEnd) -> npt.NDArray[np.float32]:
     """Squared magnitudes, float32 (clips, frames, FFT bins)."""
     frames = np.lib.stride_tricks.sliding_window_view(waveforms, settings.window_samples, axis=-1)
     frames = frames[:, :: settings.stride_samples]
@@ -31,15 +32,16 @@ def _power(waveforms: np.ndarray, settings: FrontEnd) -> np.ndarray:
     padded[..., :first] = 0
     padded[..., last:] = 0
     np.multiply(frames, window(settings), out=padded[..., first:last])
-    parts = scipy.fft.rfft(padded).view(np.float32)
+    parts: npt.NDArray[np.float32] = scipy.fft.rfft(padded).view(np.float32)  # real and imaginary parts in turn
     np.square(parts, out=parts)
     return parts[..., ::2] + parts[..., 1::2]
 
 
-def _of_power(power: np.ndarray, settings: FrontEnd) -> np.ndarray:
+def _from_power(power: npt.NDArray[np.float32], settings: FrontEnd) -> npt.NDArray[np.float32]:
     if settings.mel_bands:
         power = _mel_power(power, settings)
     floor = np.float32(settings.floor)
+    values: npt.NDArray[np.float32]
     if settings.normalisation == "full_scale":
         values = np.log(power * (1 / floor) + np.float32(1)) * np.float32(1 / settings.log_range)
     else:
@@ -47,9 +49,9 @@ def _of_power(power: np.ndarray, settings: FrontEnd) -> np.ndarray:
     return values @ cosine_matrix(settings) if settings.coefficients else values
 
 
-def _mel_power(power: np.ndarray, settings: FrontEnd) -> np.ndarray:
+def _mel_power(power: npt.NDArray[np.float32], settings: FrontEnd) -> npt.NDArray[np.float32]:
     result = np.empty((*power.shape[:-1], settings.mel_bands), dtype=np.float32)
-    # Products of all frames, not one for each clip.
+    # One product for the frames of all clips, not one for each clip.
     frames, bands_of_frames = power.reshape(-1, power.shape[-1]), result.reshape(-1, settings.mel_bands)
     for bins, bands, weights in _mel_groups(settings):
         np.matmul(frames[:, bins], weights, out=bands_of_frames[:, bands])
@@ -57,8 +59,11 @@ def _mel_power(power: np.ndarray, settings: FrontEnd) -> np.ndarray:
 
 
 @lru_cache
-def _mel_groups(settings: FrontEnd) -> list[tuple[slice, slice, np.ndarray]]:
-    """The mel matrix in groups of neighbouring bands, with only the bins that they reach: half as much to multiply."""
+def _mel_groups(settings: FrontEnd) -> list[tuple[slice, slice, npt.NDArray[np.float32]]]:
+    """The mel matrix in groups of neighbouring bands (bins, bands, weights), without bins that are zero in all bands.
+
+    This halves the multiplications.
+    """
     weights = mel_matrix(settings)
     groups = []
     for bands in np.array_split(np.arange(settings.mel_bands), _MEL_GROUPS):
@@ -69,16 +74,16 @@ def _mel_groups(settings: FrontEnd) -> list[tuple[slice, slice, np.ndarray]]:
     return groups
 
 
-def to_float16(values: np.ndarray) -> np.ndarray:
-    """Float32 of less than 65,520 in magnitude, rounded to the nearest float16, exact ties away from zero.
+def to_float16(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float16]:
+    """Round to the nearest float16, ties away from zero; magnitudes must be below 65,520.
 
-    In integers, several times faster than `astype`, which converts one number after the other. Magnitudes below 6.1e-5,
-    for which float16 has no normal number, come out wrong by at most 3.1e-5.
+    Uses integer arithmetic on the bits, several times faster than `astype`, which converts value by value. Magnitudes
+    below 6.1e-5, where float16 has no normal numbers, have an error of at most 3.1e-5.
     """
     bits = values.view(np.uint32)
     result = bits & np.uint32(0x7FFF_FFFF)
-    np.maximum(result, np.uint32(_REBIAS - _HALF_A_PLACE), out=result)
-    result -= np.uint32(_REBIAS - _HALF_A_PLACE)
+    np.maximum(result, np.uint32(_REBIAS - _HALF_UNIT), out=result)
+    result -= np.uint32(_REBIAS - _HALF_UNIT)
     result >>= np.uint32(13)
     sign = bits >> np.uint32(16)
     sign &= np.uint32(0x8000)

@@ -35,7 +35,7 @@ class ExtractionPlan:
         for other in self.folder.iterdir() if self.folder.exists() else ():
             if other.is_dir() and other.name not in names:
                 print(feature_shards.set_aside(other), end="")
-        feature_shards.remove_strangers(self.folder, self.members["shard"].unique())
+        feature_shards.remove_orphans(self.folder, self.members["shard"].unique())
         for front_end in self.front_ends:
             print(feature_shards.prepare(self.folder_of(front_end), front_end.settings()), end="")
 

@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all, here or at an address."""
+"""Atomic writes: files and folders that appear whole or not at all, on this machine or at an address."""
 
 import errno
 import glob
@@ -9,49 +9,58 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeGuard
 
 from upath import UPath
 
 from earmark.errors import UserError
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+AnyPath = Path | UPath
+"""A local path, or an address such as s3://bucket/key."""
+
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
-def sole_writer(path: Path) -> Iterator[None]:
-    """Holds a lock on `path` against other processes, which wait for their turn; the kernel frees it after a kill. An
-    address has no lock."""
+def exclusive_writer(path: AnyPath) -> Iterator[None]:
+    """Hold a lock on `path`; other processes wait for it.
+
+    The kernel frees the lock when the process is killed. An address is not locked.
+    """
     from filelock import FileLock
 
-    if not is_local(path):
+    if is_local(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_name(f".{path.name}.lock")):
+            yield
+    else:
         yield
-        return
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_name(f".{path.name}.lock")):
-        yield
 
 
-def is_local(path: Path) -> bool:
-    """Whether `path` is one of this machine's file systems, and not an address such as s3://bucket/key."""
+def is_local(path: AnyPath) -> TypeGuard[Path]:
+    """Whether `path` is on this machine's file systems, not an address such as s3://bucket/key."""
     return not isinstance(path, UPath) or path.protocol in ("", "file")
 
 
 def require_writable(path: Path) -> None:
-    """UserError where nothing can be made at `path`, before the work that is to end there."""
-    above = next(each for each in path.absolute().parents if each.exists())
-    if not above.is_dir():
-        raise UserError(f"{path} cannot be written: {above} is no folder")
+    """Check, before long work, that its result can be written to `path`.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    parent = next(folder for folder in path.absolute().parents if folder.exists())
+    if not parent.is_dir():
+        raise UserError(f"{path} cannot be written: {parent} is not a folder")
     try:
-        with tempfile.TemporaryDirectory(dir=above):  # access rights do not tell what is read-only
+        with tempfile.TemporaryDirectory(dir=parent):  # access rights do not tell a read-only file system
             pass
     except OSError as error:
-        raise UserError(f"{path} cannot be written: {above}: {error.strerror}") from None
+        raise UserError(f"{path} cannot be written: {parent}: {error.strerror}") from None
 
 
 @contextmanager
-def reachable(*paths: Path) -> Iterator[None]:
-    """What goes wrong at those of `paths` that are addresses, as without credentials, is a UserError in here."""
+def storage_errors(*paths: AnyPath) -> Iterator[None]:
+    """Turn storage errors into a UserError if any of `paths` is an address, for example missing credentials."""
     from botocore.exceptions import BotoCoreError
 
     addresses = " or ".join(str(path) for path in paths if not is_local(path))
@@ -64,18 +73,21 @@ def reachable(*paths: Path) -> Iterator[None]:
 
 
 @contextmanager
-def whole_file(path: Path, lasting: bool = True) -> Iterator[Path]:
-    """A temporary path to write to; it takes `path`'s place at the end, or goes away on error.
+def whole_file(path: AnyPath, durable: bool = True) -> Iterator[Path]:
+    """Yield a temporary path to write to; it replaces `path` at the end and is removed on error.
 
-    It is beside `path` and synced first, unless it need not be `lasting`: then a power cut may leave a torn file, which
-    the caller can tell. For an address it is a local file without a name, of which a kill leaves nothing, and which is
-    uploaded, whole or not at all. UserError where the disk is full.
+    A local temporary file lies beside `path` and is synced before the rename. With `durable` false it is not synced;
+    a power cut may then leave a torn file, which the caller must detect. For an address, the temporary file has no
+    name, so that a killed process leaves nothing behind, and is uploaded in one request.
+
+    Raises:
+        UserError: the disk is full.
     """
-    with _room_for(path):
-        yield from _whole_file(path, lasting) if is_local(path) else _whole_object(path)
+    with _disk_full_errors(path):
+        yield from _whole_file(path, durable) if is_local(path) else _whole_object(UPath(path))
 
 
-def _whole_file(path: Path, lasting: bool) -> Iterator[Path]:
+def _whole_file(path: Path, durable: bool) -> Iterator[Path]:
     _clear(path)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=f".partial{path.suffix}", dir=path.parent)
     os.close(handle)
@@ -83,10 +95,10 @@ def _whole_file(path: Path, lasting: bool) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(0o644)
-        if lasting:
+        if durable:
             _sync(temporary)
         temporary.replace(path)
-        if lasting:
+        if durable:
             _sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
@@ -101,12 +113,15 @@ def _whole_object(path: UPath) -> Iterator[Path]:
 
 @contextmanager
 def whole_folder(path: Path, keep: Iterable[str] = ()) -> Iterator[Path]:
-    """A temporary folder beside `path` to fill; it takes `path`'s place at the end, or goes away on error.
+    """Yield a temporary folder beside `path` to fill; it replaces `path` at the end and is removed on error.
 
-    The files of `path` named by `keep` are in it from the start, linked and not copied where the file system can, so
-    they must not be written to. UserError where the disk is full.
+    The files of `path` named in `keep` are in it from the start. They are hard links where the file system has them,
+    so do not write to them.
+
+    Raises:
+        UserError: the disk is full.
     """
-    with _room_for(path):
+    with _disk_full_errors(path):
         yield from _whole_folder(path, keep)
 
 
@@ -130,22 +145,20 @@ def _whole_folder(path: Path, keep: Iterable[str]) -> Iterator[Path]:
 
 
 def restore(path: Path) -> None:
-    """Puts the folder `path` back where a run was killed between the two renames of a swap."""
-    for kept in path.parent.glob(f".{glob.escape(path.name)}.*.partial.old"):
+    """Put the folder `path` back if a run was killed between the two renames of a swap."""
+    for backup in path.parent.glob(f".{glob.escape(path.name)}.*.partial.old"):
         if not path.exists():
-            kept.rename(path)
+            backup.rename(path)
 
 
 @contextmanager
-def _room_for(path: Path) -> Iterator[None]:
+def _disk_full_errors(path: AnyPath) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _FULL:
+        if error.errno not in _DISK_FULL:
             raise
-        raise UserError(
-            f"{path} cannot be written ({error.strerror}) and is as it was before; needed is free space"
-        ) from error
+        raise UserError(f"{path} cannot be written ({error.strerror}) and is unchanged; free disk space") from error
 
 
 def _link(source: Path, target: Path) -> None:
@@ -155,19 +168,23 @@ def _link(source: Path, target: Path) -> None:
         shutil.copy2(source, target)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Writes `text` as UTF-8, whole or not at all."""
+def write_text(path: AnyPath, text: str) -> None:
+    """Write `text` as UTF-8, atomically."""
     with whole_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_json(path: Path, value: object) -> None:
-    """Writes `value` as indented JSON, whole or not at all; NaN is an error."""
+def write_json(path: AnyPath, value: object) -> None:
+    """Write `value` as indented JSON, atomically.
+
+    Raises:
+        ValueError: `value` contains NaN or an infinity.
+    """
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def _swap(path: Path, temporary: Path, discarded: Path) -> None:
-    """Puts `temporary` in `path`'s place; what was there goes to `discarded`, or back where the swap fails."""
+    """Replace `path` by `temporary` and move the old `path` to `discarded`; if that fails, move it back."""
     if path.exists():
         path.rename(discarded)
     try:
@@ -180,13 +197,13 @@ def _swap(path: Path, temporary: Path, discarded: Path) -> None:
 
 
 def clear_leftovers(folder: Path) -> None:
-    """Removes what killed runs left half-written below `folder`."""
+    """Remove the partial files that killed runs left below `folder`."""
     for leftover in sorted(folder.rglob(".*.partial*")):
         _remove(leftover)
 
 
 def _clear(path: Path) -> None:
-    """Makes room for `path`, and removes what a killed run left half-written beside it."""
+    """Create the parent folder of `path` and remove the partial files that a killed run left beside `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.partial*"):
         _remove(leftover)

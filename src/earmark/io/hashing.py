@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 def content_sha256(folder: Path, pattern: str = "*") -> str:
-    """SHA-256 over the names and bytes of all files in `folder` that match `pattern`."""
+    """SHA-256, as hex digits, over the names and bytes of all files below `folder` that match `pattern`."""
     digest = hashlib.sha256()
     for path in sorted(file for file in folder.rglob(pattern) if file.is_file()):
         name = path.relative_to(folder).as_posix().encode()

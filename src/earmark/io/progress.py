@@ -1,18 +1,20 @@
-"""How far something is that takes a while: a bar on a terminal, a line every few seconds elsewhere."""
+"""Progress on standard error: a bar on a terminal, a line every few seconds elsewhere."""
 
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
+if TYPE_CHECKING:
+    from rich.progress import Task
 LINE_SECONDS = 5.0
-"""Seconds from one line to the next where nobody watches a terminal."""
+"""Seconds between two lines if standard error is not a terminal."""
 
 
 class Advance(Protocol):
-    """Is called, from any thread, with how many more are done, and with what else is worth a look just now."""
+    """Reports that `count` more are done; `note` is shown beside the numbers. Can be called from any thread."""
 
     def __call__(self, count: int, note: str = "") -> None: ...
 
@@ -26,8 +28,7 @@ def progress(
     done: int = 0,
     line_seconds: float = LINE_SECONDS,
 ) -> Iterator[Advance]:
-    """Shows on standard error how many of `total` are done, of which `done` were before, how fast and how long the rest
-    takes."""
+    """Show how many of `total` are done, the speed and the time left; `done` were done before the start."""
     if sys.stderr.isatty():
         with _bar(name, total, unit, done) as advance:
             yield advance
@@ -43,7 +44,7 @@ def _bar(name: str, total: int, unit: str, done: int) -> Iterator[Advance]:
     from rich.text import Text
 
     class Speed(ProgressColumn):
-        def render(self, task) -> Text:
+        def render(self, task: "Task") -> Text:
             return Text(f"{unit}, {task.speed:,.0f}/s" if task.speed else unit)
 
     columns = (
@@ -65,18 +66,18 @@ def _bar(name: str, total: int, unit: str, done: int) -> Iterator[Advance]:
 
 
 def _lines(name: str, total: int, unit: str, clock: Callable[[], float], before: int, line_seconds: float) -> Advance:
-    began = said = clock()
+    started = last_line = clock()
     done = before
     lock = threading.Lock()
 
     def advance(count: int, note: str = "") -> None:
-        nonlocal done, said
+        nonlocal done, last_line
         with lock:
             done += count
             now = clock()
-            if now - said < line_seconds or done == before:
+            if now - last_line < line_seconds or done == before:
                 return
-            said, speed = now, (done - before) / (now - began)
+            last_line, speed = now, (done - before) / (now - started)
             parts = (f"{done:,} of {total:,} {unit}", f"{speed:,.0f}/s", f"{(total - done) / speed:,.0f} s left", note)
             print(f"{name}: {', '.join(filter(None, parts))}", file=sys.stderr, flush=True)
 

@@ -1,4 +1,4 @@
-"""What libraries remark on standard error past every log level."""
+"""Keeps standard error free of messages that native libraries print regardless of the log level."""
 
 import os
 import sys
@@ -8,21 +8,21 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def remarks_aside() -> Iterator[None]:
-    """Keeps what native code writes to standard error, and shows it only where something fails.
+def quiet_stderr() -> Iterator[None]:
+    """Hold back what native code writes to standard error; print it only if an exception leaves the block.
 
-    TensorFlow's first remarks come before any log level counts.
+    TensorFlow prints its first messages before it reads any log level.
     """
     sys.stderr.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as remarks:
-        os.dup2(remarks.fileno(), 2)
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as messages:
+        os.dup2(messages.fileno(), 2)
         try:
             yield
         except Exception:
-            remarks.seek(0)
-            os.write(kept, remarks.read())
+            messages.seek(0)
+            os.write(stderr, messages.read())
             raise
         finally:
-            os.dup2(kept, 2)
-            os.close(kept)
+            os.dup2(stderr, 2)
+            os.close(stderr)

@@ -1,5 +1,4 @@
-"""Who works on many shards: processes of this machine, or a Dask cluster, both executors of the standard library's
-kind."""
+"""Workers for many shards: processes on this machine or a Dask cluster, both as `concurrent.futures` executors."""
 
 import multiprocessing
 import os
@@ -15,9 +14,9 @@ from typing import TypeVar
 from earmark.errors import UserError
 
 WORKERS = "EARMARK_WORKERS"
-"""Environment variable: processes to use on this machine; all cores where it is not set."""
-_LOST = "workers were ended from outside, as by a lack of memory; run it again: it goes on where it was"
-_PATIENCE_SECONDS = 10.0
+"""Environment variable: how many processes to use on this machine; all cores if it is not set."""
+_WORKERS_LOST = "workers were killed, perhaps for lack of memory; run the command again: it resumes"
+_POLL_SECONDS = 10.0
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -25,71 +24,80 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Workers:
-    """Workers that take jobs from `pool`; `are_there` says whether any is left."""
+    """Workers that take jobs from `pool`; `any_left` tells whether there is still one."""
 
     pool: Executor
-    are_there: Callable[[], bool]
+    any_left: Callable[[], bool]
 
     def results(self, function: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[Result]:
-        """What `function` returns for each of `jobs`, as each ends. UserError where workers are lost with their jobs,
-        or cannot take one."""
+        """Yield `function(job)` for each of `jobs`, in the order in which they finish.
+
+        Raises:
+            UserError: workers died, or earmark is not installed where they run.
+        """
         pending = {self.pool.submit(function, job) for job in jobs}
         try:
             while pending:
-                done, pending = wait(pending, timeout=_PATIENCE_SECONDS, return_when=FIRST_COMPLETED)
-                if not done and not self.are_there():
-                    raise UserError(f"{_LOST}: none is left")
-                for each in done:
-                    yield each.result()
+                done, pending = wait(pending, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED)
+                if not done and not self.any_left():
+                    raise UserError(f"{_WORKERS_LOST} (no worker is left)")
+                for future in done:
+                    yield future.result()
         except (BrokenProcessPool, CancelledError) as error:
-            raise UserError(_LOST) from error
+            raise UserError(_WORKERS_LOST) from error
         except ModuleNotFoundError as error:
-            raise UserError(f"a worker has no {error.name}; earmark must be installed where workers run") from error
+            raise UserError(f"a worker cannot import {error.name}; install earmark where workers run") from error
         except Exception as error:
-            if type(error).__name__ != "KilledWorker":  # Dask's, which is not imported where it is not used
+            if type(error).__name__ != "KilledWorker":  # Dask's, by name so that Dask need not be imported
                 raise
-            raise UserError(f"{_LOST}: {error}") from error
+            raise UserError(f"{_WORKERS_LOST} ({error})") from error
 
 
-def opened(scheduler: str, jobs: int, preload: str) -> AbstractContextManager[Workers]:
-    """Workers for at most `jobs` jobs: processes that have imported the module `preload`, or, with the address of a
-    Dask `scheduler` (tcp://host:port), those of that cluster. Jobs that have not begun are dropped on error.
+def open_workers(scheduler: str, jobs: int, preload: str) -> AbstractContextManager[Workers]:
+    """Open workers for at most `jobs` jobs; on error, jobs that have not started are dropped.
 
-    UserError for a bad count of workers, and for a cluster that does not answer or has no workers.
+    Args:
+        scheduler: address of a Dask scheduler (tcp://host:port), or "" for processes on this machine.
+        jobs: no more processes than this are started.
+        preload: module that processes on this machine import once, before they are forked.
+
+    Raises:
+        UserError: EARMARK_WORKERS is not a valid number, or the cluster does not answer or has no workers.
     """
     return _cluster(scheduler) if scheduler else _processes(jobs, preload)
 
 
 def local_workers() -> int:
-    """How many processes this machine is to use."""
+    """How many processes to use on this machine."""
     cores = len(os.sched_getaffinity(0))
-    given = os.environ.get(WORKERS) or str(cores)
-    if not given.isdecimal() or not 1 <= int(given) <= 1024:
-        raise UserError(f"the environment's {WORKERS} is {given!r}; allowed is a whole number from 1 to 1024")
-    return int(given)
+    count = os.environ.get(WORKERS) or str(cores)
+    if not count.isdecimal() or not 1 <= int(count) <= 1024:
+        raise UserError(f"the environment variable {WORKERS} is {count!r}; expected a whole number from 1 to 1024")
+    return int(count)
 
 
 @contextmanager
 def _processes(jobs: int, preload: str) -> Iterator[Workers]:
-    # Not forked from here, where libraries have threads; imports are paid once, not by each.
+    # Not forked from this process, whose libraries have threads; the fork server imports once for all workers.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([preload])
     with ProcessPoolExecutor(max(1, min(jobs, local_workers())), context, _start_worker) as pool:
         try:
-            yield Workers(pool, lambda: True)  # a pool says so itself when one is lost
+            yield Workers(pool, lambda: True)  # this pool raises by itself when a worker dies
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
 
 
 def _start_worker() -> None:
-    """Ctrl-C is the parent's to handle, and a worker ends with its parent, even one that was killed."""
+    """Leave Ctrl-C to the parent process, and exit when the parent dies, even if it was killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
-    multiprocessing.parent_process().join()
+    if parent := multiprocessing.parent_process():
+        parent.join()
     os._exit(1)
 
 
@@ -98,9 +106,9 @@ def _cluster(address: str) -> Iterator[Workers]:
     import dask
     import distributed
 
-    patience = dask.config.get("distributed.comm.timeouts.connect")
+    timeout = dask.config.get("distributed.comm.timeouts.connect")
     try:
-        client = distributed.Client(address, timeout=patience, set_as_default=False)
+        client = distributed.Client(address, timeout=timeout, set_as_default=False)  # type: ignore[no-untyped-call]  # Dask's
     except (OSError, ValueError, TimeoutError) as error:
         raise UserError(
             f"EARMARK_SCHEDULER: no Dask scheduler answers at {address} ({error});"
@@ -108,14 +116,14 @@ def _cluster(address: str) -> Iterator[Workers]:
         ) from None
     with client:
         try:
-            client.wait_for_workers(1, timeout=patience)
+            client.wait_for_workers(1, timeout=timeout)
         except TimeoutError:
             raise UserError(
                 f"EARMARK_SCHEDULER: {address} has no workers; start some with"
                 f" 'dask worker {address} --nworkers auto --nthreads 1'"
             ) from None
-        pool = client.get_executor(pure=False)
+        pool = client.get_executor(pure=False)  # type: ignore[no-untyped-call]  # Dask's
         try:
             yield Workers(pool, lambda: bool(client.scheduler_info()["workers"]))
         finally:
-            pool.shutdown(wait=False)  # drops what has not been done
+            pool.shutdown(wait=False)  # drops the jobs that have not started

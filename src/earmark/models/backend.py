@@ -4,12 +4,12 @@ import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from earmark.io.quiet_stderr import remarks_aside
+from earmark.io.quiet_stderr import quiet_stderr
 
 
 def start(seed: int = 0) -> None:
     """Imports Keras, seeds every generator and, under TensorFlow, turns deterministic operations on."""
-    with remarks_aside():
+    with quiet_stderr():
         import keras
 
         if keras.backend.backend() == "tensorflow":

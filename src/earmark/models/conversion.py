@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from earmark.errors import UserError
-from earmark.io.quiet_stderr import remarks_aside
+from earmark.io.quiet_stderr import quiet_stderr
 from earmark.models.model_folder import Classifier
 
 FORMATS = {"litert": "model.tflite", "litert-int8": "model.tflite", "onnx": "model.onnx"}
@@ -38,7 +38,7 @@ def convert(classifier: Classifier, format: str, clips: Callable[[], Iterable[np
 def call_quietly(call: Callable[[], Any], refusal: str) -> Any:
     """What `call` gives, without the remarks of converters and runtimes; where one of those fails, a UserError that
     begins with `refusal`."""
-    with remarks_aside():
+    with quiet_stderr():
         try:
             return call()
         except UserError:

@@ -24,10 +24,10 @@ def probabilities_of_features(network, front_end: FrontEnd, batches: Iterable[np
     """Probabilities, float32 (clips, labels), of batches of what shards hold for `front_end`, (clips, frames, bins)."""
     import keras
 
-    from earmark.features.keras_backend import of_stored
+    from earmark.features.keras_backend import from_stored
 
     stored = keras.Input((front_end.stored.frames, front_end.stored.bins))
-    model = keras.Model(stored, network(of_stored(stored, front_end)))
+    model = keras.Model(stored, network(from_stored(stored, front_end)))
     blocks = [np.empty((0, *model.output_shape[1:]), dtype=np.float32)]
     return np.concatenate(blocks + [np.asarray(model.predict_on_batch(batch)) for batch in batches])
 

@@ -53,10 +53,10 @@ def with_front_end(network, front_end: FrontEnd):
     """`network` behind its front end: a Keras model from waveforms to probabilities, of Keras' own layers only."""
     import keras
 
-    from earmark.features.keras_backend import of_waveforms
+    from earmark.features.keras_backend import from_waveforms
 
     waveforms = keras.Input((front_end.clip_samples,), name="waveform")
-    return keras.Model(waveforms, network(of_waveforms(waveforms, front_end)), name=f"{network.name}_on_waveforms")
+    return keras.Model(waveforms, network(from_waveforms(waveforms, front_end)), name=f"{network.name}_on_waveforms")
 
 
 def save(folder: Path, network, front_end: FrontEnd, labels: tuple[str, ...], rejection_threshold: float) -> None:

@@ -1,4 +1,4 @@
-"""What the environment says of how earmark is run; nothing in it changes a result."""
+"""Environment variables that say how earmark is run; none of them changes a result."""
 
 import os
 import re
@@ -24,5 +24,5 @@ def scheduler() -> str:
 
 
 def flow_run_id() -> str:
-    """What Prefect calls the run that this process belongs to; "" where there is none."""
+    """The id of the Prefect run that this process belongs to; "" outside of a flow."""
     return os.environ.get(FLOW_RUN_ID, "")

@@ -1,4 +1,4 @@
-"""What sections of params.yaml are made of."""
+"""Number types and base classes for the sections of params.yaml."""
 
 from typing import Annotated
 
@@ -11,19 +11,19 @@ Count = Annotated[int, Field(ge=1, strict=True)]
 
 
 class Closed(BaseModel):
-    """A section of params.yaml: frozen, and an unknown key is an error."""
+    """A section of params.yaml: frozen; an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Range(Closed):
-    """A closed interval."""
+    """An interval that includes both ends."""
 
     min: Annotated[float, Field(allow_inf_nan=False, strict=True)]
     max: Annotated[float, Field(allow_inf_nan=False, strict=True)]
 
     @model_validator(mode="after")
-    def _ordered(self) -> "Range":
+    def _check_order(self) -> "Range":
         if not self.min <= self.max:
             raise ValueError(f"min {self.min} must not be above max {self.max}")
         return self

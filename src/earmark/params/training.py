@@ -1,4 +1,4 @@
-"""The sections train and tune of params.yaml."""
+"""The sections `train` and `tune` of params.yaml."""
 
 import hashlib
 import json
@@ -12,7 +12,7 @@ from earmark.params.fields import Closed, Count, Fraction, NotNegative, Positive
 
 
 class Optimizer(Closed):
-    """An optimiser of Keras and its learning-rate schedule."""
+    """A Keras optimizer and its learning-rate schedule."""
 
     name: Literal["adadelta", "adamw", "sgd"]
     learning_rate: Positive
@@ -21,37 +21,37 @@ class Optimizer(Closed):
     decay: Literal["none", "cosine"] = "none"
 
     @model_validator(mode="after")
-    def _schedule(self) -> "Optimizer":
+    def _check_schedule(self) -> "Optimizer":
         if self.warmup_fraction and self.decay == "none":
-            raise ValueError(f"warmup_fraction {self.warmup_fraction} needs decay cosine")
+            raise ValueError(f"warmup_fraction {self.warmup_fraction} works only with decay cosine")
         return self
 
 
-Moment = Annotated[float, Field(ge=0, le=60_000, strict=True)]
+Milliseconds = Annotated[float, Field(ge=0, le=60_000, strict=True)]
 
 
 class Decibels(Range):
-    """A closed interval of ratios that float32 can tell apart."""
+    """An interval of power ratios in decibels, within what float32 can represent."""
 
     min: Annotated[float, Field(ge=-100, le=100, strict=True)]
     max: Annotated[float, Field(ge=-100, le=100, strict=True)]
 
 
 class Augmentation(Closed):
-    """What happens to training clips only; zero switches a part off."""
+    """Random changes to training clips; 0 switches a change off. Evaluation never augments."""
 
-    shift_ms: Moment = 0.0
+    shift_ms: Milliseconds = 0.0
     speed_percent: Annotated[float, Field(ge=0, le=50, strict=True)] = 0.0
     gain_db: Annotated[float, Field(ge=0, le=60, strict=True)] = 0.0
     noise_probability: Fraction = 0.0
     noise_snr_db: Decibels = Decibels(min=5.0, max=30.0)
     frequency_mask_bands: Annotated[int, Field(ge=0, strict=True)] = 0
-    time_mask_ms: Moment = 0.0
+    time_mask_ms: Milliseconds = 0.0
     mixup_alpha: NotNegative = 0.0
 
 
 class Candidate(Closed):
-    """How one candidate is trained; `network` is passed to its `build`."""
+    """How one candidate is trained; `network` holds the arguments of the candidate's `build`."""
 
     epochs: Count | None = None
     batch_size: Count
@@ -66,7 +66,7 @@ class Candidate(Closed):
 
 
 class Train(BaseModel):
-    """Which candidates run; every other key of the section is a candidate's settings."""
+    """Which candidates are trained; every other key of the section is a candidate with its settings."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
     __pydantic_extra__: dict[str, Candidate]
@@ -75,25 +75,31 @@ class Train(BaseModel):
     epochs: Count
 
     @model_validator(mode="after")
-    def _known(self) -> "Train":
-        known = sorted(self.__pydantic_extra__)
+    def _check_candidates(self) -> "Train":
+        names = sorted(self.__pydantic_extra__)
         for name in self.candidates:
-            if name not in known:
-                raise ValueError(f"candidates names {name!r}, which has no settings; allowed are {', '.join(known)}")
+            if name not in names:
+                raise ValueError(
+                    f"candidates names {name!r}, which has no settings; expected one of {', '.join(names)}"
+                )
         if len(set(self.candidates)) != len(self.candidates):
             raise ValueError("candidates names a candidate twice")
         return self
 
     def candidate(self, name: str) -> Candidate:
-        """Settings of the candidate `name`, its `epochs` filled in; UserError where it has none."""
+        """Settings of the candidate `name`, with `epochs` filled in.
+
+        Raises:
+            UserError: params.yaml has no such candidate.
+        """
         if name not in self.__pydantic_extra__:
-            known = ", ".join(sorted(self.__pydantic_extra__))
-            raise UserError(f"params.yaml: train has no candidate {name!r}; allowed are {known}")
+            names = sorted(self.__pydantic_extra__)
+            raise UserError(f"params.yaml: train has no candidate {name!r}; expected one of {', '.join(names)}")
         settings = self.__pydantic_extra__[name]
         return settings.model_copy(update={"epochs": settings.epochs or self.epochs})
 
     def with_candidate(self, name: str, settings: Candidate) -> "Train":
-        """The same with other settings of the candidate `name`."""
+        """Return a copy in which the candidate `name` has these settings."""
         return self.model_copy(update={name: settings})
 
 
@@ -101,32 +107,32 @@ Number = Annotated[int, Field(strict=True)] | Annotated[float, Field(allow_inf_n
 
 
 class Span(Closed):
-    """Numbers to draw from: whole ones where both ends are; evenly, or evenly in their logarithm."""
+    """Numbers to draw from, uniformly or log-uniformly; whole numbers if both ends are whole."""
 
     min: Number
     max: Number
     log: Annotated[bool, Field(strict=True)] = False
 
     @model_validator(mode="after")
-    def _ordered(self) -> "Span":
+    def _check_order(self) -> "Span":
         if not self.min < self.max:
             raise ValueError(f"min {self.min} must be below max {self.max}")
         if self.log and self.min <= 0:
-            raise ValueError(f"min {self.min} must be above 0 for log")
+            raise ValueError(f"min {self.min} must be above 0 with log true")
         return self
 
     @property
     def whole(self) -> bool:
-        """Whether the numbers are whole ones."""
+        """Whether only whole numbers are drawn."""
         return isinstance(self.min, int) and isinstance(self.max, int)
 
     @property
     def examples(self) -> tuple[int | float, ...]:
-        """Its ends."""
+        """Both ends."""
         return self.min, self.max
 
-    def holds(self, value: Any) -> bool:
-        """Whether `value` lies within, and is a whole number where those are."""
+    def contains(self, value: object) -> bool:
+        """Whether `value` can be drawn."""
         return isinstance(value, int if self.whole else int | float) and self.min <= value <= self.max
 
 
@@ -137,15 +143,15 @@ class Choice(Closed):
 
     @property
     def examples(self) -> tuple[Any, ...]:
-        """All of them."""
+        """All values."""
         return self.values
 
-    def holds(self, value: Any) -> bool:
-        """Whether `value` is one of them."""
+    def contains(self, value: object) -> bool:
+        """Whether `value` can be chosen."""
         return value in self.values
 
 
-def _kind(content: Any) -> str:
+def _kind(content: object) -> str:
     return "choice" if isinstance(content, Choice) or (isinstance(content, dict) and "values" in content) else "span"
 
 
@@ -159,21 +165,29 @@ class Tune(Closed):
     ranges: Mapping[str, Mapping[str, Values]]
 
     def fingerprint(self, candidate: str) -> str:
-        """SHA-256 of the candidate's ranges."""
-        content = {key: each.model_dump(mode="json") for key, each in self.ranges[candidate].items()}
+        """SHA-256 of the candidate's ranges, as hex digits."""
+        content = {key: values.model_dump(mode="json") for key, values in self.ranges[candidate].items()}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def value_at(settings: Candidate, key: str) -> Any:
-    """The value of a candidate's setting, such as optimizer.learning_rate; KeyError where there is none."""
-    found = settings.model_dump(mode="json")
+    """The value of a candidate's setting; `key` is a path such as optimizer.learning_rate.
+
+    Raises:
+        KeyError: there is no such setting.
+    """
+    value: Any = settings.model_dump(mode="json")
     for part in key.split("."):
-        found = found[part]
-    return found
+        value = value[part]
+    return value
 
 
-def changed(settings: Candidate, values: Mapping[str, Any]) -> Candidate:
-    """`settings` with other values of some keys; ValueError naming the first that is not allowed."""
+def with_values(settings: Candidate, values: Mapping[str, Any]) -> Candidate:
+    """Return a copy of `settings` with new values; keys are paths such as optimizer.learning_rate.
+
+    Raises:
+        ValueError: a value is not allowed; the text names the first such key.
+    """
     content = settings.model_dump(mode="json")
     for key, value in values.items():
         *sections, last = key.split(".")
@@ -189,20 +203,24 @@ def changed(settings: Candidate, values: Mapping[str, Any]) -> Candidate:
         raise ValueError(f"{key} cannot be {first['input']!r}: {first['msg'].lower()}") from None
 
 
-def require_ranges(train: Train, tune: Tune) -> None:
-    """ValueError where a range is of no setting, or reaches beyond what the setting allows."""
+def check_tuning_ranges(train: Train, tune: Tune) -> None:
+    """Check that every range in `tune` belongs to a setting and has only values that the setting allows.
+
+    Raises:
+        ValueError: it does not; the text names the candidate and the key.
+    """
     for name, ranges in tune.ranges.items():
         try:
             settings = train.candidate(name)
         except UserError:
             raise ValueError(f"tune.ranges names {name!r}, which has no settings under train") from None
-        for key, each in ranges.items():
+        for key, values in ranges.items():
             try:
                 value_at(settings, key)
-                for value in each.examples:
+                for value in values.examples:
                     if value is None:
                         raise ValueError(f"{key} cannot be empty")
-                    changed(settings, {key: value})
+                    with_values(settings, {key: value})
             except (KeyError, TypeError):
                 raise ValueError(f"tune.ranges.{name} names {key!r}, which train.{name} does not have") from None
             except ValueError as error:

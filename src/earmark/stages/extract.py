@@ -16,7 +16,7 @@ from earmark.features.extraction import Job
 from earmark.features.front_ends import FrontEnd
 from earmark.features.plan import ExtractionPlan
 from earmark.io import worker_pool
-from earmark.io.files import clear_leftovers, is_local, reachable, sole_writer
+from earmark.io.files import clear_leftovers, exclusive_writer, is_local, storage_errors
 from earmark.io.progress import progress
 from earmark.models.candidates import front_end_of
 from earmark.params import Params, environment
@@ -37,7 +37,7 @@ def extract(params: Params) -> str:
         UserError: a folder or address cannot be used, or extract.raw is an outdated copy of data/raw.
     """
     raw, folder = raw_folder(params), features_folder(params)
-    with reachable(raw, folder), sole_writer(folder):
+    with storage_errors(raw, folder), exclusive_writer(folder):
         if is_local(folder):
             clear_leftovers(folder)
         plan = plan_of(params)
@@ -76,7 +76,7 @@ def _run(jobs: list[Job]) -> None:
     clips = sum(len(job.offsets) for job in jobs)
     with (
         progress("extract", clips, "clips") as advance,
-        worker_pool.opened(environment.scheduler(), len(jobs), extraction.__name__) as workers,
+        worker_pool.open_workers(environment.scheduler(), len(jobs), extraction.__name__) as workers,
     ):
         for clips_of_shard in workers.results(extraction.run, jobs):
             advance(clips_of_shard)
@@ -95,7 +95,7 @@ def _noise(raw: Path, recordings: pd.DataFrame, split: str, front_end: FrontEnd)
     """The background noise that `split` may use as one run of frames: pieces of float16 (frames, bins)."""
     for content in shards.read_recordings(raw, recordings):
         try:
-            waveform = background_noise.part(decode.mono(content, front_end.sample_rate_hz), split)
+            waveform = background_noise.split_portion(decode.mono(content, front_end.sample_rate_hz), split)
         except decode.DecodeError:  # hours at a very low sample rate are too long once resampled
             continue
         for piece in _pieces(waveform, front_end):

@@ -5,7 +5,7 @@ from pathlib import Path
 from earmark.dataset import ingestion_record
 from earmark.dataset.sources import open_inbox, open_source
 from earmark.errors import UserError
-from earmark.io.files import restore, sole_writer, write_json
+from earmark.io.files import exclusive_writer, restore, write_json
 from earmark.params import Params
 from earmark.paths import DOWNLOADS, FEATURES, GLANCE, QUARANTINE, RAW
 
@@ -20,7 +20,7 @@ def ingest(params: Params) -> str:
     """
     for key in ("source", "inbox"):
         _refuse_own_files(key, getattr(params.dataset, key))
-    with sole_writer(RAW):
+    with exclusive_writer(RAW):
         restore(RAW)
         recorded = ingestion_record.read(RAW)
         source = open_source(params.dataset.source, params.seed, params.dataset.speakers, DOWNLOADS)

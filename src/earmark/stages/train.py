@@ -12,7 +12,7 @@ import pandas as pd
 
 from earmark.evaluation import rejection
 from earmark.features.front_ends import FrontEnd
-from earmark.io.files import sole_writer, whole_file, whole_folder
+from earmark.io.files import exclusive_writer, whole_file, whole_folder
 from earmark.io.progress import Advance, progress
 from earmark.params import NOT_WORDS, Params
 from earmark.params.training import Candidate
@@ -33,7 +33,7 @@ def train(params: Params, candidate: str) -> str:
     A training that was killed goes on after its last whole epoch, and ends with the weights that it would have had.
     """
     settings = params.train.candidate(candidate)
-    with sole_writer(CHECKPOINTS / candidate):
+    with exclusive_writer(CHECKPOINTS / candidate):
         return _train(params, candidate, settings)
 
 

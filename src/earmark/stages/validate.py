@@ -44,7 +44,7 @@ def validate(params: Params) -> str:
     change = _change(manifest, accepted, asked)
     facts = [
         quality.quarantined_share(len(quarantine), len(clips)),
-        quality.by_split(accepted, params.split.expected),
+        quality.by_split(accepted, params.split.required),
         quality.by_label(quality.selected(clips, asked), accepted),
         quality.by_speaker(accepted),
         quality.by_recording(pd.concat([accepted, manifest[manifest["split"] == shards.NOISE]])),

@@ -15,7 +15,7 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, Schema
 from mlflow.types.schema import Map
 
-from earmark.io.quiet_stderr import remarks_aside
+from earmark.io.quiet_stderr import quiet_stderr
 
 REQUIREMENTS = ("keras", "mlflow", "numpy", "pandas", "soundfile", "soxr")
 PACKAGE = Path(__file__).parents[1]
@@ -38,7 +38,7 @@ SIGNATURE = ModelSignature(
 def log_model(folder: Path) -> None:
     """Logs the model in `folder` to the current MLflow run."""
     # MLflow recommends type hints, which it does not have for arrays, and no warning filter stops that.
-    with tempfile.TemporaryDirectory(prefix="earmark-") as temporary, remarks_aside():
+    with tempfile.TemporaryDirectory(prefix="earmark-") as temporary, quiet_stderr():
         code = Path(temporary) / "decoder"
         for name in DECODER:
             target = code / "earmark" / name

@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from earmark.features.front_ends import FrontEnd
-from earmark.features.keras_backend import of_power, to_power
+from earmark.features.keras_backend import from_power, to_power
 from earmark.params.training import Augmentation as Settings
 
 DECIBEL = math.log(10) / 10
@@ -41,7 +41,7 @@ class Augmentation(keras.layers.Layer):
         if self._changes_power:
             power = self._moved(to_power(features, self._front_end))
             power = self._with_noise(self._with_gain(power))
-            features = of_power(power, self._front_end)
+            features = from_power(power, self._front_end)
         features = self._masked(features, axis=1, widest=self._mask_frames)
         return self._masked(features, axis=2, widest=self._settings.frequency_mask_bands)
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from earmark.errors import TrainingError
 from earmark.features.front_ends import FrontEnd
-from earmark.features.keras_backend import of_stored
+from earmark.features.keras_backend import from_stored
 from earmark.models import backend
 from earmark.params.training import Candidate, Optimizer
 from earmark.training import devices
@@ -169,7 +169,7 @@ def _model(network: keras.Model, recipe: Recipe) -> keras.Model:
     if settings.mixup_alpha:
         share = keras.Input((1, 1))
         inputs, features = [inputs, share], Mixup(dtype="float32")(features, share)
-    return keras.Model(inputs, network(of_stored(features, recipe.front_end)))
+    return keras.Model(inputs, network(from_stored(features, recipe.front_end)))
 
 
 def _validated(model: keras.Model, recipe: Recipe, validation: Examples, clips: int) -> tuple[float, float]:

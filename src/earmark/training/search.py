@@ -52,7 +52,7 @@ class Study:
             raise UserError(f"{path} is no file that a search was kept in; remove it to begin anew") from None
         if not self._study.trials:
             self._study.enqueue_trial(
-                {key: _given(ranges[key], value) for key, value in present.items() if ranges[key].holds(value)}
+                {key: _given(ranges[key], value) for key, value in present.items() if ranges[key].contains(value)}
             )
         for dead in self._study.get_trials(states=(TrialState.RUNNING,)):
             self._again(dead)

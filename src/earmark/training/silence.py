@@ -8,7 +8,7 @@ import numpy as np
 
 from earmark.audio import background_noise
 from earmark.features.front_ends import FrontEnd
-from earmark.features.keras_backend import of_power, to_power
+from earmark.features.keras_backend import from_power, to_power
 from earmark.training.batches import Epoch, Features
 
 
@@ -39,13 +39,13 @@ class WithSilence:
         order = np.empty(len(is_silence), dtype=np.int64)
         order[~is_silence], order[is_silence] = heard.order, silent
         starts = drawn.integers(len(self.noise) - self.front_end.frames, size=len(silent))
-        gains = background_noise.silence_gains(len(silent), drawn)
+        gains = background_noise.draw_silence_gains(len(silent), drawn)
         return _Mixed(order, heard.rows, is_silence, lambda at: self._pieces(starts[at], gains[at]))
 
     def _pieces(self, starts: np.ndarray, gains: np.ndarray) -> np.ndarray:
         frames = self.noise[starts[:, None] + np.arange(self.front_end.frames)].astype(np.float32)
         power = to_power(frames, self.front_end) * np.square(gains)[:, None, None]
-        return keras.ops.convert_to_numpy(of_power(power, self.front_end)).astype(np.float16)
+        return keras.ops.convert_to_numpy(from_power(power, self.front_end)).astype(np.float16)
 
 
 @dataclass(frozen=True)

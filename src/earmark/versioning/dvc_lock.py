@@ -10,7 +10,7 @@ def dvc_stages(lock: Path = Path("dvc.lock")) -> dict[str, dict]:
     """What DVC has recorded of each stage when it last ran: cmd, deps, params, outs. Empty where nothing has run under
     DVC; UserError where its lock cannot be read."""
     try:
-        found = yaml.loaded(lock.read_text(encoding="utf-8")) or {}
+        found = yaml.load(lock.read_text(encoding="utf-8")) or {}
     except FileNotFoundError:
         return {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:

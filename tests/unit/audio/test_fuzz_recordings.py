@@ -56,7 +56,7 @@ def originals() -> list[bytes]:
     return found
 
 
-def judged(child: Child, content: bytes) -> tuple[np.ndarray, int] | str:
+def decoded(child: Child, content: bytes) -> tuple[np.ndarray, int] | str:
     """What the child made of `content`, samples and rate or a reason, checked for all that must hold of any bytes."""
     outcome = child.outcome(content)
     failures = [text for kind, text in outcome.values() if kind == "failed"]
@@ -189,7 +189,7 @@ def damaged(draw) -> bytes:
 @given(honest())
 def test_an_honest_wav_of_any_shape_gives_its_exact_samples(child, recording):
     content, expected, expected_rate_hz = recording
-    result = judged(child, content)
+    result = decoded(child, content)
     assert not isinstance(result, str), result
     np.testing.assert_array_equal(result[0], expected)
     assert result[1] == expected_rate_hz
@@ -198,19 +198,19 @@ def test_an_honest_wav_of_any_shape_gives_its_exact_samples(child, recording):
 @share(30)
 @given(lying())
 def test_a_wav_whose_header_lies_is_read_exactly_or_refused(child, content):
-    judged(child, content)
+    decoded(child, content)
 
 
 @share(35)
 @given(damaged())
 def test_a_damaged_recording_is_read_exactly_or_refused(child, content):
-    judged(child, content)
+    decoded(child, content)
 
 
 @share(10)
 @given(st.sampled_from([b"", *decode.CONTAINERS]), st.binary(max_size=300))
 def test_any_bytes_are_refused_or_read(child, magic, content):
-    judged(child, magic + content)
+    decoded(child, magic + content)
 
 
 @share(25)
@@ -247,18 +247,18 @@ LIARS = {
         "no samples",
     ),
     "nothing": (b"", "empty"),
-    "only a name": (b"RIFF", "unreadable"),
-    "no data chunk": (recordings.riff(SIXTEEN_BIT), "unreadable"),
+    "only a name": (b"RIFF", "libsndfile cannot read it"),
+    "no data chunk": (recordings.riff(SIXTEEN_BIT), "libsndfile cannot read it"),
     "an empty data chunk": (recordings.plain([]), "no samples"),
     "no channels": (
         recordings.plain(range(9), channels=1)[:22] + b"\0\0" + recordings.plain(range(9))[24:],
-        "unreadable",
+        "libsndfile cannot read it",
     ),
-    "65,535 channels": (recordings.plain([1] * 65_535, channels=65_535), "unreadable"),
-    "65 channels": (recordings.plain(range(65), channels=65), "65 channels; allowed are 1 to 64"),
-    "0 Hz": (recordings.plain(range(9), 0), "unreadable"),
-    "1 Hz": (recordings.plain(range(9), 1), "sample rate 1 Hz; allowed are 1000 to 768000 Hz"),
-    "2**31 - 1 Hz": (recordings.plain(range(9), 2**31 - 1), "sample rate 2147483647 Hz; allowed are"),
+    "65,535 channels": (recordings.plain([1] * 65_535, channels=65_535), "libsndfile cannot read it"),
+    "65 channels": (recordings.plain(range(65), channels=65), "65 channels; expected 1 to 64"),
+    "0 Hz": (recordings.plain(range(9), 0), "libsndfile cannot read it"),
+    "1 Hz": (recordings.plain(range(9), 1), "sample rate 1 Hz; expected 1000 to 768000 Hz"),
+    "2**31 - 1 Hz": (recordings.plain(range(9), 2**31 - 1), "sample rate 2147483647 Hz; expected"),
     "2**31 Hz": (recordings.plain(range(9), 2**31), ""),
     "FLAC of 2**36 samples": (recordings.flac_claiming(2**36 - 1), ""),
     "FLAC of 2**36 samples of 8 channels and one frame": (
@@ -270,7 +270,7 @@ LIARS = {
     "AU of 2**32 - 1 channels": (recordings.au_claiming(2**32 - 2, 2**32 - 1, REAL), ""),
     "AU of -2 bytes": (recordings.au_claiming(2**32 - 2, 1, REAL_BIG_ENDIAN), "no samples"),
     "CAF": (recordings.caf_claiming(2**62, REAL_BIG_ENDIAN), "not a recording"),
-    "OGG": (recordings.written("OGG", "VORBIS"), "allowed formats are WAV, RF64, W64, AIFF, FLAC, AU"),
+    "OGG": (recordings.written("OGG", "VORBIS"), "expected one of WAV, RF64, W64, AIFF, FLAC, AU"),
     "MP3": (recordings.written("MP3", "MPEG_LAYER_III"), "not a recording"),
     "NaN": (
         recordings.riff(recordings.format_chunk(3, 1, 16_000, 32), recordings.chunk(b"data", b"\0\0\xc0\x7f" * 9)),
@@ -282,7 +282,7 @@ LIARS = {
     ),
     "float overflow": (
         recordings.riff(recordings.format_chunk(3, 2, 16_000, 32), recordings.chunk(b"data", b"\xff\xff\x7f\x7f" * 2)),
-        "3.4e+38 times full scale; allowed",
+        "3.4e+38 times full scale; expected",
     ),
 }
 
@@ -290,7 +290,7 @@ LIARS = {
 @pytest.mark.parametrize("name", LIARS)
 def test_a_known_liar_is_refused_for_what_it_lies_about(child, name):
     content, reason = LIARS[name]
-    result = judged(child, content)
+    result = decoded(child, content)
     assert isinstance(result, str), result
     assert reason in result
 
@@ -307,14 +307,14 @@ def test_a_known_liar_is_refused_for_what_it_lies_about(child, name):
     ids=["WAV", "RF64", "W64", "AIFF", "AU"],
 )
 def test_of_a_header_that_claims_gigabytes_only_the_samples_that_are_there_are_read(child, content):
-    result = judged(child, content)
+    result = decoded(child, content)
     assert not isinstance(result, str), result
     np.testing.assert_array_equal(result[0][:, 0], np.arange(-50, 50) / np.float32(32_768))
 
 
 @pytest.mark.parametrize("value", [0, 1_000, -32_768])
 def test_silence_and_a_constant_are_audio(child, value):
-    assert not isinstance(judged(child, recordings.plain([value] * 700)), str)
+    assert not isinstance(decoded(child, recordings.plain([value] * 700)), str)
     facts = decode.facts(recordings.plain([value] * 700))
     assert facts.peak == facts.rms == abs(value) / 32_768
     assert facts.clipped_fraction == (value == -32_768)

@@ -30,7 +30,7 @@ def folder(tmp_path_factory):
     place = tmp_path_factory.mktemp("features")
     feature_shards.prepare(place, BIG.settings())
     for shard in range(3):
-        with feature_shards.writing(place, f"shard-{shard}.tar", SHARD_CLIPS, BIG) as append:
+        with feature_shards.open_writer(place, f"shard-{shard}.tar", SHARD_CLIPS, BIG) as append:
             for member in range(SHARD_CLIPS):
                 append(np.full((1, BIG.frames, BIG.bins), shard * SHARD_CLIPS + member, dtype=np.float16))
     return place
@@ -56,7 +56,7 @@ def values(reader: FeatureReader, generator=None, batch: int = 64, repeats=None)
 @pytest.mark.parametrize("seed", [None, 1])
 def test_streamed_and_held_are_the_same_clips_in_the_same_order(folder, clips, seed):
     assert len(clips) * 2 * BIG.frames * BIG.bins > WINDOW_BYTES
-    held, streamed = (FeatureReader(folder, clips, held=each) for each in (True, False))
+    held, streamed = (FeatureReader(folder, clips, in_memory=each) for each in (True, False))
     for _ in range(2):
         generators = [None if seed is None else np.random.default_rng(seed) for _ in range(2)]
         (order, found), (other_order, other) = values(held, generators[0]), values(streamed, generators[1])
@@ -69,14 +69,14 @@ def test_streamed_and_held_are_the_same_clips_in_the_same_order(folder, clips, s
 @pytest.mark.parametrize("held", [True, False])
 def test_a_clip_comes_as_often_as_is_asked(folder, clips, held):
     repeats = np.random.default_rng(2).integers(0, 4, len(clips))
-    order, found = values(FeatureReader(folder, clips, held=held), np.random.default_rng(1), repeats=repeats)
+    order, found = values(FeatureReader(folder, clips, in_memory=held), np.random.default_rng(1), repeats=repeats)
     np.testing.assert_array_equal(np.bincount(order, minlength=len(clips)), repeats)
     np.testing.assert_array_equal(found, clips["value"].to_numpy()[order])
     assert (np.diff(order) == 0).mean() < 0.01  # copies of a clip do not follow each other
 
 
 def test_each_epoch_has_an_order_of_its_own_and_a_seed_gives_it_again(folder, clips):
-    reader = FeatureReader(folder, clips, held=True)
+    reader = FeatureReader(folder, clips, in_memory=True)
     first, second = np.random.default_rng(1), np.random.default_rng(1)
     orders = [reader.epoch(first).order for _ in range(2)]
     assert (orders[0] != orders[1]).mean() > 0.9
@@ -84,14 +84,14 @@ def test_each_epoch_has_an_order_of_its_own_and_a_seed_gives_it_again(folder, cl
 
 
 def test_clips_from_all_shards_are_in_each_batch(folder, clips):
-    reader = FeatureReader(folder, clips, held=False)
+    reader = FeatureReader(folder, clips, in_memory=False)
     order = reader.epoch(np.random.default_rng(2)).order
     shards = clips["shard"].to_numpy()[order]
     assert min(len(set(shards[start : start + 64])) for start in range(0, len(order) - 64, 64)) == 3
 
 
 def test_an_epoch_may_begin_again_from_the_start(folder, clips):
-    epoch = FeatureReader(folder, clips, held=False).epoch(np.random.default_rng(3))
+    epoch = FeatureReader(folder, clips, in_memory=False).epoch(np.random.default_rng(3))
     first = epoch.rows(0, 64)
     epoch.rows(64, len(clips))
     np.testing.assert_array_equal(epoch.rows(0, 64), first)
@@ -101,7 +101,7 @@ def test_many_small_shards_are_shuffled_as_few_large_ones_are(tmp_path):
     small = Shape(8, 8)
     feature_shards.prepare(tmp_path, small.settings())
     for shard in range(300):
-        with feature_shards.writing(tmp_path, f"shard-{shard:03}.tar", 2, small) as append:
+        with feature_shards.open_writer(tmp_path, f"shard-{shard:03}.tar", 2, small) as append:
             append(np.full((2, 8, 8), shard, dtype=np.float16))
     clips = pd.DataFrame(
         {"shard": np.repeat([f"shard-{each:03}.tar" for each in range(300)], 2), "member": [0, 1] * 300}
@@ -119,7 +119,7 @@ def test_a_shard_that_is_missing_is_a_sentence(folder, clips):
 
 def test_a_shard_of_other_settings_in_the_folder_is_refused(tmp_path):
     feature_shards.prepare(tmp_path, BIG.settings())
-    with feature_shards.writing(tmp_path, "shard-0.tar", 1, Shape(64, 512)) as append:
+    with feature_shards.open_writer(tmp_path, "shard-0.tar", 1, Shape(64, 512)) as append:
         append(np.zeros((1, 64, 512), np.float16))
     clips = pd.DataFrame({"shard": ["shard-0.tar"], "member": [0]})
     assert FeatureReader(tmp_path, clips).clips == 1

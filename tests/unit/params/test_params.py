@@ -1,4 +1,4 @@
-"""A wrong params.yaml is refused in one sentence that names key, value and what is allowed."""
+"""A wrong params.yaml is refused in one sentence that names the key, the value and what is expected."""
 
 import copy
 
@@ -29,16 +29,20 @@ WRONG = [
         ["tune.ranges.tc_resnet.epochs", "min 9", "max 3"],
     ),
     ("tune.ranges", {"tc_resnet": {"epochs": {"min": 0, "max": 3}}}, ["tune.ranges.tc_resnet", "epochs", "0"]),
-    ("tune.ranges", {"tc_resnet": {"epochs": {"low": 0}}}, ["epochs.low", "no parameter", "min, max, log"]),
+    ("tune.ranges", {"tc_resnet": {"epochs": {"low": 0}}}, ["epochs.low", "not a parameter", "min, max, log"]),
     ("tune.ranges", {"tc_resnet": {"epochs": {"values": [1]}}}, ["tune.ranges.tc_resnet.epochs.values", "at least 2"]),
-    ("tune.ranges", {"tc_resnet": {"epochs": {"values": [1, 2], "log": True}}}, ["epochs.log", "allowed are values"]),
+    (
+        "tune.ranges",
+        {"tc_resnet": {"epochs": {"values": [1, 2], "log": True}}},
+        ["epochs.log", "one of values"],
+    ),
     ("tune.ranges", {"tc_resnet": {"epochs": {"values": [None, 2]}}}, ["tune.ranges.tc_resnet", "epochs", "empty"]),
     ("tune.ranges", {"tc_resnet": {"label_smoothing": {"min": 0.0, "max": float("inf")}}}, ["label_smoothing", "inf"]),
     ("train.seed_cnn.optimizer.warmup_fraction", 0.1, ["warmup_fraction 0.1", "cosine"]),
     ("train.tc_resnet.augmentation.gain_db", 1e6, ["gain_db", "60"]),
     ("train.tc_resnet.balanced_sampling", "yes", ["balanced_sampling", "'yes'"]),
     ("tune.ranges", {"tc_resnet": {"optimizer.name": {"values": ["sgd", "adam"]}}}, ["optimizer.name", "'adam'"]),
-    ("dataset.sample_rate", 16000, ["dataset.sample_rate", "no parameter", "sample_rate_hz"]),
+    ("dataset.sample_rate", 16000, ["dataset.sample_rate", "not a parameter", "sample_rate_hz"]),
     ("dataset.clip_seconds", float("nan"), ["dataset.clip_seconds", "nan"]),
     ("dataset.labels", ["yes"], ["labels", "'yes'", "at least two"]),
     ("dataset.labels", [False, True], ["dataset.labels.0", "False", "in quotes"]),
@@ -53,8 +57,8 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("key", "value", "said"), WRONG, ids=lambda value: str(value)[:30])
-def test_a_wrong_value_is_named_with_what_is_allowed(tmp_path, key, value, said):
+@pytest.mark.parametrize(("key", "value", "fragments"), WRONG, ids=lambda value: str(value)[:30])
+def test_a_wrong_value_is_named_with_what_is_expected(tmp_path, key, value, fragments):
     content = copy.deepcopy(SHIPPED)
     *sections, last = key.split(".")
     section = content
@@ -63,10 +67,10 @@ def test_a_wrong_value_is_named_with_what_is_allowed(tmp_path, key, value, said)
     section[last] = value
     path = tmp_path / "params.yaml"
     path.write_text(yaml.safe_dump(content), encoding="utf-8")
-    with pytest.raises(UserError) as refused:
+    with pytest.raises(UserError) as error:
         params.load(path)
-    assert all(part in str(refused.value) for part in said), str(refused.value)
-    assert "\n" not in str(refused.value)
+    assert all(fragment in str(error.value) for fragment in fragments), str(error.value)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("text", ["", "a: [", "just text", "\x00"])
