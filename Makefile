@@ -49,8 +49,8 @@ test: setup-test lint  ## lint, and all tests but slow ones
 test-slow: fuzz  ## what does not fit into `make test`: the fuzz, real recordings, many kills, whole reproductions
 	@$(PYTEST) -m slow
 
-lint: setup-test  ## style and the order of the rooms
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet . && $(BIN)/lint-imports --no-cache
+lint: setup-test  ## style, types and the order of the rooms
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet . && $(BIN)/lint-imports --no-cache && $(BIN)/mypy
 
 fuzz: setup-test  ## ten thousand hostile recordings, new ones each time
 	@EARMARK_FUZZ=10000 $(BIN)/python -m pytest tests/unit/audio/test_fuzz_recordings.py
