@@ -11,8 +11,8 @@ def percent(fraction: float) -> str:
 
 
 def interval(low: float, high: float) -> str:
-    """Return two fractions from 0 to 1 as a range of percentages."""
-    return f"{percent(low)} to {percent(high)}"
+    """Return two fractions from 0 to 1 as a range of percentages with one decimal."""
+    return f"{low * 100:.1f}–{high * 100:.1f}{_NO_BREAK_SPACE}%"
 
 
 def count(number: int) -> str:

@@ -11,6 +11,7 @@ from support.html_page import Page
 from support.report_inputs import BANDS, SAMPLE_RATE_HZ, WORDS, chirp, fake_candidate, fake_mistakes, fake_page, wav_of
 
 from earmark.registry.gate import Check, Verdict
+from earmark.reporting import formats
 from earmark.reporting.html.verdict import with_verdict
 
 HOSTILE = "</table><script>alert(1)</script><!-- <b>&amp; {{ 7 * 7 }} \udcff"
@@ -119,7 +120,7 @@ def test_the_reliability_curve_and_its_table_are_the_bins_of_the_reporting_split
     assert bars["y"] == bins["clips"].tolist() and sum(bars["y"]) == candidates[0].metrics["test"]["clips"]
     row = bins.iloc[-1]
     shown = [f"{row[name] * 100:.1f}\u00a0%" for name in ("confidence", "accuracy")]
-    edge = f"{row['low'] * 100:.1f}\u00a0% to {row['high'] * 100:.1f}\u00a0%"
+    edge = f"{row['low'] * 100:.1f}–{row['high'] * 100:.1f}\u00a0%"
     assert after(page, "Calibration", edge)[:3] == [*shown, f"{row['clips']:,}"]
     assert str(candidates[0].metrics["test"]["expected_calibration_error"]) in page.values
 
@@ -133,7 +134,7 @@ def test_slices_have_a_point_a_band_in_the_order_given(page, candidates, name):
     np.testing.assert_allclose(np.array(points["x"]) + points["error_x"]["array"], bands["high"])
     np.testing.assert_allclose(np.array(points["x"]) - points["error_x"]["arrayminus"], bands["low"])
     row = bands.iloc[0]
-    shown = [f"{row['accuracy'] * 100:.1f}\u00a0%", f"{row['low'] * 100:.1f}\u00a0% to {row['high'] * 100:.1f}\u00a0%"]
+    shown = [formats.percent(row["accuracy"]), formats.interval(row["low"], row["high"])]
     assert after(page, f"By {name}", row["band"])[:4] == [*shown, f"{row['clips']:,}", f"{row['speakers']:,}"]
 
 

@@ -79,7 +79,7 @@ def test_the_leaderboard_shows_the_numbers_given_most_accurate_first(page, candi
     assert [float(value) for value in page.values[: len(expected)]] == expected
     for interval in ("accuracy_ci95", "macro_f1_ci95"):
         low, high = candidates[0].metrics["test"][interval]
-        assert f"{low * 100:.1f}\u00a0% to {high * 100:.1f}\u00a0%" in page.text
+        assert f"{low * 100:.1f}–{high * 100:.1f}\u00a0%" in page.text
 
 
 def test_the_best_is_marked_in_words_once_even_where_it_is_not_the_most_accurate(candidates):

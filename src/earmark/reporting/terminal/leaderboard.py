@@ -2,6 +2,7 @@
 
 import io
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -13,16 +14,18 @@ WIDTH = 110
 
 def table(leaderboard: Leaderboard) -> str:
     """The leaderboard as a table: figures, and the interval of the accuracy below it."""
-    shown = Table(title=f"candidates on the {leaderboard.split} split", title_justify="left", title_style="bold")
+    title = f"candidates on the {leaderboard.split} split"
+    style = {"box": box.SIMPLE_HEAD, "padding": (0, 1, 0, 0), "pad_edge": False, "show_edge": False}
+    shown = Table(title=title, title_justify="left", title_style="bold", **style)
     for heading in HEADINGS:
-        shown.add_column(heading, justify="left" if heading == "candidate" else "right")
+        shown.add_column(heading, justify="left" if heading == HEADINGS[0] else "right", no_wrap=True)
     for row in leaderboard.rows:
         accuracy, *others = row.cells
-        name = f"{row.name} (best)" if row.is_best else row.name
+        name = f"{row.name}\n(best)" if row.is_best else row.name
         shown.add_row(Text(name), _with_interval(accuracy), *(Text(cell.main.text) for cell in others))
     console = Console(file=io.StringIO(), width=WIDTH, color_system=None)
     console.print(shown)
-    return console.file.getvalue().rstrip()
+    return "\n".join(line.rstrip() for line in console.file.getvalue().rstrip().splitlines())
 
 
 def _with_interval(cell: Cell) -> Text:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from earmark.reporting import formats
 from earmark.reporting.html.charts.figure import SERIES_COLOURS, Chart, accuracy_axis, layout, plain, positions, short
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def trade_off_chart(
     figure = _figure()
     for index, (name, cost) in enumerate(costs.items()):
         accuracy, (low, high) = scores[name]["accuracy"], scores[name]["accuracy_ci95"]
-        hover = f"{plain(name)}<br>{shown(cost)}: %{{y}} ({low:.1%} to {high:.1%})<extra></extra>"
+        hover = f"{plain(name)}<br>{shown(cost)}: %{{y}} ({formats.interval(low, high)})<extra></extra>"
         interval = {"array": [high - accuracy], "arrayminus": [accuracy - low], "thickness": 1.5, "width": 4}
         figure.add_scatter(x=[cost], y=[accuracy], error_y=interval, **_style(index, name, hover, lines=False))
     low, high = min(costs.values()) / 1.7, max(costs.values()) * 1.7

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from earmark.reporting.formats import interval
 from earmark.reporting.html.charts.figure import (
     NEUTRAL_COLOUR,
     SERIES_COLOURS,
@@ -51,6 +52,5 @@ def _interval(bands: pd.DataFrame) -> dict[str, list[float]]:
 
 def _hover_points(bands: pd.DataFrame) -> list[list[str]]:
     return [
-        [plain(str(row.band)), f"{row.clips:,}", f"{row.low:.1%} to {row.high:.1%}"]
-        for row in bands.itertuples(index=False)
+        [plain(str(row.band)), f"{row.clips:,}", interval(row.low, row.high)] for row in bands.itertuples(index=False)
     ]
