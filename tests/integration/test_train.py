@@ -77,7 +77,7 @@ def test_a_killed_training_goes_on_after_its_last_epoch_and_ends_with_the_same_b
     assert not (stopped / "models/tc_resnet").exists()
     done = earmark(stopped, "train", "tc_resnet")
     assert done.returncode == 0, done.stderr
-    assert re.search(r"goes on after epoch [4-7], where it was stopped", done.stdout)
+    assert re.search(r"resumes after epoch [4-7], where it was stopped", done.stdout)
     assert content_sha256(stopped / "models/tc_resnet") == content_sha256(trained / "models/tc_resnet")
     assert pd.read_csv(stopped / "reports/training/tc_resnet.csv")["epoch"].tolist() == list(range(1, EPOCHS + 1))
     (only,) = runs_of(stopped)
@@ -113,7 +113,7 @@ def test_a_checkpoint_of_another_training_or_a_damaged_one_is_not_gone_on_from(s
         checkpoint.write_bytes(checkpoint.read_bytes()[:-200])
     done = earmark(stopped, "train", "tc_resnet")
     assert done.returncode == 0, done.stderr
-    assert "goes on" not in done.stdout
+    assert "resumes" not in done.stdout
     assert f"epoch 1/{EPOCHS}" in (stopped / "logs/tc_resnet.log").read_text()
     (ended,) = [each for each in runs_of(stopped) if each.info.status == "FINISHED"]
     assert steps_of(stopped, ended.info.run_id) == list(range(1, EPOCHS + 1))
@@ -146,12 +146,14 @@ def test_a_label_without_training_clips_is_named(project, earmark):
 
 def test_one_speaker_only_is_said_with_the_way_out(project, earmark):
     accepted(project, lambda clips: clips[clips["split"] == "training"])
-    assert re.search(r"no validation clips, of \d+ speakers in all; .* split.method random", refusal(earmark, project))
+    assert re.search(
+        r"no validation clips, with \d+ speakers in all; .* split.method random", refusal(earmark, project)
+    )
 
 
 def test_one_label_only_is_refused(project, earmark):
     accepted(project, lambda clips: clips[clips["label"] == "yes"])
-    assert "clips of 1 label; needed are at least two" in refusal(earmark, project)
+    assert "clips of 1 label; expected at least two labels" in refusal(earmark, project)
 
 
 def test_a_loss_that_is_no_number_is_a_sentence(project, earmark):
@@ -163,7 +165,7 @@ def test_another_experiment_has_a_run_of_its_own(stopped, earmark):
     change_params(stopped, {"register": {"name": "another"}})
     done = earmark(stopped, "train", "tc_resnet")
     assert done.returncode == 0, done.stderr
-    assert re.search(r"goes on after epoch [1-5]", done.stdout)
+    assert re.search(r"resumes after epoch [1-5]", done.stdout)
     (ended,) = [each for each in runs_of(stopped) if each.info.status == "FINISHED"]
     assert steps_of(stopped, ended.info.run_id) == list(range(1, EPOCHS + 1))
 

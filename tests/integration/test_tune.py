@@ -119,7 +119,7 @@ def test_values_that_cannot_be_trained_end_their_trial_and_not_the_search(search
 def test_a_candidate_without_ranges_is_refused(searched, earmark):
     done = earmark(searched, "tune", "seed_cnn")
     assert done.returncode == 2
-    assert "tune.ranges has none of 'seed_cnn'; it has those of tc_resnet" in done.stderr
+    assert "tune.ranges has no candidate 'seed_cnn'; it has tc_resnet" in done.stderr
 
 
 RATE = "optimizer.learning_rate"

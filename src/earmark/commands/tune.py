@@ -1,12 +1,11 @@
-"""`earmark tune`: looks for better settings of one candidate, on the validation split."""
+"""`earmark tune`: searches better settings for one candidate, by its accuracy on the validation split."""
 
 import difflib
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import reduce
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ruamel.yaml import YAML
@@ -19,9 +18,9 @@ from earmark.params import PATH, Params
 from earmark.params.training import Candidate, value_at, with_values
 from earmark.paths import TUNING
 from earmark.training import checkpoints, job
+from earmark.training.monitor import TrainingMonitor
 
 if TYPE_CHECKING:
-    from earmark.tracking.runs import LiveRun
     from earmark.training.fitting import State
     from earmark.training.search import Study, Trial
 
@@ -34,11 +33,11 @@ def tune(params: Params, candidate: str, minutes: float) -> str:
     settings = params.train.candidate(candidate)
     ranges = params.tune.ranges.get(candidate)
     if not ranges:
-        known = ", ".join(sorted(params.tune.ranges)) or "none"
-        raise UserError(f"params.yaml: tune.ranges has none of {candidate!r}; it has those of {known}")
+        names = ", ".join(sorted(params.tune.ranges)) or "none"
+        raise UserError(f"params.yaml: tune.ranges has no candidate {candidate!r}; it has {names}")
     text = PATH.read_bytes().decode()
     if "\r" in text or not text.endswith("\n"):
-        raise UserError(f"{PATH} cannot be patched: allowed are lines that end in a line feed, the last one too")
+        raise UserError(f"{PATH} cannot be patched; expected a line feed at the end of every line, and no other ending")
     with exclusive_writer(TUNING / candidate):
         return _tune(params, candidate, settings, ranges, text, minutes)
 
@@ -53,35 +52,36 @@ def _tune(
     from earmark.training.search import Study, TimeLimitError
 
     data = job.read_data(params, candidate)
-    for remark in job.remarks(data, settings):
-        print(f"{candidate}: {remark}", flush=True)
-    present = {key: value_at(settings, key) for key in ranges}
+    for note in job.notes(data, settings):
+        print(f"{candidate}: {note}", flush=True)
+    current = {key: value_at(settings, key) for key in ranges}
     identity = job.identity(data, settings, params.seed)
     name = f"{candidate} {identity[:16]} {params.tune.fingerprint(candidate)[:16]}"
-    study = Study(TUNING / f"{candidate}.db", name, ranges, present, settings.epochs, params.seed)
+    epochs = settings.epochs or params.train.epochs
+    study = Study(TUNING / f"{candidate}.db", name, ranges, current, epochs, params.seed)
     with runs.tuning_run(f"tune {candidate}", params.register_.name, study.run_id) as run_id:
         study.run_id = run_id
-        ends = time.monotonic() + 60 * minutes
-        search = _Search(params, candidate, settings, data, ends)
+        deadline = time.monotonic() + 60 * minutes
+        search = _Search(params, candidate, settings, data, deadline)
         with suppress(TimeLimitError):
-            while len(study.finished) < params.tune.trials and time.monotonic() < ends:
-                ended = study.run(search.trial)
+            while len(study.finished) < params.tune.trials and time.monotonic() < deadline:
+                outcome = study.run(search.trial)
                 last = study.finished[-1]
                 values = ", ".join(f"{key} {value}" for key, value in study.values(last).items())
-                print(f"trial {last.number}: {ended}, {values}", flush=True)
-    return _result(study, candidate, present, text, params.tune.trials)
+                print(f"trial {last.number}: {outcome}, {values}", flush=True)
+    return _result(study, candidate, current, text, params.tune.trials)
 
 
 class _Search:
-    """Trains with the values of one trial after the other; the last one goes on from its checkpoint."""
+    """Trains the candidate with the values of a trial; resumes a trial that has a checkpoint."""
 
-    def __init__(self, params: Params, candidate: str, settings: Candidate, data: job.Data, ends: float):
+    def __init__(self, params: Params, candidate: str, settings: Candidate, data: job.TrainingData, deadline: float):
         self._params, self._candidate, self._settings = params, candidate, settings
-        self._data, self._ends = data, ends
+        self._data, self._deadline = data, deadline
         self._path = TUNING / f"{candidate}.npz"
 
     def trial(self, trial: "Trial") -> float:
-        """The validation accuracy that the values of `trial` reach."""
+        """Returns the validation accuracy that the values of `trial` reach."""
         import keras
 
         from earmark.tracking import runs
@@ -92,110 +92,97 @@ class _Search:
         settings = with_values(self._settings, trial.values)
         recipe = job.recipe(self._data, self._candidate, settings, self._params.seed)
         identity = job.identity(self._data, settings, self._params.seed)
-        found = checkpoints.read(self._path, identity)
-        state = job.state_in(found)
-        theirs = self._params.with_candidate(self._candidate, settings)
+        checkpoint = checkpoints.read(self._path, identity)
+        resumed = job.state_in(checkpoint)
+        trial_params = self._params.with_candidate(self._candidate, settings)
+        run_id = checkpoint.run_id if checkpoint else None
         pruned = None
-        with runs.trial_run(trial.number, self._candidate, theirs, found and found.run_id) as run:
-            watch = _Watch(trial, run, self._ends, self._path, identity, settings, state)
+        with runs.trial_run(trial.number, self._candidate, trial_params, run_id) as run:
+            for row in resumed.rows if resumed else ():
+                trial.report(row["validation_accuracy"], row["epoch"])
+            monitor = TrainingMonitor(self._path, identity, run, self._on_epoch(trial, settings))
             try:
-                state = fitting.fit(recipe, self._data.training, self._data.validation, watch, state)
-            except Pruned as error:  # to MLflow, that is no failure
+                state = fitting.fit(recipe, self._data.training, self._data.validation, monitor, resumed)
+            except Pruned as error:  # not a failure of MLflow's run
                 pruned = error
                 run.tag("pruned", "true")
         self._path.unlink(missing_ok=True)
         if pruned:
             raise pruned
-        return state.selected_row(settings)["validation_accuracy"]
+        return float(state.selected_row(settings)["validation_accuracy"])
 
-
-class _Watch:
-    """Keeps each epoch, and ends a trial that is not worth its time, or for which there is none left."""
-
-    def __init__(
-        self,
-        trial: "Trial",
-        run: "LiveRun",
-        ends: float,
-        path: Path,
-        identity: str,
-        settings: Candidate,
-        state: "State | None",
-    ):
-        self._trial, self._run, self._ends = trial, run, ends
-        self._path, self._identity, self._settings = path, identity, settings
-        for row in state.rows if state else ():
-            trial.report(row["validation_accuracy"], row["epoch"])
-
-    def batch(self, clips: int, loss: float) -> None:
-        """Nothing."""
-
-    def epoch(self, state: "State") -> None:
-        """Writes the checkpoint before anybody is told of the epoch."""
+    def _on_epoch(self, trial: "Trial", settings: Candidate) -> "Callable[[State], None]":
+        """Returns what may end a trial after an epoch: Pruned if it does badly, TimeLimitError if time is up."""
         from earmark.training.fitting import is_over
         from earmark.training.search import TimeLimitError
 
-        checkpoints.write(self._path, job.checkpoint_of(state, self._identity, self._run.run_id))
-        self._run.log_epochs(state.rows)
-        self._trial.report(state.rows[-1]["validation_accuracy"], len(state.rows))
-        if is_over(state, self._settings):
-            return
-        self._trial.raise_if_pruned()
-        if time.monotonic() > self._ends:
-            raise TimeLimitError
+        def end_early(state: "State") -> None:
+            trial.report(state.rows[-1]["validation_accuracy"], len(state.rows))
+            if is_over(state, settings):
+                return
+            trial.raise_if_pruned()
+            if time.monotonic() > self._deadline:
+                raise TimeLimitError
+
+        return end_early
 
 
-def _result(study: "Study", candidate: str, present: dict[str, Any], text: str, trials: int) -> str:
+def _result(study: "Study", candidate: str, current: dict[str, Any], text: str, trials: int) -> str:
     best = study.best
     if best is None and len(study.finished) >= trials:
-        return f"none of {trials} trials of {candidate} could be trained; allowed are other tune.ranges"
+        return f"none of {trials} trials of {candidate} could be trained; expected other values in tune.ranges"
     if best is None:
         return f"no trial of {candidate} was finished in time; run it again and it continues"
     values = study.values(best)
-    reached = f"best of {len(study.finished)} trials, {best.number}, reached {best.value:.2%} on validation"
+    sentence = f"best of {len(study.finished)} trials, {best.number}, reached {best.value:.2%} on validation"
     patch = TUNING / f"{candidate}.patch"
-    if values == present:
+    if values == current:
         patch.unlink(missing_ok=True)
-        return f"{reached}: these are the settings in params.yaml"
+        return f"{sentence}: these are the settings in params.yaml"
     write_text(patch, patch_of(text, candidate, values))
-    return f"{reached}; 'git apply {patch}' puts its settings into params.yaml"
+    return f"{sentence}; 'git apply {patch}' puts its settings into params.yaml"
 
 
 def patch_of(text: str, candidate: str, values: Mapping[str, Any]) -> str:
-    """A unified diff of params.yaml, whose content is `text`, that sets `values` of the candidate and touches no other
-    line; UserError where one line may be of several candidates."""
+    """Returns a unified diff that sets `values` of the candidate in params.yaml and changes no other line.
+
+    `text` is the content of params.yaml.
+
+    Raises:
+        UserError: the file has YAML aliases, so that one line may belong to several candidates.
+    """
     if any(isinstance(token, AliasToken) for token in YAML().scan(text)):
-        raise UserError(f"{PATH} has YAML aliases and cannot be patched; what was found is to be set by hand: {values}")
+        raise UserError(f"{PATH} has YAML aliases and cannot be patched; set these values by hand: {values}")
     after = text
     for key, value in values.items():
         after = _set(after, ("train", candidate, *key.split(".")), value)
-    lines = (each.splitlines(keepends=True) for each in (text, after))
-    return "".join(difflib.unified_diff(*lines, f"a/{PATH}", f"b/{PATH}"))
+    old_lines, new_lines = text.splitlines(keepends=True), after.splitlines(keepends=True)
+    return "".join(difflib.unified_diff(old_lines, new_lines, f"a/{PATH}", f"b/{PATH}"))
 
 
 def _set(text: str, path: Sequence[str], value: Any) -> str:
-    """`text`, YAML, with `value` at `path`, in the place of the one that is there."""
+    """Sets `value` at `path` in a YAML text."""
     node = YAML().compose(text)
-    for at, name in enumerate(path):
-        entry = next(((key, each) for key, each in node.value if key.value == name), None)
+    for depth, name in enumerate(path):
+        entry = next((pair for pair in node.value if pair[0].value == name), None)
         if entry is None:
-            return _inserted(text, node, path[at:], value)
+            return _insert(text, node, path[depth:], value)
         key, node = entry
-    begin, written = node.start_mark.index, json.dumps(value)
-    if isinstance(node, CollectionNode) and not node.flow_style:  # stands below its key, where a flow one would not be
-        begin, written = key.end_mark.index, f": {written}"
-    while isinstance(node, CollectionNode) and not node.flow_style:  # ends where the next one begins
+    start, content = node.start_mark.index, json.dumps(value)
+    if isinstance(node, CollectionNode) and not node.flow_style:  # a block starts on the line below its key
+        start, content = key.end_mark.index, f": {content}"
+    while isinstance(node, CollectionNode) and not node.flow_style:  # a block's end mark is where the next node starts
         node = node.value[-1][1] if isinstance(node, MappingNode) else node.value[-1]
-    return text[:begin] + written + text[node.end_mark.index :]
+    return text[:start] + content + text[node.end_mark.index :]
 
 
-def _inserted(text: str, mapping: MappingNode, path: Sequence[str], value: Any) -> str:
-    """`text` with `value` at `path` below `mapping`, before what else is in it."""
+def _insert(text: str, mapping: MappingNode, path: Sequence[str], value: Any) -> str:
+    """Inserts `value` at `path` below `mapping`, before its first entry."""
     name, *below = path
     entry = f"{name}: {json.dumps(reduce(lambda inner, key: {key: inner}, reversed(below), value))}"
     if mapping.flow_style:
-        begin, after = mapping.start_mark.index + 1, ", " if mapping.value else ""
+        start, separator = mapping.start_mark.index + 1, ", " if mapping.value else ""
     else:
         first = mapping.value[0][0].start_mark
-        begin, after = first.index, "\n" + " " * first.column
-    return text[:begin] + entry + after + text[begin:]
+        start, separator = first.index, "\n" + " " * first.column
+    return text[:start] + entry + separator + text[start:]

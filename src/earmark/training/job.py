@@ -1,4 +1,4 @@
-"""What a training of one candidate needs, from params.yaml, accepted clips and feature shards."""
+"""Prepares the training of one candidate: data, network, and the identity that a checkpoint is matched by."""
 
 import hashlib
 import json
@@ -16,6 +16,7 @@ from earmark.features import feature_shards, front_ends
 from earmark.features.front_ends import FrontEnd
 from earmark.features.reader import FeatureReader
 from earmark.io import hashing
+from earmark.io.files import AnyPath
 from earmark.models.candidates import module_of
 from earmark.params import SILENCE, Params
 from earmark.params.training import Candidate
@@ -23,18 +24,27 @@ from earmark.paths import ACCEPTED, features_folder
 from earmark.training.checkpoints import Checkpoint
 
 if TYPE_CHECKING:
+    import keras
+
     from earmark.training.batches import Examples
     from earmark.training.fitting import Recipe, State
 
 PACKAGE = Path(__file__).parents[1]
 ROOMS = ("audio", "features", "models", "training")
-"""Whose code decides the weights."""
+"""The packages whose code affects the weights."""
 
 
 @dataclass(frozen=True)
-class Data:
-    """What every training through one front end reads; `clips` are the accepted ones, and `noise` is what training
-    hears, `validation_noise` what it does not."""
+class TrainingData:
+    """What one candidate is trained and validated on.
+
+    Attributes:
+        clips: the accepted clips of all splits.
+        labels: sorted; the network's outputs are in this order.
+        noise: background noise of training, (frames, bins), in the stored form of `front_end`.
+        validation_noise: the same of validation.
+        silence_fraction: clips of silence as a share of the recorded clips.
+    """
 
     clips: pd.DataFrame
     labels: tuple[str, ...]
@@ -46,9 +56,12 @@ class Data:
     silence_fraction: float
 
 
-def read_data(params: Params, candidate: str) -> Data:
-    """Reads what `candidate` is trained on; UserError where features are missing, damaged or of other settings, or
-    where a label or a split has no clips."""
+def read_data(params: Params, candidate: str) -> TrainingData:
+    """Reads what `candidate` is trained on.
+
+    Raises:
+        UserError: features are missing, damaged or of other settings, or a label or a split has no clips.
+    """
     front_end = front_ends.front_end(module_of(candidate).FRONT_END, params)
     stored = front_end.stored
     folder = features_folder(params) / stored.name
@@ -63,37 +76,47 @@ def read_data(params: Params, candidate: str) -> Data:
         return _examples(folder, accepted[accepted["split"] == split], labels, silence, noise[split], stored)
 
     training, validation = examples("training"), examples("validation")
-    return Data(accepted, labels, front_end, training, validation, noise["training"], noise["validation"], silence)
+    return TrainingData(
+        accepted, labels, front_end, training, validation, noise["training"], noise["validation"], silence
+    )
 
 
 def _examples(
-    folder: Path, clips: pd.DataFrame, labels: tuple[str, ...], silence: float, noise: np.ndarray, front_end: FrontEnd
+    folder: AnyPath,
+    clips: pd.DataFrame,
+    labels: tuple[str, ...],
+    silence: float,
+    noise: np.ndarray,
+    front_end: FrontEnd,
 ) -> "Examples":
     from earmark.training.batches import Examples
     from earmark.training.silence import WithSilence
 
     codes = pd.Series(range(len(labels)), index=labels)
-    known = codes[clips["label"]].to_numpy()
+    clip_codes = codes[clips["label"]].to_numpy()
     reader = FeatureReader(folder, clips)
     silences = round(silence * len(clips))
     if not silences:
-        return Examples(reader, known)
+        return Examples(reader, clip_codes)
     if len(noise) <= front_end.frames:
         raise UserError(
-            f"params.yaml: dataset.silence_fraction {silence} needs background noise, in recordings at least"
-            f" {1 / min(background_noise.SHARES.values()):.0f} times as long as a clip; allowed without are 0.0"
+            f"params.yaml: dataset.silence_fraction {silence} needs background noise; expected 0.0, or recordings of"
+            f" noise at least {1 / min(background_noise.SHARES.values()):.0f} times as long as a clip"
         )
-    labelled = np.r_[known, np.full(silences, codes[SILENCE])]
-    return Examples(WithSilence(reader, len(clips), silences, noise, front_end), labelled)
+    all_codes = np.r_[clip_codes, np.full(silences, codes[SILENCE])]
+    return Examples(WithSilence(reader, len(clips), silences, noise, front_end), all_codes)
 
 
-def recipe(data: Data, candidate: str, settings: Candidate, seed: int) -> "Recipe":
-    """How `candidate` is trained on `data`; TrainingError where its network does not fit the clips."""
+def recipe(data: TrainingData, candidate: str, settings: Candidate, seed: int) -> "Recipe":
+    """Returns how `candidate` is trained on `data`.
+
+    Its `build` raises TrainingError if the network does not fit the clips.
+    """
     from earmark.training.fitting import Recipe
 
     front_end = data.front_end
 
-    def build():
+    def build() -> "keras.Model":
         try:
             shape = front_end.frames, front_end.bins
             return module_of(candidate).build(shape, len(data.labels), **settings.network)
@@ -106,18 +129,18 @@ def recipe(data: Data, candidate: str, settings: Candidate, seed: int) -> "Recip
     return Recipe(build, front_end, data.noise, len(data.labels), settings, seed)
 
 
-def remarks(data: Data, settings: Candidate) -> list[str]:
-    """What `settings` ask for and `data` does not have, and what is done instead."""
-    found = []
+def notes(data: TrainingData, settings: Candidate) -> list[str]:
+    """Where `data` lacks what `settings` ask for: what is done instead, a line each."""
+    lines = []
     if settings.augmentation.noise_probability and len(data.noise) <= data.front_end.frames:
-        found.append("the data set has no background noise as long as a clip: none is mixed in")
+        lines.append("the data set has no background noise as long as a clip: none is mixed in")
     if settings.batch_size > len(data.training.labels):
-        found.append(f"batch_size {settings.batch_size}: one batch holds all {len(data.training.labels)} clips")
-    return found
+        lines.append(f"batch_size {settings.batch_size}: one batch holds all {len(data.training.labels)} clips")
+    return lines
 
 
-def identity(data: Data, settings: Candidate, seed: int) -> str:
-    """SHA-256 over all that decides the weights of a training: data, settings, code, libraries, devices."""
+def identity(data: TrainingData, settings: Candidate, seed: int) -> str:
+    """SHA-256 over everything that determines the weights: data, settings, seed, code, libraries and devices."""
     import keras
 
     from earmark.models import backend
@@ -140,31 +163,33 @@ def identity(data: Data, settings: Candidate, seed: int) -> str:
     ).hexdigest()
 
 
-def state_in(found: Checkpoint | None) -> "State | None":
-    """Where the training of a checkpoint stands."""
+def state_in(checkpoint: Checkpoint | None) -> "State | None":
+    """The state that `checkpoint_of` saved."""
     from earmark.training.fitting import State
 
-    return State(found.rows, found.lists["weights"], found.lists["variables"]) if found else None
+    if checkpoint is None:
+        return None
+    return State(checkpoint.rows, checkpoint.lists["weights"], checkpoint.lists["variables"])
 
 
 def checkpoint_of(state: "State", identity: str, run_id: str) -> Checkpoint:
-    """What the training needs to go on from `state`."""
+    """A checkpoint from which the training resumes at `state`."""
     return Checkpoint(identity, run_id, state.rows, {"weights": state.weights, "variables": state.variables})
 
 
 def _require_clips(accepted: pd.DataFrame, labels: set[str]) -> None:
     if len(labels) < 2:
-        raise UserError(f"{ACCEPTED} has clips of {len(labels)} label; needed are at least two")
+        raise UserError(f"{ACCEPTED} has clips of {len(labels)} label; expected at least two labels")
     for split in ("training", "validation"):
         clips = accepted[accepted["split"] == split]
         if clips.empty:
             speakers = accepted["speaker"].nunique()
             raise UserError(
-                f"{ACCEPTED} has no {split} clips, of {speakers} speakers in all;"
-                " allowed are more speakers, or split.method random in params.yaml"
+                f"{ACCEPTED} has no {split} clips, with {speakers} speakers in all;"
+                " expected more speakers, or split.method random in params.yaml"
             )
         if split == "training" and (absent := labels - set(clips["label"])):
             raise UserError(
-                f"the label {min(absent)!r} has no training clips; allowed are recordings of it by more speakers,"
+                f"the label {min(absent)!r} has no training clips; expected recordings of it by more speakers,"
                 " or dataset.labels without it"
             )
