@@ -116,7 +116,7 @@ def test_a_file_that_loses_too_much_is_refused_and_leaves_nothing(project, earma
     done = earmark(project, "export", str(fragile), str(tmp_path / "new/out"), "--format", "litert-int8")
     assert done.returncode == 2
     assert re.search(r"litert-int8 gets [\d.]+% of \d+ testing clips right and the original [\d.]+%", done.stderr)
-    assert "allowed is a loss of 1.00%, export.max_accuracy_loss in params.yaml" in done.stderr
+    assert "expected a loss of at most 1.00%, export.max_accuracy_loss in params.yaml" in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 
@@ -130,8 +130,8 @@ def test_a_file_that_loses_too_much_is_refused_and_leaves_nothing(project, earma
             ["models", "out", "--format", "onnx"],
             "no version or alias 'models'; allowed are 1, champion; the folder of this name is written ./models",
         ),
-        (["champion", "full", "--format", "onnx"], "full is there already; allowed is a new or an empty folder"),
-        (["champion", "params.yaml", "--format", "onnx"], "params.yaml is there already"),
+        (["champion", "full", "--format", "onnx"], "full exists already; expected a new or an empty folder"),
+        (["champion", "params.yaml", "--format", "onnx"], "params.yaml exists already"),
         (["champion", "params.yaml/out", "--format", "onnx"], "params.yaml is not a folder"),
         (["champion", "out", "--format", "gguf"], "'gguf' is not one of 'litert', 'litert-int8', 'onnx'"),
     ],

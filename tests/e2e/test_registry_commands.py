@@ -148,9 +148,9 @@ def test_promote_and_rollback_move_the_champion_and_keep_the_reason(project, ear
         (["promote", "0", "--why", "x"], "no version or alias '0'"),
         (["promote", "999", "--why", "x"], "no version or alias '999'"),
         (["promote", "champion", "--why", "x"], "version 1 is champion already"),
-        (["promote", "2", "--why", " \n"], "--why is"),
-        (["promote", "2", "--why", "x" * 1001], "--why is"),
-        (["promote", "2", "--why", "\x1b[31mred"], "--why is"),
+        (["promote", "2", "--why", " \n"], "--why: "),
+        (["promote", "2", "--why", "x" * 1001], "--why: "),
+        (["promote", "2", "--why", "\x1b[31mred"], "--why: "),
     ],
 )
 def test_what_cannot_be_is_refused_and_nothing_moves(registration, earmark, arguments, expected):

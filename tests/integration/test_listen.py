@@ -255,14 +255,14 @@ def test_a_pipe_by_name_is_refused(model, tmp_path):
     finally:
         os.close(writer)
     assert done.exit_code == 2
-    assert done.stderr == f"earmark: {path}: no file on disk; allowed are one, and - for raw PCM from a pipe\n"
+    assert done.stderr == f"earmark: {path}: not a regular file; expected one, or - for raw PCM from a pipe\n"
 
 
 @pytest.mark.parametrize("threshold", ["-0.1", "1.5", "nan"])
 def test_a_threshold_that_is_no_probability_is_refused(threshold, model, wav):
     done = told(wav, "--model", model, "--threshold", threshold)
     assert done.exit_code == 2
-    assert done.stderr == f"earmark: --threshold {threshold}; allowed are 0 to 1\n"
+    assert done.stderr == f"earmark: --threshold: {threshold} is out of range; expected 0 to 1\n"
 
 
 def test_a_folder_without_a_model_is_refused(wav, tmp_path):

@@ -173,4 +173,4 @@ class TestFilesBack:
         run_ingest()
         refused = earmark(project, "unpack", str(recordings))
         assert refused.returncode == 2
-        assert "is there already" in refused.stderr
+        assert "exists already" in refused.stderr

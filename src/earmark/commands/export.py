@@ -1,10 +1,10 @@
-"""`earmark export`: a model as a file for another runtime, measured there before it is given out."""
+"""`earmark export`: converts a model for another runtime, and scores the converted model before writing it."""
 
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,14 +22,13 @@ if TYPE_CHECKING:
     from earmark.models.model_folder import Classifier
 
 CALIBRATION_CLIPS = 512
-"""Training clips from which 8-bit ranges are taken."""
+"""Training clips that the ranges of 8-bit values are taken from."""
 _ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The exported file against the model that it was made from: the share of the clips of `split` that each gets
-    right, and its bytes."""
+    """The converted model beside the original: accuracy on the clips of `split`, from 0 to 1, and size."""
 
     split: str
     clips: int
@@ -40,19 +39,21 @@ class Comparison:
 
     @property
     def loss(self) -> float:
-        """How much of the accuracy is lost, below 0 where some is gained."""
+        """The accuracy lost by the conversion; negative if accuracy was gained."""
         return self.original_accuracy - self.accuracy
 
 
 def export(params: Params, source: str, format: str, folder: Path) -> str:
-    """Writes the model of a version, an alias or a folder into the new folder `folder`, in one of conversion.FORMATS,
-    with its labels and what its input and output are; returns a sentence.
+    """Converts a model into the new folder `folder`, with its labels and settings; returns one sentence.
 
-    The file itself answers first for every clip of the reporting split whose label the model knows. UserError, and
-    nothing written, where it loses more than export.max_accuracy_loss against the original.
+    `source` is a version, an alias or a folder; `format` is one of conversion.FORMATS. The converted model is scored
+    first, on every clip of the reporting split whose label it knows.
+
+    Raises:
+        UserError: it loses more accuracy than export.max_accuracy_loss, or the folder is not empty. Nothing is written.
     """
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise UserError(f"{folder} is there already; allowed is a new or an empty folder")
+        raise UserError(f"{folder} exists already; expected a new or an empty folder")
     require_writable(folder)
     from earmark.models import conversion, model_folder, runtimes
 
@@ -63,18 +64,18 @@ def export(params: Params, source: str, format: str, folder: Path) -> str:
     clips = _test_clips(params, classifier)
     content = conversion.convert(classifier, format, lambda: _training_clips(classifier, params.seed))
     exported = replace(classifier, model=runtimes.open_runtime(content, format))
-    found = _compared(clips, classifier, exported, len(content), original_bytes)
-    if found.loss > params.export.max_accuracy_loss + _ROUNDING:
+    comparison = _compare(clips, classifier, exported, len(content), original_bytes)
+    if comparison.loss > params.export.max_accuracy_loss + _ROUNDING:
         raise UserError(
-            f"{format} gets {found.accuracy:.2%} of {found.clips} {found.split} clips right and the original"
-            f" {found.original_accuracy:.2%}; allowed is a loss of {params.export.max_accuracy_loss:.2%},"
-            " export.max_accuracy_loss in params.yaml"
+            f"{format} gets {comparison.accuracy:.2%} of {comparison.clips} {comparison.split} clips right and the"
+            f" original {comparison.original_accuracy:.2%}; expected a loss of at most"
+            f" {params.export.max_accuracy_loss:.2%}, export.max_accuracy_loss in params.yaml"
         )
     with whole_folder(folder) as partial:
         (partial / conversion.FORMATS[format]).write_bytes(content)
         write_json(partial / "labels.json", list(classifier.labels))
-        write_json(partial / "settings.json", {"content_sha256": original, **_settings(classifier, format, found)})
-    return _sentence(folder / conversion.FORMATS[format], classifier, format, found)
+        write_json(partial / "settings.json", {"content_sha256": original, **_settings(classifier, format, comparison)})
+    return _sentence(folder / conversion.FORMATS[format], classifier, format, comparison)
 
 
 def _training_clips(classifier: "Classifier", seed: int) -> Iterator[np.ndarray]:
@@ -88,16 +89,16 @@ def _training_clips(classifier: "Classifier", seed: int) -> Iterator[np.ndarray]
 
 
 def _test_clips(params: Params, classifier: "Classifier") -> TestSet:
-    """The clips of the reporting split whose labels the model knows; on others it has no accuracy to lose."""
+    """The clips of the reporting split whose labels the model knows."""
     clips = test_set.read(params)
-    known = clips.restricted_to(clips.reporting_split, classifier.labels)
-    if known.rows.empty:
+    usable = clips.restricted_to(clips.reporting_split, classifier.labels)
+    if usable.rows.empty:
         labels = ", ".join(classifier.labels[:5])
         raise UserError(f"the {clips.reporting_split} clips have none of the model's labels, {labels} …")
-    return known
+    return usable
 
 
-def _compared(
+def _compare(
     clips: TestSet, classifier: "Classifier", exported: "Classifier", file_bytes: int, original_bytes: int
 ) -> Comparison:
     return Comparison(
@@ -110,7 +111,7 @@ def _compared(
     )
 
 
-def _settings(classifier: "Classifier", format: str, found: Comparison) -> dict:
+def _settings(classifier: "Classifier", format: str, comparison: Comparison) -> dict[str, Any]:
     from earmark.models import conversion
 
     front_end = classifier.front_end
@@ -134,17 +135,17 @@ def _settings(classifier: "Classifier", format: str, found: Comparison) -> dict:
             "rejection_threshold": classifier.rejection_threshold,
         },
         "measured": {
-            "clips": found.clips,
-            "split": found.split,
-            "accuracy": found.accuracy,
-            "original_accuracy": found.original_accuracy,
+            "clips": comparison.clips,
+            "split": comparison.split,
+            "accuracy": comparison.accuracy,
+            "original_accuracy": comparison.original_accuracy,
         },
     }
 
 
-def _sentence(path: Path, classifier: "Classifier", format: str, found: Comparison) -> str:
+def _sentence(path: Path, classifier: "Classifier", format: str, comparison: Comparison) -> str:
     return (
-        f"{classifier.candidate} as {format}, {path}: {found.file_bytes / 1000:,.0f} kB, {found.accuracy:.2%} of"
-        f" {found.clips} {found.split} clips right; the original: {found.original_bytes / 1000:,.0f} kB,"
-        f" {found.original_accuracy:.2%}"
+        f"{classifier.candidate} as {format}, {path}: {comparison.file_bytes / 1000:,.0f} kB,"
+        f" {comparison.accuracy:.2%} of {comparison.clips} {comparison.split} clips right; the original:"
+        f" {comparison.original_bytes / 1000:,.0f} kB, {comparison.original_accuracy:.2%}"
     )

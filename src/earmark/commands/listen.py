@@ -1,10 +1,11 @@
-"""`earmark listen`: the words in a long recording, or in what a microphone hears, as they are heard."""
+"""`earmark listen`: detects words in a long recording or a live stream, and prints each at once."""
 
 import json
 import os
 import sys
 from collections.abc import Iterator
 from io import FileIO
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,47 +15,54 @@ from earmark.models import detector
 from earmark.models.detection import Detection
 from earmark.registry import resolve
 
+if TYPE_CHECKING:
+    from earmark.features.front_ends import FrontEnd
+    from earmark.models.model_folder import Classifier
+
 STANDARD_INPUT = "-"
 
 
 def listen(source: str, model: str | None, threshold: float | None, as_json: bool) -> None:
-    """Prints one line a detection, as soon as it is made.
+    """Prints one line for each detection, as soon as it is made.
 
-    `source` is a recording's path, or STANDARD_INPUT for raw PCM; `threshold`, in [0, 1], is by default the model's
-    own. Raises UserError where the audio is unsound, after the detections before that.
+    `source` is a recording's path, or STANDARD_INPUT for raw PCM. `threshold` is the lowest probability of a detection,
+    from 0 to 1; by default the model's rejection threshold.
+
+    Raises:
+        UserError: the audio cannot be decoded. Detections before that are printed.
     """
     if threshold is not None and not 0 <= threshold <= 1:
-        raise UserError(f"--threshold {threshold:g}; allowed are 0 to 1")
-    with _opened(source) as file:
+        raise UserError(f"--threshold: {threshold:g} is out of range; expected 0 to 1")
+    with _open(source) as file:
         classifier = resolve.load_classifier(model)
         _warm_up(classifier)
         if source == STANDARD_INPUT:
             print("listen: ready", file=sys.stderr, flush=True)
         blocks = _blocks(source, file, classifier.front_end.sample_rate_hz)
         least = classifier.rejection_threshold if threshold is None else threshold
-        for each in detector.detections(classifier, blocks, least):
-            print(_line(each, classifier.front_end, as_json), flush=True)
+        for detection in detector.detections(classifier, blocks, least):
+            print(_line(detection, classifier.front_end, as_json), flush=True)
 
 
-def _opened(source: str) -> FileIO:
+def _open(source: str) -> FileIO:
     try:
         if source == STANDARD_INPUT:
-            os.set_blocking(0, True)  # whoever shares the pipe may have it otherwise
+            os.set_blocking(0, True)  # another process on the same pipe may have set it otherwise
         file = FileIO(0, closefd=False) if source == STANDARD_INPUT else FileIO(source)
     except OSError as error:
         raise _unreadable(source, error.strerror) from None
     if source != STANDARD_INPUT and not file.seekable():
-        raise _unreadable(source, f"no file on disk; allowed are one, and {STANDARD_INPUT} for raw PCM from a pipe")
+        raise _unreadable(source, f"not a regular file; expected one, or {STANDARD_INPUT} for raw PCM from a pipe")
     return file
 
 
-def _unreadable(source: str, reason: str) -> UserError:
+def _unreadable(source: str, reason: str | None) -> UserError:
     name = "standard input" if source == STANDARD_INPUT else os.fsencode(source).decode(errors="replace")
     return UserError(f"{name}: {reason}")
 
 
-def _warm_up(classifier) -> None:
-    """A network is traced when it first hears one window, and when it first hears another number; then no more."""
+def _warm_up(classifier: "Classifier") -> None:
+    """Makes Keras trace the network, which it does for the first input of one window and for the first of several."""
     for windows in (1, 2):
         classifier.model.predict_on_batch(np.zeros((windows, classifier.front_end.clip_samples), np.float32))
 
@@ -71,10 +79,14 @@ def _blocks(source: str, file: FileIO, sample_rate_hz: int) -> Iterator[np.ndarr
         raise _unreadable(source, error.strerror) from None
 
 
-def _line(heard: Detection, front_end, as_json: bool) -> str:
-    """The detection with the time of its window's middle."""
-    seconds = heard.seconds + front_end.clip_samples / front_end.sample_rate_hz / 2
+def _line(detection: Detection, front_end: "FrontEnd", as_json: bool) -> str:
+    """Returns a detection as text, with the time of the middle of its window."""
+    seconds = detection.seconds + front_end.clip_samples / front_end.sample_rate_hz / 2
     if as_json:
-        values = {"seconds": round(seconds, 3), "label": heard.label, "probability": round(heard.probability, 6)}
+        values = {
+            "seconds": round(seconds, 3),
+            "label": detection.label,
+            "probability": round(detection.probability, 6),
+        }
         return json.dumps(values, ensure_ascii=False)
-    return f"{seconds:7.1f} s  {heard.label}  {100 * heard.probability:.1f} %"
+    return f"{seconds:7.1f} s  {detection.label}  {100 * detection.probability:.1f} %"

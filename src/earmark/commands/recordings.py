@@ -1,4 +1,4 @@
-"""What people do with the recordings in data/raw: list them, and have their files back, byte for byte."""
+"""`earmark ls`, `cat` and `unpack`: list the recordings in data/raw, and write their files, byte for byte."""
 
 import tempfile
 from collections.abc import Iterator
@@ -10,31 +10,38 @@ from earmark.errors import UserError
 from earmark.io.files import require_writable
 from earmark.paths import RAW
 
-LIST_NAMES = {split: name for name, split in LIST_SPLITS.items()}
+LIST_NAMES: dict[str, str] = {split: name for name, split in LIST_SPLITS.items()}
 
 
 def lines() -> Iterator[str]:
-    """One line a recording, sorted by id: id, speaker, split and seconds, with tabs between."""
+    """Yields one line a recording, sorted by id: id, speaker, split and seconds, separated by tabs."""
     for row in shards.read_manifest(RAW).sort_values("id").itertuples():
         yield f"{row.id}\t{row.speaker}\t{row.split}\t{row.seconds:.3f}"
 
 
 def content(recording: str) -> bytes:
-    """The bytes of the recording with this id; UserError where there is none."""
+    """Returns the bytes of the recording with this id.
+
+    Raises:
+        UserError: there is no such recording.
+    """
     manifest = shards.read_manifest(RAW)
     rows = manifest[manifest["id"] == recording]
     if rows.empty:
-        raise UserError(f"{RAW} has no recording {recording!r}; 'earmark ls' lists what there is")
+        raise UserError(f"{RAW} has no recording {recording!r}; 'earmark ls' lists them all")
     return next(shards.read_recordings(RAW, rows))
 
 
 def unpack(folder: Path) -> str:
-    """Writes every recording to `folder`/<label>/<name>, with the lists of its splits where there are any.
+    """Writes every recording to `folder`/<label>/<name>, and the lists of its splits if there are any.
 
-    The folder can be a source again. It appears as a whole, and UserError where it has files already.
+    The folder can be used as dataset.source. It appears as a whole or not at all.
+
+    Raises:
+        UserError: the folder has files already.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} is there already; needed is a new or an empty folder")
+        raise UserError(f"{folder} exists already; expected a new or an empty folder")
     require_writable(folder)
     manifest = shards.read_manifest(RAW).sort_values(["shard", "offset"])
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -46,6 +53,6 @@ def unpack(folder: Path) -> str:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(bytes_)
         for split, ids in state.load(RAW).listed.items():
-            (target / LIST_NAMES[split]).write_text("".join(f"{each}\n" for each in sorted(ids)), encoding="utf-8")
+            (target / LIST_NAMES[split]).write_text("".join(f"{name}\n" for name in sorted(ids)), encoding="utf-8")
         target.rename(folder)
     return f"{len(manifest)} recordings in {folder}"

@@ -1,4 +1,4 @@
-"""`earmark registry`: what is registered, and moves of the champion's alias by people, each with a reason."""
+"""`earmark registry`: lists and shows versions; lets people move the alias `champion`, with a reason."""
 
 import shutil
 import tempfile
@@ -14,22 +14,26 @@ from earmark.reporting.terminal import versions
 if TYPE_CHECKING:
     from earmark.registry.versions import Registry
 
-LONGEST_REASON = 1000
+MAX_REASON = 1000
 
 
 def list_versions(params: Params) -> str:
-    """Every version, the latest first."""
+    """Returns a table of all versions, the latest first."""
     registry = _open(params)
-    found = [asdict(version) for version in reversed(registry.versions())]
-    if not found:
-        return f"{registry.name} has no versions yet; 'earmark register' makes the first"
-    return versions.listed(registry.name, found, _width())
+    rows = [asdict(version) for version in reversed(registry.versions())]
+    if not rows:
+        return f"{registry.name} has no versions yet; 'earmark register' adds the first"
+    return versions.listed(registry.name, rows, _width())
 
 
-def show(params: Params, wanted: str) -> str:
-    """All that is known of the version with the number or alias `wanted`; UserError where there is none."""
+def show(params: Params, name: str) -> str:
+    """Returns a version's verdict, tags and alias moves as text; `name` is its number or an alias.
+
+    Raises:
+        UserError: there is no such version.
+    """
     registry = _open(params)
-    version = registry.find(wanted)
+    version = registry.find(name)
     aliases = f" ({', '.join(version.aliases)})" if version.aliases else ""
     moves = [
         asdict(move) | {"when": datetime.fromisoformat(move.when)}
@@ -39,40 +43,45 @@ def show(params: Params, wanted: str) -> str:
     return versions.shown(title, version.tags, moves, _width())
 
 
-def promote(params: Params, wanted: str, why: str) -> str:
-    """Makes the version with the number or alias `wanted` champion.
+def promote(params: Params, name: str, why: str) -> str:
+    """Makes a version champion; `name` is its number or an alias. Returns one sentence.
 
-    UserError, and nothing moves, where there is none, it reigns already, it cannot be loaded, or `why` says nothing.
+    Raises:
+        UserError: there is no such version, it is champion already, it cannot be loaded, or `why` is no reason. Nothing
+            moves then.
     """
     reason = _reason(why)
     registry = _open(params)
-    version = registry.find(wanted)
+    version = registry.find(name)
     champion = registry.aliases.reconcile().aliases["champion"]
     if version.number == champion:
         raise UserError(f"{registry.name} version {champion} is champion already")
     _require_loadable(registry, version.number)
-    return _moved(registry, champion, version.number, "promote", reason)
+    return _move(registry, champion, version.number, "promote", reason)
 
 
 def rollback(params: Params, why: str) -> str:
-    """Makes the version champion that was it before the present one; again, and it is the one before that.
+    """Makes the previous champion champion again; a second rollback goes back one further. Returns one sentence.
 
-    UserError, and nothing moves, where there was none, it cannot be loaded any more, or `why` says nothing.
+    Raises:
+        UserError: there was none, it cannot be loaded any more, or `why` is no reason. Nothing moves then.
     """
     reason = _reason(why)
     registry = _open(params)
     record = registry.aliases.reconcile()
     if not record.former_champions:
-        raise UserError(f"{registry.name} had no champion before; 'earmark registry promote' makes any version one")
+        raise UserError(
+            f"{registry.name} had no champion before; 'earmark registry promote' makes any version champion"
+        )
     last = record.former_champions[-1]
     try:
         _require_loadable(registry, last)
     except UserError as error:
         raise UserError(
-            f"{registry.name} version {last}, champion before, cannot be champion again: {error};"
+            f"{registry.name} version {last}, the previous champion, cannot be champion again: {error};"
             " 'earmark registry promote' makes another version champion"
         ) from None
-    return _moved(registry, record.aliases["champion"], last, "rollback", reason)
+    return _move(registry, record.aliases["champion"], last, "rollback", reason)
 
 
 def _open(params: Params) -> "Registry":
@@ -83,8 +92,8 @@ def _open(params: Params) -> "Registry":
 
 def _reason(why: str) -> str:
     reason = " ".join(why.split())
-    if not 1 <= len(reason) <= LONGEST_REASON or not reason.isprintable():
-        raise UserError(f"--why is {why[:60]!a}; allowed is a reason of 1 to {LONGEST_REASON} printable characters")
+    if not 1 <= len(reason) <= MAX_REASON or not reason.isprintable():
+        raise UserError(f"--why: {why[:60]!a} is no reason; expected 1 to {MAX_REASON} printable characters")
     return reason
 
 
@@ -95,11 +104,11 @@ def _require_loadable(registry: "Registry", number: str) -> None:
         model_folder.load(registry.download(number, Path(folder)))
 
 
-def _moved(registry: "Registry", before: str, after: str, how: str, why: str) -> str:
+def _move(registry: "Registry", before: str, after: str, how: str, why: str) -> str:
     if not registry.aliases.move("champion", before, after, how, why):
         raise UserError(
-            f"another champion of {registry.name} was made in the meantime, and nothing moved;"
-            " 'earmark registry list' shows which"
+            f"{registry.name} has another champion since this command started, so nothing moved;"
+            " 'earmark registry list' shows it"
         )
     return f"champion of {registry.name}: version {before or 'none'} → version {after} ({how}: {why})"
 
