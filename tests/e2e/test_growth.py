@@ -52,7 +52,7 @@ def test_a_forgotten_person_is_named_with_the_versions_and_leaves_data_and_cache
     samples = [run_cat(project, row) for row in theirs.itertuples()]
     said = run(project, "earmark", "forget", "--speaker", speaker)
     assert said.returncode == 0, said.stderr
-    assert f"{len(theirs)} recordings are gone; shards written anew without them: 1" in said.stdout
+    assert f"removed {len(theirs)} recordings; rewrote 1 shards without them" in said.stdout
     assert "trained on them: earmark version 1 (champion)" in said.stdout
     listed = [line.strip() for line in said.stdout.splitlines() if line.startswith("  files/md5/")]
     assert listed

@@ -1,4 +1,4 @@
-"""A person's recordings out of the data set: their bytes, what was computed from them, and who still has them."""
+"""`earmark forget`: removes a speaker's recordings and everything computed from them; lists where copies remain."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -14,6 +14,7 @@ from earmark.dataset.state import Raw
 from earmark.errors import UserError
 from earmark.features import feature_shards
 from earmark.io.files import (
+    AnyPath,
     clear_leftovers,
     exclusive_writer,
     is_local,
@@ -41,63 +42,74 @@ from earmark.versioning import dvc_cache, dvc_lock
 
 
 def forget(params: Params, speaker: str) -> str:
-    """Removes every recording of `speaker` from data/; returns what was done, and what is left to do elsewhere.
+    """Removes every recording of `speaker` from data/; returns what was done, and what remains to be done elsewhere.
 
-    Only the shards that hold them are rewritten. The record that stays, data/raw/forgotten.json, has the date, the
-    count, and the SHA-256 of each recording, so that they are not ingested again; nothing that names the person.
-    UserError where there is no such speaker, or the registry does not answer: nothing has changed then.
+    Only the shards that hold the recordings are rewritten. data/raw/forgotten.json keeps the date, the count and the
+    SHA-256 of each recording, so that they are not ingested again. Nothing in it names the person.
+
+    Raises:
+        UserError: there is no such speaker, or the registry does not answer. Nothing has changed then.
     """
     with exclusive_writer(RAW), exclusive_writer(features_folder(params)):
         restore(RAW)
-        recorded = ingestion_record.read(RAW)
+        record = ingestion_record.read(RAW)
         before = state.load(RAW)
-        gone = _recordings_of(before, state.read_memory(SEEN), speaker)
-        sha256 = frozenset(gone["sha256"])
-        trained = _trained_on(params, sha256)
+        removed = _recordings_of(before, state.read_memory(SEEN), speaker)
+        sha256 = frozenset(removed["sha256"])
+        versions = _versions_trained_on(params, sha256)
         cached = _cached_objects(sha256, speaker)
-        touched = before.members[before.members["sha256"].isin(sha256)]["shard"].unique()
-        elsewhere = _copies(params, touched)
-        # First what was computed: a run that is killed in between is simply made again.
-        _remove_derived(params, sha256, speaker, touched)
-        _rewrite(before, speaker, sha256, touched, ingestion_record.identity_of(recorded))
-    return _report(gone, speaker, touched, trained, cached, elsewhere)
+        shard_names = before.members[before.members["sha256"].isin(sha256)]["shard"].unique()
+        copies = _shard_copies(params, shard_names)
+        # Derived files first: if this run is killed in between, running it again does the rest.
+        _remove_derived(params, sha256, speaker, shard_names)
+        _rewrite(before, speaker, sha256, shard_names, ingestion_record.identity_of(record))
+    return _report(removed, speaker, shard_names, versions, cached, copies)
 
 
-def _is_of(speaker: str, paths: pd.Series) -> pd.Series:
-    """Which paths are of recordings of `speaker`, by their names."""
+def _are_of(speaker: str, paths: pd.Series) -> pd.Series:
+    """Whether each path is the name of a recording of `speaker`."""
     return paths.map(splits.speaker_of) == speaker
 
 
-def _recordings_of(before: Raw, seen: pd.DataFrame, speaker: str) -> pd.DataFrame:
-    """The rows of the speaker's recordings, retired ones too, and of others that are the same recordings."""
+def _recordings_of(before: Raw, local_cache: pd.DataFrame, speaker: str) -> pd.DataFrame:
+    """The rows of the speaker's recordings, also retired ones, and of identical recordings under other names."""
     if before.members.empty:
         raise UserError(f"{RAW} has no recordings; 'dvc checkout {RAW}' or 'dvc pull' brings them back")
-    met = pd.concat([before.memory, seen])
-    theirs = {*before.members.loc[before.members["speaker"] == speaker, "sha256"]} if speaker else set()
-    theirs |= {*met.loc[_is_of(speaker, met["path"]), "sha256"]}
-    rows = before.members[before.members["sha256"].isin(theirs) & (before.members["split"] != shards.NOISE)]
+    paths = pd.concat([before.memory, local_cache])
+    sha256 = {*before.members.loc[before.members["speaker"] == speaker, "sha256"]} if speaker else set()
+    sha256 |= {*paths.loc[_are_of(speaker, paths["path"]), "sha256"]}
+    rows = before.members[before.members["sha256"].isin(sha256) & (before.members["split"] != shards.NOISE)]
     if rows.empty:
         raise UserError(f"{RAW} has no recording of a speaker {speaker!r}; 'earmark ls' lists them")
     return rows
 
 
-def _rewrite(before: Raw, speaker: str, sha256: frozenset[str], touched: Sequence[str], identity: dict) -> None:
-    removed = before.members["sha256"].isin(sha256)
-    moving = before.members[before.members["shard"].isin(touched) & ~removed]
-    content = moving.drop_duplicates("sha256").sort_values(["shard", "offset"])
-    with whole_folder(RAW, keep=[name for name in before.shards if name not in touched]) as folder:
+def _rewrite(
+    before: Raw, speaker: str, sha256: frozenset[str], shard_names: Sequence[str], identity: Mapping[str, object]
+) -> None:
+    is_removed = before.members["sha256"].isin(sha256)
+    staying = before.members[before.members["shard"].isin(shard_names) & ~is_removed]
+    content = staying.drop_duplicates("sha256").sort_values(["shard", "offset"])
+    with whole_folder(RAW, keep=[name for name in before.shards if name not in shard_names]) as folder:
         with shards.ShardWriter(folder) as writer:
             recordings = zip(content.itertuples(), shards.read_recordings(RAW, content), strict=True)
             places = {row.sha256: writer.add(row.id, bytes_, row.sha256) for row, bytes_ in recordings}
         state.save(folder, _without(before, speaker, sha256, places, writer.names), identity)
 
 
-def _without(before: Raw, speaker: str, sha256: frozenset[str], places: dict[str, tuple], names: dict[str, str]) -> Raw:
+def _without(
+    before: Raw,
+    speaker: str,
+    sha256: frozenset[str],
+    places: Mapping[str, tuple[object, ...]],
+    shard_names: Mapping[str, str],
+) -> Raw:
+    """The state without the recordings; those that moved have new `places`, and their shards new names."""
     members = before.members[~before.members["sha256"].isin(sha256)].copy()
     moved = members["sha256"].isin(places)
     for position, column in enumerate(manifest.PLACE):
-        members.loc[moved, column] = members.loc[moved, "sha256"].map(lambda each, at=position: places[each][at])
-    members.loc[moved, "shard"] = members.loc[moved, "shard"].map(names)
+        members.loc[moved, column] = members.loc[moved, "sha256"].map(lambda key, at=position: places[key][at])
+    members.loc[moved, "shard"] = members.loc[moved, "shard"].map(shard_names)
     record = {
         "forgotten_on": datetime.now(UTC).date().isoformat(),
         "recordings": len(sha256),
@@ -108,97 +120,103 @@ def _without(before: Raw, speaker: str, sha256: frozenset[str], places: dict[str
         members=members.astype(shards.COLUMNS).sort_values(["shard", "offset", "id", "sha256"], ignore_index=True),
         memory=before.memory[~before.memory["sha256"].isin(sha256)].reset_index(drop=True),
         lists={
-            role: {split: [each for each in ids if splits.speaker_of(each) != speaker] for split, ids in lists.items()}
+            role: {split: [name for name in ids if splits.speaker_of(name) != speaker] for split, ids in lists.items()}
             for role, lists in before.lists.items()
         },
-        refused=before.refused[~_is_of(speaker, before.refused["path"])].reset_index(drop=True),
+        refused=before.refused[~_are_of(speaker, before.refused["path"])].reset_index(drop=True),
         forgotten=(*before.forgotten, record),
     )
 
 
-def _remove_derived(params: Params, sha256: frozenset[str], speaker: str, touched: Sequence[str]) -> None:
-    """What was computed from the recordings, what killed runs left of it, and what was fetched and not yet stored; the
-    stages make what is missing anew."""
+def _remove_derived(params: Params, sha256: frozenset[str], speaker: str, shard_names: Sequence[str]) -> None:
+    """Removes what was computed from the recordings, leftovers of killed runs, and downloads that were not stored yet.
+
+    The stages make again what is missing.
+    """
     clear_leftovers(RAW.parent)
     for staging in DOWNLOADS.glob(f"{STAGING}*"):
         shutil.rmtree(staging)
-    for folder in {FEATURES, features_folder(params)}:
-        feature_shards.remove(folder, touched)
+    folders: set[AnyPath] = {FEATURES, features_folder(params)}
+    for folder in folders:
+        feature_shards.remove(folder, shard_names)
         if is_local(folder):
             clear_leftovers(folder)
-    for each in sha256:
-        (QUARANTINE / f"{each}.wav").unlink(missing_ok=True)
+    for recording in sha256:
+        (QUARANTINE / f"{recording}.wav").unlink(missing_ok=True)
     if QUARANTINED.exists():
         rows = pd.read_csv(QUARANTINED, dtype="str", keep_default_na=False)
         with whole_file(QUARANTINED) as path:
-            rows[~rows["sha256"].isin(sha256) & ~_is_of(speaker, rows["id"])].to_csv(path, index=False)
+            rows[~rows["sha256"].isin(sha256) & ~_are_of(speaker, rows["id"])].to_csv(path, index=False)
     if ACCEPTED.exists():
         accepted = pd.read_parquet(ACCEPTED)
         with whole_file(ACCEPTED) as path:
             accepted[~accepted["sha256"].isin(sha256)].to_parquet(path, index=False)
     for path in (PREDICTIONS, REPORT, REGISTERED):
         path.unlink(missing_ok=True)
-    seen = state.read_memory(SEEN)
+    local_cache = state.read_memory(SEEN)
     with whole_file(SEEN) as path:
-        state.write_memory(path, seen[~seen["sha256"].isin(sha256)])
+        state.write_memory(path, local_cache[~local_cache["sha256"].isin(sha256)])
 
 
-def _copies(params: Params, touched: Sequence[str]) -> list[str]:
-    """Shards with the recordings where extraction reads raw shards, if that is a copy of data/raw."""
+def _shard_copies(params: Params, shard_names: Sequence[str]) -> list[str]:
+    """The shards with the recordings in extract.raw, if that is a copy of data/raw."""
     copy = raw_folder(params)
     if is_local(copy) and copy.resolve() == RAW.resolve():
         return []
     with storage_errors(copy):
-        return [str(copy / shard) for shard in touched if (copy / shard).exists()]
+        return [str(copy / shard) for shard in shard_names if (copy / shard).exists()]
 
 
 @dataclass(frozen=True)
-class _Trained:
-    """Registered versions that were trained on the recordings, and those of which it cannot be told."""
+class _Versions:
+    """Titles of registered versions: those that were trained on the recordings, and those that may have been."""
 
-    on_them: list[str]
+    trained: list[str]
     unknown: list[str]
 
 
-def _trained_on(params: Params, sha256: frozenset[str]) -> _Trained:
+def _versions_trained_on(params: Params, sha256: frozenset[str]) -> _Versions:
     from earmark.registry import versions
 
-    found = _Trained([], [])
+    titles = _Versions([], [])
     for version in versions.trained_versions(params.register_.name):
         path = dvc_cache.cached_file(version.accepted_md5)
         if path is None:
-            found.unknown.append(version.title)
+            titles.unknown.append(version.title)
             continue
         rows = pd.read_parquet(path, columns=["sha256", "split"])
         if not sha256.isdisjoint(rows.loc[rows["split"] != "testing", "sha256"]):
-            found.on_them.append(version.title)
-    return found
+            titles.trained.append(version.title)
+    return titles
 
 
 def _cached_objects(sha256: frozenset[str], speaker: str) -> list[str]:
-    """Objects of DVC's cache, by path within it, that hold the recordings, what was computed from them, or names: of
-    every version of data/ that the cache knows."""
+    """Paths within DVC's cache of all objects that hold the recordings, what was computed from them, or their names.
+
+    Every version of data/ in the cache is searched.
+    """
     listings = dvc_cache.cached_listings()
     manifests = [listing for listing in listings if shards.MANIFEST in listing]
     stems = {stem for listing in manifests for stem in _stems_holding(listing, sha256)} | sha256
     files = [item for listing in listings for item in listing.items()]
     recorded = dvc_lock.dvc_hashes()
     files += [(path.name, recorded.get(f"dvc:{path.as_posix()}", "")) for path in (ACCEPTED, PREDICTIONS)]
-    found = {md5 for name, md5 in files if Path(name).stem in stems or _is_named(name, md5, sha256, speaker)}
-    # Whom a page lets hear is not looked for in it.
+    md5s = {md5 for name, md5 in files if Path(name).stem in stems or _is_named(name, md5, sha256, speaker)}
+    # The report may play any speaker's clips, so it is always listed.
     report = recorded.get(f"dvc:{REPORT.as_posix()}", "")
-    found |= {report} if dvc_cache.cached_file(report) else set()
-    return sorted(map(dvc_cache.object_path, found))
+    md5s |= {report} if dvc_cache.cached_file(report) else set()
+    return sorted(map(dvc_cache.object_path, md5s))
 
 
 def _stems_holding(listing: Mapping[str, str], sha256: frozenset[str]) -> set[str]:
-    """Names, without suffix, of the shards that hold any of the recordings in one version of data/raw."""
+    """Names, without suffix, of the shards that hold one of the recordings in a version of data/raw."""
     manifest = dvc_cache.cached_file(listing[shards.MANIFEST])
     rows = pd.read_parquet(manifest, columns=["sha256", "shard"]) if manifest else pd.DataFrame(columns=["sha256"])
     return {Path(name).stem for name in rows.loc[rows["sha256"].isin(sha256), "shard"].unique()} if len(rows) else set()
 
 
 def _is_named(name: str, md5: str, sha256: frozenset[str], speaker: str) -> bool:
+    """Whether a table or text file in the cache lists one of the recordings, or names the speaker."""
     path = dvc_cache.cached_file(md5) if name.endswith((".parquet", ".csv", ".json")) else None
     if path is None:
         return False
@@ -208,38 +226,38 @@ def _is_named(name: str, md5: str, sha256: frozenset[str], speaker: str) -> bool
 
 
 def _report(
-    gone: pd.DataFrame,
+    removed: pd.DataFrame,
     speaker: str,
-    touched: Sequence[str],
-    trained: _Trained,
+    shard_names: Sequence[str],
+    versions: _Versions,
     cached: list[str],
-    elsewhere: list[str],
+    copies: list[str],
 ) -> str:
-    lines = [f"{gone['sha256'].nunique()} recordings are gone; shards written anew without them: {len(touched)}"]
-    twins = sorted(gone.loc[gone["speaker"] != speaker, "id"].unique())
+    lines = [f"removed {removed['sha256'].nunique()} recordings; rewrote {len(shard_names)} shards without them"]
+    twins = sorted(removed.loc[removed["speaker"] != speaker, "id"].unique())
     if twins:
-        lines += [f"gone too, since they are the same recordings under other names: {', '.join(twins)}"]
-    lines += [f"trained on them: {', '.join(trained.on_them) or 'no registered version that is known'}"]
+        lines += [f"also removed, because they are the same recordings under other names: {', '.join(twins)}"]
+    lines += [f"trained on them: {', '.join(versions.trained) or 'no registered version, as far as DVC knows'}"]
+    if versions.unknown:
+        lines += [f"perhaps trained on them: {', '.join(versions.unknown)}; DVC's cache lacks their training data"]
     lines += [
-        "MLflow keeps, of every run that was evaluated, report.html, in which the worst mistakes can be heard, and of"
-        " each version's run provenance/…/validation.json, which names clips"
+        "MLflow keeps, for every evaluated run, report.html, which plays the worst mistakes, and for each version's run"
+        " provenance/…/validation.json, which names clips"
     ]
-    if trained.unknown:
-        lines += [f"cannot be told of: {', '.join(trained.unknown)}, whose training data is not in DVC's cache"]
-    where = " and ".join(sorted(gone["source"].unique()))
+    sources = " and ".join(sorted(removed["source"].unique()))
     lines += [
-        f"they may still be in {where}: remove them there; earmark does not take them again",
-        "next: 'dvc repro' and 'earmark register' make what was computed from them anew, models and reports too",
+        f"they may still be in {sources}: remove them there; earmark does not ingest them again",
+        "next: 'dvc repro' and 'earmark register' make features, models and reports again without them",
     ]
-    if elsewhere:
+    if copies:
         lines += [
-            f"bring that copy of {RAW} up to date, its manifest too; these shards of it still hold them:",
-            *(f"  {each}" for each in elsewhere),
+            f"update that copy of {RAW}, with its manifest; these shards of it still hold them:",
+            *(f"  {shard}" for shard in copies),
         ]
     if cached:
         lines += [
-            "then 'dvc gc --workspace' removes them from DVC's cache and 'dvc gc --workspace --cloud' from its remote",
-            "('--remote NAME' from another), with all else that no present output needs; still there are:",
-            *(f"  {each}" for each in cached),
+            "then 'dvc gc --workspace' removes them from DVC's cache, and 'dvc gc --workspace --cloud' from its remote",
+            "('--remote NAME' for another one), with all else that no current output needs; the cache still has:",
+            *(f"  {path}" for path in cached),
         ]
     return "\n".join(lines)
