@@ -88,24 +88,24 @@ def appended(path: Path) -> None:
         (
             "params.yaml",
             lambda folder: change_params(folder, {"train": {"epochs": 9}}),
-            "params.yaml train.epochs: not what DVC's last run of train@tc_resnet read or wrote",
+            "params.yaml train.epochs: changed since DVC's last run of train@tc_resnet",
         ),
         (
             "src/earmark/training/fitting.py",
             lambda folder: appended(folder / "src/earmark/training/fitting.py"),
-            "src/earmark/training/fitting.py: not what DVC's last run of train@tc_resnet read or wrote",
+            "src/earmark/training/fitting.py: changed since DVC's last run of train@tc_resnet",
         ),
         (
             "data/accepted.parquet",
             lambda folder: (
                 pd.read_parquet(folder / "data/accepted.parquet").iloc[1:].to_parquet(folder / "data/accepted.parquet")
             ),
-            "data/accepted.parquet: not what DVC's last run of validate read or wrote",
+            "data/accepted.parquet: changed since DVC's last run of validate",
         ),
         (
             "reports/report.html",
             lambda folder: appended(folder / "reports/report.html"),
-            "reports/report.html: not what DVC's last run of evaluate read or wrote",
+            "reports/report.html: changed since DVC's last run of evaluate",
         ),
     ],
 )

@@ -75,8 +75,8 @@ def test_the_verdict_is_in_the_report_the_run_and_the_file_that_the_flow_shows(r
     client = MlflowClient(f"sqlite:///{project}/mlflow.db")
     version = client.get_model_version_by_alias("earmark", "champion")
     page = (project / "reports/registered.html").read_text(encoding="utf-8")
-    assert "no champion reigns yet" in page
-    assert "no champion reigns yet" not in (project / "reports/report.html").read_text(encoding="utf-8")
+    assert "there is no champion yet" in page
+    assert "there is no champion yet" not in (project / "reports/report.html").read_text(encoding="utf-8")
     [logged] = project.glob(f"mlruns/*/{version.run_id}/artifacts/report.html")
     assert logged.read_text(encoding="utf-8") == page
     verdict = json.loads((project / "reports/verdict.json").read_text(encoding="utf-8"))
@@ -235,7 +235,7 @@ def test_a_champion_whose_files_are_damaged_leaves_the_choice_to_a_person(newcom
     text = succeeded(earmark(newcomer, "register"))
     assert "version 2, challenger: against the champion: it cannot be scored" in text
     assert "the files of earmark version 1 are not those that were registered" in text
-    assert "a person may promote it all the same" in text and "earmark registry promote 2" in text
+    assert "a person may promote it anyway" in text and "earmark registry promote 2" in text
     promoted = succeeded(earmark(newcomer, "registry", "promote", "2", "--why", "it is whole"))
     assert "version 1 → version 2" in promoted
     before = state(newcomer)
@@ -285,7 +285,7 @@ def test_a_model_that_was_registered_while_another_was_judged_is_the_champion(
 
     monkeypatch.setattr(ChampionComparison, "verdict", while_the_other_registers)
     said.append(succeeded(earmark(newcomer, "register", **registry)))
-    assert "version 1, champion: no champion reigns yet" in said[0]
+    assert "version 1, champion: there is no champion yet" in said[0]
     assert "version 2, challenger: against the champion:" in said[1] and "clips right, the champion" in said[1]
     found = MlflowClient(registry["MLFLOW_TRACKING_URI"]).get_registered_model("earmark").aliases
     assert {alias: str(number) for alias, number in found.items()} == {"champion": "1", "challenger": "2"}
@@ -308,5 +308,5 @@ def test_two_runs_at_once_make_one_champion(registered, newcomer, earmark, tmp_p
             str(each.version): each.tags["verdict"] for each in client.search_model_versions("name = 'earmark'")
         }
     assert sorted(aliases.values()) == ["1", "2"] and set(aliases) == {"champion", "challenger"}
-    assert verdicts[aliases["champion"]] == "champion: no champion reigns yet"
+    assert verdicts[aliases["champion"]] == "champion: there is no champion yet"
     assert "clips right, the champion" in verdicts[aliases["challenger"]]

@@ -110,6 +110,6 @@ def test_a_name_that_no_file_can_have_is_refused(project, tmp_path):
 @pytest.mark.parametrize("inbox", ["data", "data/quarantine", "./data/raw"])
 def test_what_earmark_itself_makes_is_no_inbox(project, inbox):
     run_ingest()
-    with pytest.raises(UserError, match=f"dataset.inbox is '{inbox}', which has what earmark makes"):
+    with pytest.raises(UserError, match=f"dataset.inbox: '{inbox}' is a folder that earmark writes to"):
         run_ingest(inbox=inbox)
     assert contents() == RECORDINGS | NOISE

@@ -253,7 +253,7 @@ def test_a_version_has_its_verdict_with_all_checks_in_tags_and_description(regis
     assert admit(registry, versions[0], "some_candidate", lambda champion: BETTER) == BETTER
     version = client.get_model_version(registry.name, "1")
     assert version.tags["verdict"] == "champion: better beyond chance"
-    assert version.tags["gate.accuracy"] == "passed: 90.00% (needed: at least 50.00%)"
+    assert version.tags["gate.accuracy"] == "passed: 90.00% (expected at least 50.00%)"
     assert version.description == "some_candidate; champion: better beyond chance"
     assert [*version.aliases] == ["champion"]
     assert registry.aliases.state().valid_moves[-1].why == "better beyond chance"

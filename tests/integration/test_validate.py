@@ -249,7 +249,7 @@ def test_choosing_other_labels_to_learn_is_no_change_of_the_data(project):
     run_validate(sound())
     run_validate(dataset={"labels": ["no", "yes"]})
     assert set(accepted()["label"]) == {"no", "yes"}
-    assert "24 of labels that are not learnt" in result()["sentence"]
+    assert "24 of labels that are not chosen" in result()["sentence"]
     run_validate(dataset={"labels": []})
     assert set(accepted()["label"]) == set(LABELS)
     assert result()["compared_with_last_accepted"]

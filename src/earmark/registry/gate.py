@@ -12,9 +12,9 @@ from earmark.evaluation import metrics
 from earmark.params import Gate
 
 AGAINST_CHAMPION = "against the champion"
-NO_CHAMPION = "no champion reigns yet"
+NO_CHAMPION = "there is no champion yet"
 NO_NOISE = "not measured: the split has no background noise as long as a clip"
-BY_HAND = "a person may promote it all the same"
+BY_HAND = "a person may promote it anyway"
 NAMED_LABELS = 5
 CHANCE = 0.025
 """Significance level: how often a model that is only as good may pass for better."""
@@ -143,7 +143,7 @@ def verdict(
     failed = [check for check in checks if not check.passed]
     if not failed:
         return Verdict(True, checks[-1].observed, checks)
-    reasons = [f"{check.name}: {check.observed} (needed: {check.allowed})" for check in failed]
+    reasons = [f"{check.name}: {check.observed} (expected {check.allowed})" for check in failed]
     return Verdict(False, "; ".join(reasons), checks)
 
 

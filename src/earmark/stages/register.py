@@ -1,10 +1,10 @@
-"""register: the best candidate becomes a version of the registered model, once, and champion where it earns it."""
+"""register: registers the best candidate as a version, and makes it champion or challenger as the gate decides."""
 
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import pandas as pd
 
@@ -42,13 +42,19 @@ if TYPE_CHECKING:
     from earmark.registry.versions import Registry, Version
 
 NAMED_CHANGES = 3
+"""How many changed files an error names."""
 Judge = Callable[[str], gate.Verdict]
-"""Judges the best candidate against the champion of this number, "" for none."""
+"""Compares the best candidate with the champion of this number, "" for none."""
 
 
 def register(params: Params) -> str:
-    """Makes sure that MLflow knows every candidate's run, registers the best; returns the table of candidates and what
-    became of the best one."""
+    """Logs every candidate's run to MLflow if it is not there yet, and registers the best candidate.
+
+    Returns the leaderboard, and a sentence about the best candidate. A model is registered once.
+
+    Raises:
+        UserError: an output is missing, damaged or out of date, or the champion cannot be compared with now.
+    """
     from earmark.registry.versions import open_registry
     from earmark.reporting.leaderboard import leaderboard
     from earmark.reporting.terminal.leaderboard import table
@@ -56,55 +62,55 @@ def register(params: Params) -> str:
     metrics = _metrics()
     best, clips = metrics["best"], shards.read_accepted(ACCEPTED)
     entry = metrics["candidates"][best]
-    _require_models_of(metrics)
+    _require_models(metrics)
     _require_reports(metrics)
     registry = open_registry(params.register_.name)
     version = registry.with_content(entry["content_sha256"])
-    # First gathered, then checked: what changes after that is not recorded.
-    found = None if version else version_record.gather(best, params)
+    # Gathered before the check, so that no later change of a file is recorded.
+    origin = None if version else version_record.gather(best, params)
     _require_up_to_date(metrics)
-    runs = {name: _logged(name, metrics, params, clips) for name in metrics["candidates"]}
+    runs = {name: _log_run(name, metrics, params, clips) for name in metrics["candidates"]}
     verdict_against = cache(ChampionComparison(params, best, entry, registry).verdict)
     if version:
         registry.delete_duplicates(version)
     else:
-        # What cannot be judged is not registered.
+        # First, so that nothing is registered if the comparison fails.
         verdict_against(registry.aliases.reconcile().aliases["champion"])
-        version = _added(best, entry, runs[best], registry, found)
-    said = _admitted(registry, version, best, runs[best], verdict_against)
-    return f"{table(leaderboard(metrics['candidates'], best))}\n\n{said}"
+        version = _add(best, entry, runs[best], registry, cast("Origin", origin))
+    sentence = _admit_and_publish(registry, version, best, runs[best], verdict_against)
+    return f"{table(leaderboard(metrics['candidates'], best))}\n\n{sentence}"
 
 
-def _metrics() -> dict:
+def _metrics() -> dict[str, Any]:
     try:
-        found = json.loads(METRICS.read_text(encoding="utf-8"))
-        found["candidates"][found["best"]]["content_sha256"]
+        metrics: dict[str, Any] = json.loads(METRICS.read_text(encoding="utf-8"))
+        metrics["candidates"][metrics["best"]]["content_sha256"]
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         raise UserError(f"{METRICS} is missing or damaged; run 'dvc repro' first") from None
-    return found
+    return metrics
 
 
-def _require_models_of(metrics: dict) -> None:
+def _require_models(metrics: dict[str, Any]) -> None:
     for name, entry in metrics["candidates"].items():
         folder = MODELS / name
         if not folder.is_dir() or hashing.content_sha256(folder) != entry["content_sha256"]:
-            raise UserError(f"{METRICS} has figures of another model than {folder}; run 'dvc repro' first")
+            raise UserError(f"{METRICS} was made with another model than {folder} holds; run 'dvc repro' first")
 
 
-def _require_reports(metrics: dict) -> None:
-    """Before MLflow is told anything: all that it will be told."""
+def _require_reports(metrics: dict[str, Any]) -> None:
+    """Checks all files to be logged before anything is logged."""
     folders = (HISTORIES, CALIBRATION, CALIBRATION_OF_VALIDATION, NOISE)
-    of_each = [folder / f"{name}.csv" for name in metrics["candidates"] for folder in folders]
-    for path in (REPORT, PREDICTIONS, LABELS, SLICES, VALIDATION_RESULT, *of_each):
+    candidate_files = [folder / f"{name}.csv" for name in metrics["candidates"] for folder in folders]
+    for path in (REPORT, PREDICTIONS, LABELS, SLICES, VALIDATION_RESULT, *candidate_files):
         if not path.is_file():
             raise UserError(f"{path} is missing; run 'dvc repro' first")
 
 
-def _require_up_to_date(metrics: dict) -> None:
-    """A version names the data, code and parameters that lie here as those that it was made from. Stages that ran
-    without DVC cannot be told."""
-    mine = {"ingest", "validate", "extract", "evaluate", *(f"train@{name}" for name in metrics["candidates"])}
-    recorded = [stage for stage in dvc_lock.dvc_stages() if stage in mine]
+def _require_up_to_date(metrics: dict[str, Any]) -> None:
+    """Checks that the data, code and parameters here are those that the model was made from, since the version records
+    them. Stages that ran without DVC cannot be checked."""
+    stages = {"ingest", "validate", "extract", "evaluate", *(f"train@{name}" for name in metrics["candidates"])}
+    recorded = [stage for stage in dvc_lock.dvc_stages() if stage in stages]
     if not recorded:
         return
     with objects() as dvc:
@@ -113,12 +119,12 @@ def _require_up_to_date(metrics: dict) -> None:
         stage, changed = next(iter(changes.items()))
         more = f" and {len(changed) - NAMED_CHANGES} more" if len(changed) > NAMED_CHANGES else ""
         raise UserError(
-            f"{', '.join(changed[:NAMED_CHANGES])}{more}: not what DVC's last run of {stage} read or wrote;"
+            f"{', '.join(changed[:NAMED_CHANGES])}{more}: changed since DVC's last run of {stage};"
             " run 'dvc repro' first"
         )
 
 
-def _logged(name: str, metrics: dict, params: Params, clips: pd.DataFrame) -> str:
+def _log_run(name: str, metrics: dict[str, Any], params: Params, clips: pd.DataFrame) -> str:
     from earmark.reporting.confusions import count_confusions
     from earmark.reporting.html.charts import confusion_chart
     from earmark.tracking import runs
@@ -126,9 +132,9 @@ def _logged(name: str, metrics: dict, params: Params, clips: pd.DataFrame) -> st
     history = pd.read_csv(HISTORIES / f"{name}.csv")
     run_id = runs.find_or_log_run(name, MODELS / name, params, clips, history)
     predictions = pd.read_csv(PREDICTIONS, keep_default_na=False)
-    mine = predictions[predictions["candidate"] == name]
-    reported = mine[mine["split"] == test_set.reporting_split(mine)]
-    # The best one's page comes with its verdict.
+    predictions = predictions[predictions["candidate"] == name]
+    reported = predictions[predictions["split"] == test_set.reporting_split(predictions)]
+    # The best candidate's report is logged with its verdict.
     pages = [] if name == metrics["best"] else [REPORT]
     runs.log_evaluation(
         run_id,
@@ -146,9 +152,11 @@ def _logged(name: str, metrics: dict, params: Params, clips: pd.DataFrame) -> st
     return run_id
 
 
-def _figures(entry: dict) -> dict[str, float]:
-    """Every number of a candidate's entry in reports/metrics.json; those of a split as `evaluated_<split>_…`, since a
-    training has `validation_accuracy` of each epoch already."""
+def _figures(entry: dict[str, Any]) -> dict[str, float]:
+    """Every number of a candidate's entry in reports/metrics.json, by its name in MLflow.
+
+    Figures of a split are named `evaluated_<split>_…`: the run already has a `validation_accuracy` of each epoch.
+    """
     flat = {}
     for key, value in _flat(entry):
         split, _, _ = key.partition("_")
@@ -156,15 +164,15 @@ def _figures(entry: dict) -> dict[str, float]:
     return flat
 
 
-def _flat(entry: dict) -> Iterator[tuple[str, float]]:
+def _flat(entry: dict[str, Any]) -> Iterator[tuple[str, float]]:
     for key, value in entry.items():
         if isinstance(value, dict):
             yield from ((f"{key}_{inner}", figure) for inner, figure in _flat(value))
-        elif not isinstance(value, str | list):  # the bounds of an interval stand beside it
+        elif not isinstance(value, str | list):  # both bounds of an interval have keys of their own
             yield key, value
 
 
-def _admitted(registry: "Registry", version: "Version", best: str, run_id: str, verdict_against: Judge) -> str:
+def _admit_and_publish(registry: "Registry", version: "Version", best: str, run_id: str, verdict_against: Judge) -> str:
     def judge(champion: str) -> gate.Verdict:
         verdict = verdict_against(champion)
         _publish(verdict, version, best, run_id)
@@ -173,36 +181,39 @@ def _admitted(registry: "Registry", version: "Version", best: str, run_id: str, 
     verdict = admit(registry, version, best, judge)
     if verdict is None:
         _publish_again(version, best, run_id)
-        aliases = registry.find(version.number).aliases
-        known = version.title + (f" ({', '.join(aliases)})" if aliases else ", to which no alias points")
-        return f"nothing new to register: {best} is {known}"
-    said = _publish(verdict, version, best, run_id)
-    return said if verdict.promoted else f"{said}\nto make it champion all the same: {_by_hand(version)}"
+        aliases = ", ".join(registry.find(version.number).aliases) or "without an alias"
+        return f"nothing new to register: {best} is {version.title} ({aliases})"
+    sentence = _publish(verdict, version, best, run_id)
+    if verdict.promoted:
+        return sentence
+    return f"{sentence}\nto make it champion anyway: earmark registry promote {version.number} --why '…'"
 
 
 def _publish(verdict: gate.Verdict, version: "Version", best: str, run_id: str) -> str:
-    """Writes a verdict where people read it, and today's page with it, here and in MLflow, where that is not there yet;
-    returns it as a sentence."""
+    """Writes the verdict to reports/, and the report with the verdict there and to MLflow; returns one sentence.
+
+    What is there already is not written again.
+    """
     from earmark.reporting.html.verdict import with_verdict
     from earmark.tracking import runs
 
-    said = f"registered {best} as {version.title}, {verdict.alias}: {verdict.reason}"
-    content = {**_identity(version), "sentence": said, **asdict(verdict)}
-    if _kept(version) != json.loads(json.dumps(content)):
+    sentence = f"registered {best} as {version.title}, {verdict.alias}: {verdict.reason}"
+    content = {**_identity(version), "sentence": sentence, **asdict(verdict)}
+    if _stored_verdict(version) != json.loads(json.dumps(content)):
         write_json(VERDICT, content)
     page = with_verdict(REPORT.read_text(encoding="utf-8"), verdict, version.title)
     if not REGISTERED.exists() or REGISTERED.read_text(encoding="utf-8") != page:
         runs.log_page(run_id, page, REPORT.name)
         write_text(REGISTERED, page)
-    return said
+    return sentence
 
 
 def _publish_again(version: "Version", best: str, run_id: str) -> None:
-    """A verdict that was made here, with today's page; one of another version goes."""
-    kept = _kept(version)
+    """Publishes the verdict in reports/ with the current report; removes one that belongs to another version."""
+    stored = _stored_verdict(version)
     try:
-        checks = tuple(gate.Check(**each) for each in kept["checks"])
-        verdict = gate.Verdict(kept["promoted"], kept["reason"], checks, kept["judged_against"])
+        checks = tuple(gate.Check(**check) for check in stored["checks"])
+        verdict = gate.Verdict(stored["promoted"], stored["reason"], checks, stored["judged_against"])
     except (KeyError, TypeError):
         for path in (VERDICT, REGISTERED):
             path.unlink(missing_ok=True)
@@ -214,31 +225,27 @@ def _identity(version: "Version") -> dict[str, str]:
     return {"model": version.name, "version": version.number, "content_sha256": version.content}
 
 
-def _kept(version: "Version") -> dict:
-    """What was said here of this version; nothing of one in another registry, or under another name."""
+def _stored_verdict(version: "Version") -> dict[str, Any]:
+    """The content of reports/verdict.json; empty if it belongs to another version, or is missing or damaged."""
     try:
-        kept = json.loads(VERDICT.read_text(encoding="utf-8"))
-        return kept if kept.items() >= _identity(version).items() else {}
+        stored: dict[str, Any] = json.loads(VERDICT.read_text(encoding="utf-8"))
+        return stored if stored.items() >= _identity(version).items() else {}
     except (FileNotFoundError, ValueError, AttributeError, TypeError):
         return {}
 
 
-def _added(best: str, entry: dict, run_id: str, registry: "Registry", found: "Origin") -> "Version":
+def _add(best: str, entry: dict[str, Any], run_id: str, registry: "Registry", origin: "Origin") -> "Version":
     from earmark.provenance import store
 
-    kept = store.save_files(run_id, found.files)
-    return registry.add(run_id, entry["content_sha256"], {**_tags(best, entry), **found.tags, **kept})
-
-
-def _by_hand(version: "Version") -> str:
-    return f"earmark registry promote {version.number} --why '…'"
+    folder_tag = store.save_files(run_id, origin.files)
+    return registry.add(run_id, entry["content_sha256"], {**_tags(best, entry), **origin.tags, **folder_tag})
 
 
 def admit(registry: "Registry", version: "Version", candidate: str, judge: Judge) -> gate.Verdict | None:
-    """Judges a version and moves the alias that it earned to it; None where an alias was moved to it before.
+    """Compares a version with the champion, and moves the alias that it earned to it.
 
-    Where another version became champion, or challenger, in the meantime, the move is void, and the version is judged
-    again.
+    Returns None if an alias was moved to the version before. If another version becomes champion or challenger in the
+    meantime, the move is void, and the version is compared again.
     """
     judge = cache(judge)
     while True:
@@ -247,14 +254,14 @@ def admit(registry: "Registry", version: "Version", candidate: str, judge: Judge
             return None
         champion = record.aliases["champion"]
         verdict = judge(champion)
-        # Before the move: a version that an alias points to has its verdict, whenever a process is killed.
-        registry.describe(version, f"{candidate}; {_said(verdict)}", _verdict_tags(verdict))
+        # Before the move, so that a version with an alias has its verdict even if this process is killed.
+        registry.describe(version, f"{candidate}; {_summary(verdict)}", _verdict_tags(verdict))
         at = record.aliases[verdict.alias]
         if registry.aliases.move(verdict.alias, at, version.number, "register", verdict.reason, champion):
             return verdict
 
 
-def _tags(candidate: str, entry: dict) -> dict[str, str]:
+def _tags(candidate: str, entry: dict[str, Any]) -> dict[str, str]:
     figures = {
         f"{split}_accuracy": f"{entry[split]['accuracy']:.4f}" for split in ("validation", "test") if split in entry
     }
@@ -266,11 +273,11 @@ def _verdict_tags(verdict: gate.Verdict) -> dict[str, str]:
 
     checks = {
         f"gate.{check.name.replace(' ', '_')}": f"{'passed' if check.passed else 'failed'}:"
-        f" {check.observed} (needed: {check.allowed})"
+        f" {check.observed} (expected {check.allowed})"
         for check in verdict.checks
     }
-    return {VERDICT_TAG: _said(verdict), "judged_against": verdict.judged_against or "none", **checks}
+    return {VERDICT_TAG: _summary(verdict), "judged_against": verdict.judged_against or "none", **checks}
 
 
-def _said(verdict: gate.Verdict) -> str:
+def _summary(verdict: gate.Verdict) -> str:
     return f"{verdict.alias}: {verdict.reason}"

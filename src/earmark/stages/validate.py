@@ -1,6 +1,7 @@
-"""validate: which clips are sound enough to learn from, and whether the data set as a whole is."""
+"""validate: checks every clip and the data set as a whole; quarantines clips that break a rule."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -14,60 +15,61 @@ from earmark.reporting.html import validation
 from earmark.reporting.terminal import rules
 
 CLIPS, DATA_SET = "clips", "data set"
-"""The suites: a clip that breaks a rule of the first goes to quarantine, a broken rule of the second stops the
-pipeline."""
+"""The suites. A clip that breaks a rule of the first is quarantined; a broken rule of the second stops the pipeline."""
 NOT_FINITE = "NaN or infinite samples"
-"""What decoding says of such a recording."""
+"""The decoder's error for such a recording."""
 MAX_LISTED = 200
-"""How much of the quarantine result.json lists; data/quarantine/quarantined.csv has it all."""
-ASKED_LABELS = "labels"
-"""Attribute of data/accepted.parquet: the labels that were asked for; empty: all."""
+"""How many clips result.json lists; data/quarantine/quarantined.csv lists all."""
+CHOSEN_LABELS = "labels"
+"""The attribute of data/accepted.parquet with the chosen labels; empty if all were."""
 _CHANGE_COLUMNS = ("clips_of_earlier_label", "distance")
 _LISTED_COLUMNS = ["id", "label", "speaker", "source", "sha256", "shard", "offset", "length"]
 
 
 def validate(params: Params) -> str:
-    """Writes accepted clips, quarantined ones with reasons, Data Docs and a JSON result; returns a sentence and a
-    table.
+    """Writes accepted clips, quarantined clips with reasons, Data Docs and a JSON result.
 
-    UserError, with a table of what failed, where the data set as a whole is not sound; data/accepted.parquet and
-    data/quarantine then stay as they were.
+    Returns a sentence and a table of the rules.
+
+    Raises:
+        UserError: the data set as a whole breaks a rule; the text has a table of those rules. data/accepted.parquet
+            and data/quarantine do not change then.
     """
     manifest = shards.read_manifest(RAW)
     clips = manifest[manifest["split"] != shards.NOISE].reset_index(drop=True)
     _require_labels(clips, params.dataset)
-    asked = _asked(params)
+    labels = _chosen_labels(params)
     checks = Checks()
-    of_clips = checks.check(CLIPS, quality.measured(clips), clip_rules(params.validate_))
-    quarantine, refused = _quarantine(clips, of_clips), _refused_files()
-    accepted = quality.selected(clips[~clips["id"].isin(quarantine["id"])], asked).drop(columns="ingested_on")
-    change = _change(manifest, accepted, asked)
+    clip_findings = checks.check(CLIPS, quality.measured(clips), clip_rules(params.validate_))
+    quarantine, refused = _quarantine(clips, clip_findings), _refused_files()
+    accepted = quality.selected(clips[~clips["id"].isin(quarantine["id"])], labels).drop(columns="ingested_on")
+    change = _change(manifest, accepted, labels)
     facts = [
         quality.quarantined_share(len(quarantine), len(clips)),
         quality.by_split(accepted, params.split.required),
-        quality.by_label(quality.selected(clips, asked), accepted),
+        quality.by_label(quality.selected(clips, labels), accepted),
         quality.by_speaker(accepted),
         quality.by_recording(pd.concat([accepted, manifest[manifest["split"] == shards.NOISE]])),
         *change,
     ]
-    whole = data_set_rules(params, compared=bool(change))
-    of_data_set = checks.check(DATA_SET, pd.concat(facts, ignore_index=True), whole)
-    result = _result(len(clips), len(accepted), quarantine, refused, [*of_clips, *of_data_set], change)
+    rules_of_set = data_set_rules(params, compared=bool(change))
+    findings = [*clip_findings, *checks.check(DATA_SET, pd.concat(facts, ignore_index=True), rules_of_set)]
+    result = _result(len(clips), len(accepted), quarantine, refused, findings, change)
     with whole_folder(VALIDATION) as reports:
         write_json(reports / VALIDATION_RESULT.name, result)
         write_text(reports / "index.html", validation.page(result, checks.docs))
-    _refuse_where_broken([*of_clips, *of_data_set], result)
-    learnt = accepted.assign(
+    _require_sound(findings, result)
+    training_clips = accepted.assign(
         recorded_label=accepted["label"],
         label=quality.learnt(accepted["label"], params.dataset.unknown_labels, UNKNOWN),
     )
-    learnt.attrs = {ASKED_LABELS: list(asked)}
-    _write(learnt, quarantine, refused)
+    training_clips.attrs = {CHOSEN_LABELS: list(labels)}
+    _write(training_clips, quarantine, refused)
     return f"{result['sentence']}\n{rules.table(result['rules'])}"
 
 
 def clip_rules(limits: Validate) -> list[Rule]:
-    """What a clip must be to be learnt from; quarantine gives the first rule that a clip breaks as the reason."""
+    """The rules for clips. The first rule that a clip breaks is its reason in quarantine."""
     seconds = f"{limits.seconds.min:g} to {limits.seconds.max:g} seconds long"
     rate = f"{limits.sample_rate_hz.min:g} to {limits.sample_rate_hz.max:g} Hz"
     clipped = f"not clipped: at most {limits.max_clipped_fraction:g} of the samples"
@@ -90,7 +92,7 @@ def clip_rules(limits: Validate) -> list[Rule]:
 
 
 def data_set_rules(params: Params, compared: bool) -> list[Rule]:
-    """What the data set must be as a whole; `compared`: with a last accepted version."""
+    """The rules for the data set as a whole; `compared` says whether there is an accepted version to compare with."""
     limits, method = params.validate_, params.split.method
     share, least = limits.max_quarantined_fraction, limits.min_clips_per_label
     speakers = [Rule("each speaker in one split", "splits_of_speaker", most=1)]
@@ -103,7 +105,7 @@ def data_set_rules(params: Params, compared: bool) -> list[Rule]:
         Rule(f"clips in each split of split.method {method}", "clips_of_split", least=1),
         Rule(f"at least {least} clips of each label", "clips_of_label", least),
         Rule("training clips of each label", "training_clips_of_label", least=1),
-        # Drawing at random divides clips, not speakers: that is what it is for.
+        # A random split divides clips, not speakers.
         *([] if method == "random" else speakers),
         Rule("each recording in one split", "splits_of_recording", most=1),
         Rule("each recording under one label", "labels_of_recording", most=1),
@@ -111,8 +113,8 @@ def data_set_rules(params: Params, compared: bool) -> list[Rule]:
     ]
 
 
-def _asked(params: Params) -> tuple[str, ...]:
-    """The labels that are learnt, also as _unknown_; none: all."""
+def _chosen_labels(params: Params) -> tuple[str, ...]:
+    """The labels to train on, those trained on as _unknown_ among them; empty for all."""
     chosen = params.dataset.labels
     return (*chosen, *params.dataset.unknown_labels) if chosen else params.validate_.labels
 
@@ -121,12 +123,12 @@ def _require_labels(clips: pd.DataFrame, dataset: Dataset) -> None:
     for key in ("labels", "unknown_labels"):
         missing = sorted(set(getattr(dataset, key)) - set(clips["label"]))
         if missing:
-            raise UserError(f"params.yaml: dataset.{key} names {missing[0]!r}, of which {RAW} has no clip")
+            raise UserError(f"params.yaml: dataset.{key} names {missing[0]!r}, but {RAW} has no clip of it")
 
 
 def _quarantine(clips: pd.DataFrame, findings: Sequence[Finding]) -> pd.DataFrame:
-    """The clips that break a rule, with the first of their reasons, and as `error` what was found."""
-    seen = quality.measured(clips).set_index("id")
+    """The clips that break a rule: `reason` is the first broken rule, `error` the observed value."""
+    measured = quality.measured(clips).set_index("id")
     reasons: dict[str, str] = {}
     details: dict[str, str] = {}
     for finding in findings:
@@ -134,7 +136,7 @@ def _quarantine(clips: pd.DataFrame, findings: Sequence[Finding]) -> pd.DataFram
         for clip in finding.failed_ids:
             if clip not in reasons:
                 reasons[clip] = finding.rule.broken
-                details[clip] = _detail(column, seen.at[clip, column])
+                details[clip] = _detail(column, measured.at[clip, column])
     listed = clips[clips["id"].isin(reasons)][_LISTED_COLUMNS]
     return listed.assign(reason=listed["id"].map(reasons), error=listed["id"].map(details)).reset_index(drop=True)
 
@@ -144,7 +146,7 @@ def _detail(column: str, value: object) -> str:
 
 
 def _refused_files() -> pd.DataFrame:
-    """Files that were not taken, as rows of the quarantine without bytes."""
+    """Files that ingest refused, as rows of the quarantine; there are no bytes of them."""
     try:
         files = pd.read_csv(RAW / state.REFUSED, dtype="str", keep_default_na=False)
     except FileNotFoundError:
@@ -154,19 +156,21 @@ def _refused_files() -> pd.DataFrame:
     )
 
 
-def _change(manifest: pd.DataFrame, accepted: pd.DataFrame, asked: tuple[str, ...]) -> list[pd.DataFrame]:
-    """What became of the last accepted version's labels, and the drift from it, as far as both were asked for the same
-    labels; nothing where there is no such version, or today's data set has neither a source nor a recording of it."""
+def _change(manifest: pd.DataFrame, accepted: pd.DataFrame, labels: tuple[str, ...]) -> list[pd.DataFrame]:
+    """Compares with the last accepted version, on the labels chosen then and now: clips by earlier label, and drift.
+
+    Empty if there is no such version, or if it shares neither a source nor a recording with today's data set.
+    """
     if not ACCEPTED.exists():
         return []
     previous = shards.read_accepted(ACCEPTED)
     previous["label"] = previous.get("recorded_label", previous["label"])
-    before = quality.selected(previous, asked)
-    now = quality.selected(accepted, tuple(previous.attrs.get(ASKED_LABELS, ())))
-    is_another = set(manifest["source"]).isdisjoint(previous["source"]) and set(manifest["sha256"]).isdisjoint(
+    before = quality.selected(previous, labels)
+    now = quality.selected(accepted, tuple(previous.attrs.get(CHOSEN_LABELS, ())))
+    is_other_data_set = set(manifest["source"]).isdisjoint(previous["source"]) and set(manifest["sha256"]).isdisjoint(
         previous["sha256"]
     )
-    if is_another or before.empty or now.empty:
+    if is_other_data_set or before.empty or now.empty:
         return []
     return [quality.by_earlier_label(before, accepted), quality.drift(before, now)]
 
@@ -178,14 +182,14 @@ def _result(
     refused: pd.DataFrame,
     findings: Sequence[Finding],
     change: Sequence[pd.DataFrame],
-) -> dict:
+) -> dict[str, Any]:
     """The content of result.json."""
-    broken = sum(not each.success for each in findings if each.suite == DATA_SET)
+    broken = sum(not finding.success for finding in findings if finding.suite == DATA_SET)
     left_out = clips - accepted - len(quarantine)
     parts = [f"{accepted} clips accepted, {len(quarantine)} quarantined"]
-    parts += [f"{left_out} of labels that are not learnt"] * bool(left_out)
+    parts += [f"{left_out} of labels that are not chosen"] * bool(left_out)
     parts += [f"{len(refused)} files refused"] * bool(len(refused))
-    sentence = f"{RAW} is refused: {broken} rules of the data set are broken" if broken else ", ".join(parts)
+    sentence = f"{RAW} is refused: it breaks {broken} rules for the data set" if broken else ", ".join(parts)
     listed = pd.concat([quarantine, refused])[["id", "reason", "error"]].head(MAX_LISTED)
     return {
         "passed": not broken,
@@ -196,12 +200,12 @@ def _result(
         "refused_files": len(refused),
         "compared_with_last_accepted": bool(change),
         "drift": dict(zip(change[1]["quantity"], change[1]["distance"], strict=True)) if change else {},
-        "rules": [_entry(each) for each in findings],
+        "rules": [_entry(finding) for finding in findings],
         "quarantine": listed.to_dict("records"),
     }
 
 
-def _entry(finding: Finding) -> dict:
+def _entry(finding: Finding) -> dict[str, Any]:
     return {
         "suite": finding.suite,
         "rule": finding.rule.text,
@@ -212,13 +216,13 @@ def _entry(finding: Finding) -> dict:
     }
 
 
-def _refuse_where_broken(findings: Sequence[Finding], result: dict) -> None:
+def _require_sound(findings: Sequence[Finding], result: dict[str, Any]) -> None:
     if result["passed"]:
         return
     broken = [finding for finding in findings if not finding.success]
     hint = ""
     if any(finding.rule.column in _CHANGE_COLUMNS for finding in broken):
-        hint = f"\nA change that is wanted is accepted without {ACCEPTED}: remove it and run again"
+        hint = f"\nTo accept this change, remove {ACCEPTED} and run again"
     table = rules.table([_entry(finding) for finding in broken])
     raise UserError(f"{result['sentence']}, see {VALIDATION}/index.html:\n{table}{hint}")
 

@@ -57,7 +57,7 @@ EVERYBODY = dict.fromkeys(range(SPEAKERS), 1)
 
 def test_the_first_version_is_champion_where_the_limits_hold():
     found = judged(model(said()), None)
-    assert (found.promoted, found.alias, found.reason) == (True, "champion", "no champion reigns yet")
+    assert (found.promoted, found.alias, found.reason) == (True, "champion", "there is no champion yet")
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_a_broken_limit_alone_makes_a_challenger_of_the_first_version(new, at_10
     assert [each.name for each in found.checks if not each.passed] == [name]
     assert (check(found, name).observed, check(found, name).allowed) == (observed, allowed)
     assert found.alias == "challenger"
-    assert found.reason == f"{name}: {observed} (needed: {allowed})"
+    assert found.reason == f"{name}: {observed} (expected {allowed})"
 
 
 def test_what_lies_exactly_on_a_limit_passes():
@@ -254,7 +254,7 @@ def test_a_label_that_is_found_less_often_keeps_a_better_one_from_the_place():
     champion.loc[(new["label"] == "no"), "predicted"] = "yes"
     found = judged(model(new), model(champion))
     assert not found.promoted
-    assert found.reason == "largest drop in recall: 20.00 points, of 'yes' (needed: at most 10.00 points, or one clip)"
+    assert found.reason == "largest drop in recall: 20.00 points, of 'yes' (expected at most 10.00 points, or one clip)"
 
 
 def test_one_clip_fewer_of_a_rare_label_is_allowed_and_two_are_not():
@@ -280,13 +280,13 @@ def test_a_label_that_only_the_champion_knows_leaves_the_choice_to_a_person():
     found = judged(model(said()), model(said(EVERYBODY), labels=(*LABELS, *(f"label {each}" for each in range(7)))))
     assert not found.promoted
     assert [each.name for each in found.checks if not each.passed] == ["labels of the champion"]
-    assert "'label 4', 2 more not known; a person may promote it all the same" in found.reason
+    assert "'label 4', 2 more not known; a person may promote it anyway" in found.reason
 
 
 def test_a_champion_that_cannot_be_scored_leaves_the_choice_to_a_person():
     found = judged(model(said()), Unscored("its files are gone"))
     assert not found.promoted
-    assert "it cannot be scored: its files are gone; a person may promote it all the same" in found.reason
+    assert "it cannot be scored: its files are gone; a person may promote it anyway" in found.reason
 
 
 def test_all_that_is_wrong_is_said_at_once():
