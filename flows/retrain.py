@@ -4,16 +4,18 @@ import json
 import logging
 import sys
 from pathlib import Path
+from typing import Any
 
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
-from prefect.states import Completed, State
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
 
 from earmark.paths import METRICS, REGISTERED, REPORT, VALIDATION_RESULT, VERDICT
 from earmark.reporting import markdown
 from earmark.reporting.leaderboard import leaderboard
 from flows import tasks
-from flows.terminal import in_a_session_of_its_own
+from flows.terminal import run_in_own_session
 
 INTERRUPTED = 130
 NEXT_STEPS = """
@@ -23,49 +25,55 @@ HTML report  {report:<61}  opens in any browser"""
 
 
 @flow(name="retrain")
-def retrain() -> State:
-    """Runs what is stale, stage by stage, and registers the best candidate.
+def retrain() -> State[Any]:
+    """Runs every stale stage, and registers the best candidate.
 
-    The state's data is what `register` said or, where something failed, a `tasks.CommandError`.
+    The state's data is the output of `register`, or a `tasks.CommandError` if something failed.
     """
     try:
         plan = tasks.make_plan()
-    except tasks.CommandError as failure:
-        return tasks.failed(failure)
-    changed = set()
+    except tasks.CommandError as error:
+        return tasks.failed(error)
+    changed: set[str] = set()
     for stage in plan.stages:
         before = tasks.recorded_outputs(stage)
         stale = stage in plan.stale or not changed.isdisjoint(plan.upstream[stage])
-        validated = tasks.written_at(VALIDATION_RESULT)
+        validated_at = tasks.modified_at(VALIDATION_RESULT)
         state = tasks.reproduce(stage, stale)
-        if tasks.written_at(VALIDATION_RESULT) != validated:
+        if tasks.modified_at(VALIDATION_RESULT) != validated_at:
             _show_validation()
         if not state.is_completed():
-            return tasks.failed(state.result(raise_on_failure=False).within(stage))
+            return _failed(state, stage)
         if tasks.recorded_outputs(stage) != before:
             changed.add(stage)
-    return _registered(_summary(plan.stages, changed))
+    return _register(_summary(plan.stages, changed))
 
 
-def _registered(summary: str) -> State:
+def _register(summary: str) -> State[Any]:
     state = tasks.register()
     if not state.is_completed():
-        return tasks.failed(state.result(raise_on_failure=False).within("register"))
-    said = state.result()
+        return _failed(state, "register")
+    output = state.result()
     metrics = _read(METRICS)
     table = markdown.leaderboard(leaderboard(metrics["candidates"], metrics["best"]))
-    create_markdown_artifact(key="leaderboard", markdown=f"{table}\n```\n{said}\n```\n")
+    create_markdown_artifact(key="leaderboard", markdown=f"{table}\n```\n{output}\n```\n")
     if (tasks.ROOT / VERDICT).exists():
         create_markdown_artifact(key="verdict", markdown=markdown.verdict(_read(VERDICT)))
-    return Completed(message=summary, data=said)
+    return Completed(message=summary, data=output)
+
+
+def _failed(state: State[Any], stage: str) -> State[Any]:
+    error: Any = state.result(raise_on_failure=False)
+    return tasks.failed(error.within(stage))
 
 
 def _show_validation() -> None:
     create_markdown_artifact(key="validation", markdown=markdown.validation(_read(VALIDATION_RESULT)))
 
 
-def _read(path: Path) -> dict:
-    return json.loads((tasks.ROOT / path).read_text(encoding="utf-8"))
+def _read(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((tasks.ROOT / path).read_text(encoding="utf-8"))
+    return content
 
 
 def _summary(stages: tuple[str, ...], changed: set[str]) -> str:
@@ -75,21 +83,21 @@ def _summary(stages: tuple[str, ...], changed: set[str]) -> str:
 
 
 def next_steps() -> str:
-    """How to look at what there is now."""
-    judged = (tasks.ROOT / REGISTERED).exists()
-    return NEXT_STEPS.format(report=str(REGISTERED if judged else REPORT))
+    """Returns the commands and the file that show the results."""
+    has_verdict = (tasks.ROOT / REGISTERED).exists()
+    return NEXT_STEPS.format(report=str(REGISTERED if has_verdict else REPORT))
 
 
 def main() -> int:
-    """Runs the flow; the exit code is 2 for a user's mistake, 130 for Ctrl-C, and 1 for any other failure."""
+    """Runs the flow; returns the exit code: 0, 2 for a user's mistake, 130 for Ctrl-C, 1 for any other failure."""
     try:
         state = retrain(return_state=True)
     except KeyboardInterrupt:
-        _no_more_of_prefect()
-        print("\nretrain was interrupted; the next run goes on from here", file=sys.stderr)
+        _silence_prefect()
+        print("\nretrain was interrupted; the next run continues from here", file=sys.stderr)
         return INTERRUPTED
     result = state.result(raise_on_failure=False)
-    _no_more_of_prefect()
+    _silence_prefect()
     if state.is_completed():
         print(f"\n{state.message}\n\n{result}\n{next_steps()}")
         return 0
@@ -97,10 +105,10 @@ def main() -> int:
     return tasks.USER_MISTAKE if getattr(result, "exit_code", None) == tasks.USER_MISTAKE else 1
 
 
-def _no_more_of_prefect() -> None:
-    """What it says when its temporary server stops would stand below the answer."""
+def _silence_prefect() -> None:
+    """Keeps the messages of Prefect's temporary server, when it stops, from following the result."""
     logging.getLogger("prefect").setLevel(logging.WARNING)
 
 
 if __name__ == "__main__":
-    sys.exit(in_a_session_of_its_own(main))
+    sys.exit(run_in_own_session(main))

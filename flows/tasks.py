@@ -1,4 +1,4 @@
-"""DVC's stages as Prefect tasks: DVC knows how a stage runs and what is stale; here is only when."""
+"""Runs DVC's stages as Prefect tasks. DVC knows how a stage runs and what is stale; Prefect decides when."""
 
 import json
 import os
@@ -10,12 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
+from logging import Logger, LoggerAdapter
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
-from prefect import get_run_logger, task
+from prefect import Task, get_run_logger, task
+from prefect.client.schemas.objects import State, TaskRun
 from prefect.runtime import flow_run
-from prefect.states import Completed, Failed, State
+from prefect.states import Completed, Failed
 
 from earmark import params
 from earmark.errors import UserError
@@ -26,8 +28,8 @@ from earmark.versioning.dvc_run import end_process_group
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
 USER_MISTAKE = 2
-"""Exit code of `earmark` for what the user can mend; any other one is a fault."""
-REMARKS_OF_DVC = re.compile(
+"""The exit code of `earmark` if the user has to correct something; any other one is a fault."""
+DVC_MESSAGES = re.compile(
     r"Running stage '|> |Stage '|(Generating|Updating) lock file|To (track the changes|enable auto staging)"
     r"|\tgit add |\tdvc config |Use `dvc push`|Data and pipelines are|ERROR: failed to reproduce"
 )
@@ -35,20 +37,20 @@ REMARKS_OF_DVC = re.compile(
 
 @dataclass(frozen=True)
 class Plan:
-    """DVC's graph, each stage with those whose outputs it reads, and the stages that DVC finds stale."""
+    """DVC's stages: `upstream` maps each to the stages whose outputs it reads; `stale` are those that must run."""
 
     upstream: dict[str, set[str]]
     stale: frozenset[str]
 
     @property
     def stages(self) -> tuple[str, ...]:
-        """Every stage after those that it depends on."""
+        """All stages, each after those that it depends on."""
         return tuple(TopologicalSorter(self.upstream).static_order())
 
 
 @dataclass(frozen=True)
-class Ended:
-    """How a command ended: its exit code, and the lines that it wrote to standard output and standard error."""
+class CommandResult:
+    """A command's exit code, and the lines that it wrote to standard output and standard error."""
 
     exit_code: int
     output: list[str]
@@ -56,115 +58,137 @@ class Ended:
 
 
 class CommandError(Exception):
-    """What a command said last; `exit_code` is its own, or that of the stage's command which DVC ran for it."""
+    """A command failed; the text is its last message. `exit_code` is that of the stage if DVC ran one."""
 
     def __init__(self, message: str, exit_code: int):
         super().__init__(message)
         self.exit_code = exit_code
 
     def within(self, name: str) -> "CommandError":
-        """The same failure, with the name of what failed in front."""
+        """Returns the same error with the name of the failed stage in front."""
         return CommandError(f"{name}: {self}", self.exit_code)
 
 
 def make_plan() -> Plan:
-    """Asks DVC for its graph and for what is stale: once each, and both at a time, since a DVC start is slow.
+    """Asks DVC for its graph and for what is stale, both at the same time because DVC starts slowly.
 
     Raises:
-        CommandError: params.yaml breaks a rule of earmark's, or DVC cannot read dvc.yaml or dvc.lock.
+        CommandError: params.yaml is not valid, or DVC cannot read dvc.yaml or dvc.lock.
     """
     try:
         params.load(ROOT / "params.yaml")
     except UserError as error:
         raise CommandError(str(error), USER_MISTAKE) from None
     with ThreadPoolExecutor() as pool:
-        graph, status = pool.map(_ask_dvc, (("dag", "--dot"), ("status", "--json")))
+        graph, status = pool.map(_dvc_output, (("dag", "--dot"), ("status", "--json")))
     return Plan(_upstream(graph), frozenset(json.loads(status)))
 
 
-def recorded_outputs(stage: str) -> list[dict]:
-    """What dvc.lock records of the stage's outputs; empty where the stage has never run."""
-    return dvc_lock.dvc_stages(ROOT / "dvc.lock").get(stage, {}).get("outs", [])
+def recorded_outputs(stage: str) -> list[dict[str, Any]]:
+    """Returns the stage's outputs as dvc.lock records them; empty if the stage has never run."""
+    outputs: list[dict[str, Any]] = dvc_lock.dvc_stages(ROOT / "dvc.lock").get(stage, {}).get("outs", [])
+    return outputs
 
 
-def written_at(path: Path) -> int:
-    """When a file of the checkout was written, in ns; 0 where there is none."""
+def modified_at(path: Path) -> int:
+    """Returns when a file of the checkout was last written, in ns; 0 if there is no such file."""
     try:
         return (ROOT / path).stat().st_mtime_ns
     except FileNotFoundError:
         return 0
 
 
-def _network_may_recover(task, task_run, state: State) -> bool:
-    """Only ingest reaches beyond this machine, and what the user has to mend does not mend itself."""
+def _network_may_recover(_: Task[..., Any], task_run: TaskRun, state: State[Any]) -> bool:
+    """Whether a retry may help: only ingest uses the network, and a user's mistake stays one."""
     failure = state.data
     return task_run.name == "ingest" and isinstance(failure, CommandError) and failure.exit_code != USER_MISTAKE
 
 
-# A task without retries would log Python's (empty) traceback beside its error; the condition keeps them to ingest.
-_RETRIES = {"retries": 2, "retry_delay_seconds": [10, 60], "retry_condition_fn": _network_may_recover}
+# `register` is never retried, but without `retries` Prefect would log an empty traceback beside its error.
+_RETRIES, _RETRY_DELAY_SECONDS = 2, [10.0, 60.0]
 
 
-@task(task_run_name="{stage}", **_RETRIES)
-def reproduce(stage: str, stale: bool) -> State:
-    """Brings one stage up to date through DVC; `Cached` where its command had no need to run.
+@task(
+    task_run_name="{stage}",
+    retries=_RETRIES,
+    retry_delay_seconds=_RETRY_DELAY_SECONDS,
+    retry_condition_fn=_network_may_recover,
+)
+def reproduce(stage: str, stale: bool) -> State[Any]:
+    """Brings one stage up to date through DVC; the state is named `Cached` if the stage's command did not run.
 
     A failed state's data is a `CommandError`.
     """
     if not stale:
         return Completed(name="Cached", message="nothing changed")
-    log = _lines_to(get_run_logger())
-    ended = _run([BIN / "dvc", "repro", "--single-item", stage], log, log)
-    if ended.exit_code:
-        return failed(_failure(ended))
-    if not any(line.startswith("Running stage '") for line in ended.output):
+    log = _stage_log(get_run_logger())
+    result = _run([BIN / "dvc", "repro", "--single-item", stage], log, log)
+    if result.exit_code:
+        return failed(_error_of(result))
+    if not any(line.startswith("Running stage '") for line in result.output):
         return Completed(name="Cached", message="DVC had the result")
     return Completed()
 
 
-@task(task_run_name="register", **_RETRIES)
-def register() -> State:
-    """Runs `earmark register`; what it says (candidates, what became of the best) is the state's data."""
+@task(
+    task_run_name="register",
+    retries=_RETRIES,
+    retry_delay_seconds=_RETRY_DELAY_SECONDS,
+    retry_condition_fn=_network_may_recover,
+)
+def register() -> State[Any]:
+    """Runs `earmark register`; the state's data is its output: the leaderboard, and what became of the best model."""
     logger = get_run_logger()
-    ended = _run([BIN / "earmark", "register"], logger.debug, _lines_to(logger))
-    return failed(_failure(ended)) if ended.exit_code else Completed(data="\n".join(ended.output))
+    result = _run([BIN / "earmark", "register"], logger.debug, _stage_log(logger))
+    return failed(_error_of(result)) if result.exit_code else Completed(data="\n".join(result.output))
 
 
-def _ask_dvc(arguments: Sequence[str]) -> str:
-    ended = subprocess.run([BIN / "dvc", *arguments], cwd=ROOT, capture_output=True, text=True)
-    if ended.returncode:
-        raise CommandError(f"dvc: {' '.join(ended.stderr.split())}", ended.returncode)
-    return ended.stdout
+def _dvc_output(arguments: Sequence[str]) -> str:
+    done = subprocess.run([BIN / "dvc", *arguments], cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        raise CommandError(f"dvc: {' '.join(done.stderr.split())}", done.returncode)
+    return done.stdout
 
 
 def _upstream(dot: str) -> dict[str, set[str]]:
-    """Reads DVC's Graphviz text: a line `"a";` for each stage, a line `"a" -> "b";` where b reads outputs of a."""
+    """Parses DVC's Graphviz text: a line `"a";` for each stage, and `"a" -> "b";` if b reads outputs of a."""
     upstream: dict[str, set[str]] = {}
     for first, second in re.findall(r'^"([^"]+)"(?: -> "([^"]+)")?;$', dot, re.MULTILINE):
         upstream.setdefault(second or first, set()).update({first} if second else ())
     return upstream
 
 
-def _lines_to(logger) -> Callable[[str], None]:
-    """Logs a stage's own lines; what DVC remarks beside them shows at level DEBUG only."""
-    return lambda line: logger.debug(line) if REMARKS_OF_DVC.match(line) else logger.info(line)
+def _stage_log(logger: "Logger | LoggerAdapter[Logger]") -> Callable[[str], object]:
+    """Returns a function that logs a line: DVC's own messages at level DEBUG, everything else at INFO."""
+    return lambda line: logger.debug(line) if DVC_MESSAGES.match(line) else logger.info(line)
 
 
-def _run(command: Sequence[str | Path], log_output: Callable, log_errors: Callable) -> Ended:
-    """Runs a command in the repository root and hands on its lines as they come."""
-    # The process ends before the pool does: its reader ends when nobody holds the other end of the pipe.
+def _run(
+    command: Sequence[str | Path], log_output: Callable[[str], object], log_errors: Callable[[str], object]
+) -> CommandResult:
+    """Runs a command in the repository root, and logs its lines as they come."""
+    # The pool is entered first, so that the process ends before it: its reader waits until the pipe is closed.
     with ThreadPoolExecutor(1) as pool, _started(command) as process:
         errors = pool.submit(_read_lines, process.stderr, log_errors)
         output = _read_lines(process.stdout, log_output)
-        return Ended(process.wait(), output, errors.result())
+        return CommandResult(process.wait(), output, errors.result())
 
 
 @contextmanager
-def _started(command: Sequence[str | Path]) -> Iterator[subprocess.Popen]:
-    """A process in a group of its own; an exception, such as Ctrl-C or a cancelled run, ends the whole group."""
-    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    text = {"text": True, "encoding": "utf-8", "errors": "replace"}
-    process = subprocess.Popen(command, cwd=ROOT, env=_environment(), start_new_session=True, **pipes, **text)
+def _started(command: Sequence[str | Path]) -> Iterator[subprocess.Popen[str]]:
+    """Starts a process in a group of its own; an exception, such as Ctrl-C or a cancelled run, ends the whole group."""
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=_environment(),
+        start_new_session=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+    )
     try:
         yield process
     except BaseException:
@@ -173,32 +197,32 @@ def _started(command: Sequence[str | Path]) -> Iterator[subprocess.Popen]:
 
 
 def _environment() -> dict[str, str]:
-    """This process's environment, with the venv's commands first for DVC's shell and the flow run for provenance."""
+    """This process's environment; the venv comes first in PATH, and the flow run's id is added for provenance."""
     path = os.pathsep.join([str(BIN), os.environ.get("PATH", os.defpath)])
     return os.environ | {"PATH": path, "PYTHONUNBUFFERED": "1", environment.FLOW_RUN_ID: flow_run.id or ""}
 
 
-def _read_lines(stream: IO[str], log: Callable[[str], None]) -> list[str]:
+def _read_lines(stream: IO[str] | None, log: Callable[[str], object]) -> list[str]:
     lines = []
-    for line in map(str.rstrip, stream):
+    for line in map(str.rstrip, stream or ()):
         lines.append(line)
         if line:
             log(line)
     return lines
 
 
-def failed(failure: CommandError) -> State:
-    """A failed state that shows the failure's text; as data it keeps the failure itself."""
-    return Failed(message=str(failure), data=failure)
+def failed(error: CommandError) -> State[Any]:
+    """Returns a failed state with the error as its data and the error's text as its message."""
+    return Failed(message=str(error), data=error)
 
 
-def _failure(ended: Ended) -> CommandError:
-    """What the command said last, and the exit code of the stage's command where DVC reports one."""
-    said = "\n".join(ended.errors)
-    reported = re.search(r"^ERROR: failed to reproduce .* exited with (-?\d+)$", said, re.MULTILINE)
-    own = [line for line in said[: reported and reported.start()].splitlines() if line]
-    # A refusal by earmark may go on for some lines, such as a table; of anything else the last line says it.
-    begins = [index for index, line in enumerate(own) if line.startswith("earmark: ")]
-    last_words = "\n".join(own[begins[-1] if begins else -1 :])
-    exit_code = int(reported[1]) if reported else ended.exit_code
-    return CommandError(last_words or f"ended with exit code {exit_code}, without a word", exit_code)
+def _error_of(result: CommandResult) -> CommandError:
+    """The command's last message, with the exit code of the stage's command if DVC reports one."""
+    text = "\n".join(result.errors)
+    report = re.search(r"^ERROR: failed to reproduce .* exited with (-?\d+)$", text, re.MULTILINE)
+    lines = [line for line in text[: report and report.start()].splitlines() if line]
+    # An error of earmark may have several lines, such as a table; of other errors the last line is enough.
+    starts = [index for index, line in enumerate(lines) if line.startswith("earmark: ")]
+    message = "\n".join(lines[starts[-1] if starts else -1 :])
+    exit_code = int(report[1]) if report else result.exit_code
+    return CommandError(message or f"ended with exit code {exit_code} and no message", exit_code)

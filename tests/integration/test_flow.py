@@ -160,7 +160,7 @@ def test_what_ends_a_terminal_s_processes_ends_all_of_the_flow_and_is_one_senten
         os.killpg(process.pid, number)  # as a terminal does it
         assert process.wait(SECONDS) == 130
     said = (project.root / "run.log").read_text()
-    assert said.splitlines()[-1] == "retrain was interrupted; the next run goes on from here"
+    assert said.splitlines()[-1] == "retrain was interrupted; the next run continues from here"
     assert "Traceback" not in said
     if temporary:
         address = re.search(r"temporary server on (http://127.0.0.1:\d+)", said)[1]

@@ -57,7 +57,7 @@ def test_forget_leaves_no_byte_of_a_person_and_touches_nobody_else(project, forg
 def test_reports_in_which_a_person_may_be_named_or_heard_are_gone_and_it_is_said_who_has_copies(project, forget):
     run_ingest()
     fill(project / "reports", dict.fromkeys(("predictions.csv", "registered.html", "report.html", "labels.csv"), b""))
-    assert "report.html, in which the worst mistakes can be heard" in forget("anouk").stdout
+    assert "report.html, which plays the worst mistakes" in forget("anouk").stdout
     assert [path.name for path in Path("reports").iterdir()] == ["labels.csv"]
 
 

@@ -195,7 +195,7 @@ def test_a_data_set_far_from_the_last_accepted_one_is_refused_until_that_is_remo
     (broken,) = broken_rules()
     assert broken.startswith(rule)
     assert named in " ".join(str(refused.value).split())
-    assert "without data/accepted.parquet: remove it and run again" in str(refused.value)
+    assert "To accept this change, remove data/accepted.parquet and run again" in str(refused.value)
     assert ACCEPTED.read_bytes() == kept
     ACCEPTED.unlink()
     run_validate()

@@ -80,7 +80,9 @@ def _change_params(checkout: Path, section: str, values: Mapping[str, object]) -
         content = yaml.load(path.read_text(encoding="utf-8"))
         content[section] = content[section] | values
     except (yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError):
-        raise UserError(f"the version's {version_record.PARAMS} has no section {section!r} that can be read") from None
+        raise UserError(
+            f"the version's {version_record.PARAMS} cannot be read; expected YAML with a section {section!r}"
+        ) from None
     write_text(path, yaml.dump(content))
 
 

@@ -189,7 +189,7 @@ def _result(
     parts = [f"{accepted} clips accepted, {len(quarantine)} quarantined"]
     parts += [f"{left_out} of labels that are not chosen"] * bool(left_out)
     parts += [f"{len(refused)} files refused"] * bool(len(refused))
-    sentence = f"{RAW} is refused: it breaks {broken} rules for the data set" if broken else ", ".join(parts)
+    sentence = f"{RAW} is refused: it breaks {broken} of the rules for the data set" if broken else ", ".join(parts)
     listed = pd.concat([quarantine, refused])[["id", "reason", "error"]].head(MAX_LISTED)
     return {
         "passed": not broken,
