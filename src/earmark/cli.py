@@ -9,7 +9,7 @@ import click
 from earmark.errors import UserError
 
 _ENDED_BY_CTRL_C = 130
-"""The exit code by which shells know it."""
+"""The exit code that shells use for it."""
 SECTIONS = {
     "Pipeline": ("ingest", "validate", "extract", "train", "evaluate", "register"),
     "Data": ("ls", "cat", "unpack", "forget"),
@@ -41,7 +41,7 @@ class _Commands(click.Group):
 @click.version_option(package_name="earmark")
 def main() -> None:
     """Turns labelled recordings into a registered sound classifier."""
-    # Nothing phones home, and TensorFlow's start-up remarks do not bury what a stage says.
+    # No telemetry, and no start-up messages of TensorFlow among those of a stage.
     for name in ("DO_NOT_TRACK", "MLFLOW_DISABLE_TELEMETRY"):
         os.environ.setdefault(name, "true")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -1,11 +1,11 @@
-"""At which signal-to-noise ratios models are evaluated, and how files name them."""
+"""The signal-to-noise ratios at which models are evaluated, and their names in files."""
 
 SNR_DB = (20, 10, 5, 0)
-"""Mean power of a clip over that of the background noise in it, in decibels."""
+"""Mean power of the clip over mean power of the noise, in decibels."""
 
 
 def column(snr_db: int) -> str:
-    """The column of reports/predictions.csv with the label that is predicted at this ratio."""
+    """The column of reports/predictions.csv with the label predicted at this ratio."""
     return f"predicted_at_{snr_db}_db"
 
 

@@ -1,40 +1,45 @@
-"""Below which probability an answer is none. Pure."""
+"""The rejection threshold: answers with a lower probability are not accepted. Pure."""
 
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
+
+Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What a classifier says of clips, and of background noise.
+    """A classifier's answers for clips and background noise; all arrays are (answers,).
 
     Attributes:
-        probability: float (answers,) in [0, 1], of the most probable label.
-        is_word: bool (answers,), whether that label is a word, and not what stands for none.
-        is_right: bool (answers,), whether it is the clip's own.
-        of_word: bool (answers,), whether a word was said, and can be missed.
+        probability: float in [0, 1], of the most probable label.
+        is_word: whether that label is a word, and neither silence nor unknown.
+        is_right: whether that label is the true one.
+        of_word: whether a whole word was said, so that it can be missed.
     """
 
     probability: np.ndarray
-    is_word: np.ndarray
-    is_right: np.ndarray
-    of_word: np.ndarray
+    is_word: Flags
+    is_right: Flags
+    of_word: Flags
 
     @property
-    def hits(self) -> np.ndarray:
-        """Words that were taken for what they are."""
+    def hits(self) -> Flags:
+        """Which answers are words that were recognised."""
         return self.of_word & self.is_right
 
     @property
-    def false_words(self) -> np.ndarray:
-        """Words that nobody said."""
+    def false_words(self) -> Flags:
+        """Which answers are words that nobody said."""
         return self.is_word & ~self.is_right
 
 
 def fit_threshold(answers: Answers) -> float:
-    """The probability from which on accepting an answer makes the fewest mistakes: a word that is missed counts as much
-    as one that is accepted and wrong. Of several that are as good, the middle one."""
+    """Returns the threshold with the fewest mistakes; of several equally good ones the middle one.
+
+    A missed word counts as much as a wrong word that is accepted.
+    """
     values = np.unique(np.r_[0.0, answers.probability, 1.0])
     thresholds = np.r_[0.0, (values[1:] + values[:-1]) / 2]
     mistakes = _below(answers.probability[answers.hits], thresholds)
@@ -48,8 +53,11 @@ def _below(probabilities: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
 
 
 def rates(answers: Answers, threshold: float) -> dict[str, float]:
-    """`miss_rate`: of the clips of words, those that are not accepted as what they are; `false_accept_rate`: of all
-    clips, those that are accepted as a word that was not said. 0 of no clips."""
+    """Returns the error rates at a threshold; a rate is 0 if there are no such clips.
+
+    `miss_rate` is the share of words that are not accepted as what they are. `false_accept_rate` is the share of all
+    clips that are accepted as a word that nobody said.
+    """
     accepted = answers.probability >= threshold
     words = max(1, int(answers.of_word.sum()))
     return {
@@ -59,17 +67,23 @@ def rates(answers: Answers, threshold: float) -> dict[str, float]:
 
 
 def answers(
-    said: np.ndarray, probability: np.ndarray, truth: np.ndarray, not_words: tuple[str, ...], whole: np.ndarray | bool
+    predicted: np.ndarray,
+    probability: np.ndarray,
+    truth: np.ndarray,
+    not_words: tuple[str, ...],
+    whole: Flags | bool,
 ) -> Answers:
-    """Answers of the labels that were said, with their probabilities, and the true ones, text of (answers,); the truth
-    of background noise is "". What is not `whole` is a part of a word, which may be recognised or not."""
-    said, truth = said.astype(str), truth.astype(str)
+    """Returns the answers for predicted and true labels, text (answers,).
+
+    The truth of background noise is "". A clip that is not `whole` has a part of a word, so it cannot be missed.
+    """
+    predicted, truth = predicted.astype(str), truth.astype(str)
     of_word = ~np.isin(truth, ["", *not_words]) & whole
-    return Answers(probability, ~np.isin(said, not_words), said == truth, of_word)
+    return Answers(probability, ~np.isin(predicted, not_words), predicted == truth, of_word)
 
 
 def poisson_interval(count: int) -> list[float]:
-    """The exact 95 % interval, [low, high], of how many there are on average where `count` were seen (Garwood 1936,
+    """The exact 95 % interval, [low, high], of a Poisson mean of which `count` events were observed (Garwood 1936,
     "Fiducial Limits for the Poisson Distribution")."""
     from scipy.stats import chi2
 

@@ -1,4 +1,4 @@
-"""Accuracy in parts of a split that may be harder than others. Pure."""
+"""Accuracy by loudness and by length of the recordings. Pure."""
 
 import numpy as np
 import pandas as pd
@@ -6,19 +6,19 @@ import pandas as pd
 from earmark.evaluation import metrics
 
 LOUDNESS_DBFS = (-40.0, -30.0, -20.0)
-"""Where one band of loudness ends and the next begins."""
+"""The bounds between bands of loudness."""
 CLIP_SHARES = (0.5, 1.0)
-"""The same of length, as shares of a clip."""
+"""The bounds between bands of length, as shares of a clip."""
 _LOUDNESS = ("below -40 dBFS", "-40 to -30 dBFS", "-30 to -20 dBFS", "above -20 dBFS")
 _LENGTHS = ("below half a clip", "half to a whole", "a whole or longer")
 
 
 def by_slice(predictions: pd.DataFrame, clip_seconds: float, seed: int) -> pd.DataFrame:
-    """One row for each band of loudness and of length that holds clips: slice, band, clips, speakers, accuracy, low,
-    high (its 95 % interval).
+    """Returns one row for each band that holds clips: slice, band, clips, speakers, accuracy, low, high (its 95 %
+    interval).
 
-    `predictions` has the columns label, predicted, speaker, rms (of full scale) and seconds; what was not recorded,
-    such as a clip of silence, has no rms and is in no band.
+    `predictions` has the columns label, predicted, speaker, rms (1 is full scale) and seconds. Clips of silence have
+    no rms and are in no band.
     """
     recorded = predictions[predictions["rms"].notna()]
     dbfs = 20 * np.log10(np.maximum(recorded["rms"], 1e-6))
@@ -35,6 +35,6 @@ def by_slice(predictions: pd.DataFrame, clip_seconds: float, seed: int) -> pd.Da
     return pd.DataFrame(rows, columns=["slice", "band", "clips", "speakers", "accuracy", "low", "high"])
 
 
-def _row(name: str, band: str, clips: pd.DataFrame, seed: int) -> tuple:
+def _row(name: str, band: str, clips: pd.DataFrame, seed: int) -> tuple[object, ...]:
     interval = metrics.accuracy_interval(clips, seed)
     return name, band, len(clips), clips["speaker"].nunique(), metrics.accuracy(clips), *interval

@@ -99,9 +99,11 @@ class TestSet:
                 yield decode.clip(next(contents), front_end.sample_rate_hz, front_end.clip_samples, front_end.padding)
 
     def predictions(self, classifier: "Classifier", snr_db: Sequence[int] = ()) -> pd.DataFrame:
-        """The columns of `rows`, and `predicted`, `probability` (0 to 1), and `noise.column(snr)` for each of `snr_db`:
-        the label that is predicted with background noise that many decibels below the clip. A split without noise as
-        long as a clip has no such columns."""
+        """Returns the columns of `rows`, and `predicted`, `probability` (0 to 1), and `noise.column(snr)` for each of
+        `snr_db`: the label predicted with background noise that many decibels below the clip.
+
+        A split without noise as long as a clip has no such columns.
+        """
         by_split = self.rows.groupby("split", sort=False)
         return pd.concat([self._predictions(rows, classifier, snr_db) for _, rows in by_split])
 

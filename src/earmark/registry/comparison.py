@@ -41,13 +41,14 @@ class ChampionComparison:
             ServiceUnavailableError: MLflow does not give the champion now.
         """
         accuracies = self._metrics[METRICS_OF_SPLIT[self._split]].get("accuracy_in_noise", {})
-        scored_champion = self._champion(champion) if champion else None
-        if isinstance(scored_champion, _Scored):
-            contender, scored_champion = _contenders(self._candidate, scored_champion)
+        scored = self._champion(champion) if champion else None
+        opponent: gate.Contender | gate.Unscored | None
+        if isinstance(scored, _Scored):
+            contender, opponent = _contenders(self._candidate, scored)
         else:
-            (contender,) = _contenders(self._candidate)
+            (contender,), opponent = _contenders(self._candidate), scored
         verdict = gate.verdict(
-            self._params.register_.gate, contender, accuracies.get(noise.key(10)), scored_champion, self._params.seed
+            self._params.register_.gate, contender, accuracies.get(noise.key(10)), opponent, self._params.seed
         )
         return replace(verdict, judged_against=champion)
 

@@ -1,4 +1,4 @@
-"""evaluate: every candidate, as it would be registered, on the clips of validation and test."""
+"""evaluate: scores every candidate, as it would be registered, on the clips of validation and test."""
 
 import hashlib
 import json
@@ -41,16 +41,16 @@ def evaluate(params: Params) -> str:
     """Writes metrics, every prediction, scores by label and slice, curves and the report; returns one sentence."""
     clips = test_set.read(params)
     clips_per_epoch = _clips_per_epoch(params)
-    candidates = [candidate.read(name) for name in params.train.candidates]
-    scores = [candidate.score(each, clips, clips_per_epoch, params) for each in candidates]
+    trained = [candidate.read(name) for name in params.train.candidates]
+    scores = [candidate.score(model, clips, clips_per_epoch, params) for model in trained]
     best = max(range(len(scores)), key=lambda at: scores[at].metrics["validation"]["accuracy"])
     split = clips.reporting_split
-    report = _report(params, candidates[best], scores, clips)
+    report = _report(params, trained[best], scores, clips)
     _write_tables(scores, scores[best], split)
     _write_plots(scores, split)
     write_text(REPORT, report)
-    # Last, because `register` goes by it.
-    by_name = {each.name: for_json(each.metrics) for each in scores}
+    # Last, because `register` takes it as the sign that all is written.
+    by_name = {scored.name: for_json(scored.metrics) for scored in scores}
     write_json(METRICS, {"best": scores[best].name, "candidates": by_name})
     figures = scores[best].metrics[METRICS_OF_SPLIT[split]]
     return (
@@ -60,8 +60,11 @@ def evaluate(params: Params) -> str:
 
 
 def for_json(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """A candidate's metrics as reports/metrics.json has them: signal-to-noise ratios as `<n>_db`, and beside each
-    interval `<key>`, [low, high], `<key>_low` and `<key>_high`, because `dvc metrics show` leaves lists out."""
+    """Returns a candidate's metrics in the form of reports/metrics.json.
+
+    Signal-to-noise ratios become `<n>_db`. Beside each interval `<key>`, [low, high], stand `<key>_low` and
+    `<key>_high`, because `dvc metrics show` leaves lists out.
+    """
     bounds = {
         f"{key}_{side}": bound
         for key, value in metrics.items()
@@ -79,20 +82,22 @@ def _clips_per_epoch(params: Params) -> int:
 
 def _write_tables(scores: Sequence[CandidateScores], best: CandidateScores, split: str) -> None:
     for path, table in ((PREDICTIONS, "predictions"), (LABELS, "labels"), (SLICES, "slices")):
-        _write_csv(path, pd.concat([getattr(each, table).assign(candidate=each.name) for each in scores]))
+        _write_csv(path, pd.concat([getattr(scored, table).assign(candidate=scored.name) for scored in scores]))
     _write_csv(CONFUSION, _of(best.predictions, split)[["label", "predicted"]])
 
 
 def _write_plots(scores: Sequence[CandidateScores], split: str) -> None:
-    """One file a candidate, because DVC draws all rows of a file together: of the reporting split, and the calibration
-    of validation too."""
+    """Writes one file a candidate, because DVC draws all rows of a file as one plot.
+
+    The files are of the reporting split; calibration is written for validation too.
+    """
     for path, frames in {
-        CALIBRATION: {each.name: _of(each.calibration, split) for each in scores},
+        CALIBRATION: {scored.name: _of(scored.calibration, split) for scored in scores},
         # Inside the folder before it, which is written anew.
-        CALIBRATION_OF_VALIDATION: {each.name: _of(each.calibration, "validation") for each in scores},
-        LABELS_OF_EACH: {each.name: _of(each.labels, split) for each in scores},
-        SLICES_OF_EACH: {each.name: _of(each.slices, split) for each in scores},
-        NOISE: {each.name: _noise_curve(each.metrics[METRICS_OF_SPLIT[split]]) for each in scores},
+        CALIBRATION_OF_VALIDATION: {scored.name: _of(scored.calibration, "validation") for scored in scores},
+        LABELS_OF_EACH: {scored.name: _of(scored.labels, split) for scored in scores},
+        SLICES_OF_EACH: {scored.name: _of(scored.slices, split) for scored in scores},
+        NOISE: {scored.name: _noise_curve(scored.metrics[METRICS_OF_SPLIT[split]]) for scored in scores},
     }.items():
         with whole_folder(path) as folder:
             for name, frame in frames.items():
@@ -100,10 +105,10 @@ def _write_plots(scores: Sequence[CandidateScores], split: str) -> None:
 
 
 def _noise_curve(scores: Mapping[str, Any]) -> pd.DataFrame:
-    """One row a noise level, clean clips first: snr_db, noise_level, accuracy; none where noise was not measured.
+    """Returns one row for each noise level, clean clips first: snr_db, noise_level, accuracy.
 
-    `noise_level` is the RMS of the noise over that of the clip: 0 for clean clips, which have no place on an axis of
-    decibels.
+    Without a measurement in noise there are no rows.
+    `noise_level` is the RMS of the noise over that of the clip: 0 for clean clips, whose SNR is infinite.
     """
     in_noise = scores.get("accuracy_in_noise", {})
     clean = [(math.inf, scores["accuracy"])] if in_noise else []
@@ -127,7 +132,7 @@ def _report(params: Params, best: TrainedCandidate, scores: Sequence[CandidateSc
     from earmark.reporting.html.page import render
 
     split = clips.reporting_split
-    predictions = next(each.predictions for each in scores if each.name == best.name)
+    predictions = next(scored.predictions for scored in scores if scored.name == best.name)
     mistakes = candidate.worst_mistakes(_of(predictions, split), clips, best.classifier.front_end.stored)
     validation = _validation_result()
     facts = _data_set_facts(params, validation)
@@ -136,9 +141,10 @@ def _report(params: Params, best: TrainedCandidate, scores: Sequence[CandidateSc
 
 def _validation_result() -> dict[str, Any]:
     try:
-        return json.loads(VALIDATION_RESULT.read_text(encoding="utf-8"))
+        result: dict[str, Any] = json.loads(VALIDATION_RESULT.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         raise UserError(f"{VALIDATION_RESULT} is missing or damaged; run 'dvc repro validate' first") from None
+    return result
 
 
 def _data_set_facts(params: Params, validation: Mapping[str, Any]) -> dict[str, str]:
@@ -153,14 +159,16 @@ def _data_set_facts(params: Params, validation: Mapping[str, Any]) -> dict[str, 
         "quarantined clips": str(validation["quarantined"]),
         "refused files": str(validation["refused_files"]),
         "split by": params.split.method,
-        **({f"learnt as {UNKNOWN}": unknown} if unknown else {}),
-        **({f"{SILENCE}, of the clips of a split": f"{silence:.1%}"} if silence else {}),
+        **({f"trained on as {UNKNOWN}": unknown} if unknown else {}),
+        **({f"{SILENCE}, as a share of a split's clips": f"{silence:.1%}"} if silence else {}),
     }
 
 
 def _provenance_facts(params: Params) -> dict[str, str]:
-    """What the report says about where the figures come from: code, libraries, parameters, and DVC's hashes of what was
-    read. DVC's hashes of reports are left out: they are those of the previous ones."""
+    """What the report says about its origin: code, libraries, parameters, and DVC's hashes of the inputs.
+
+    Hashes of reports are left out, because dvc.lock still has those of the previous run.
+    """
     models = {f"dvc:{(MODELS / name).as_posix()}" for name in params.train.candidates}
     hashes = {
         key: value
