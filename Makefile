@@ -1,19 +1,19 @@
-# Everything that people, hooks and CI do, under one name each.
+# Everything that people, hooks and CI run.
 BIN := .venv/bin
-# Nothing phones home.
+# No telemetry.
 export DO_NOT_TRACK := true
 export MLFLOW_DISABLE_TELEMETRY := true
 export GX_ANALYTICS_ENABLED := false
 export DVC_NO_ANALYTICS := true
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup setup-test run check test test-slow lint fuzz bench bench-data bench-features bench-train bench-serve lock
+.PHONY: help setup setup-test run check test test-slow lint docs picture fuzz bench bench-data bench-features bench-train bench-serve lock
 
-help:  ## what there is
+help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed 's/:.*## /\t/'
 
-# The locks lie on each other: base, then cpu or gpu, then what only tests and benchmarks need. The device and the Python
-# that were chosen once (make setup EARMARK_DEVICE=gpu PYTHON=python3.12) stay chosen until others are.
+# The locks build on each other: base, then cpu or gpu, then test. `make setup EARMARK_DEVICE=gpu PYTHON=python3.12`
+# chooses a device and a Python; .venv/chosen.mk remembers both until others are chosen.
 -include .venv/chosen.mk
 EARMARK_DEVICE ?= $(or $(CHOSEN_DEVICE),cpu)
 PYTHON ?= $(or $(CHOSEN_PYTHON),python3)
@@ -30,32 +30,39 @@ endif
 
 .venv/.test: requirements/test.lock
 
-setup: .venv/.run  ## .venv from the locks: what running needs
+setup: .venv/.run  ## install .venv from the locks, for running
 
-setup-test: .venv/.test  ## the same, and what tests and benchmarks need
+setup-test: .venv/.test  ## the same, with the packages of tests and benchmarks
 
-run: setup  ## the main job: ingest, validate, extract, train, evaluate, register
+run: setup  ## ingest, validate, extract, train, evaluate, register: whatever is not up to date
 	@$(BIN)/python -m flows.retrain
 
-# A file of tests is one worker's.
+# Each test file runs in one worker.
 PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-check: setup-test lint  ## lint, and the tests of functions: what to run before each commit
+check: setup-test lint  ## lint and unit tests: run it before each commit
 	@$(PYTEST) tests/unit
 
-test: setup-test lint  ## lint, and all tests but slow ones
+test: setup-test lint  ## lint and all tests except slow ones
 	@$(PYTEST) -m "not slow"
 
-test-slow: fuzz  ## what does not fit into `make test`: the fuzz, real recordings, many kills, whole reproductions
+test-slow: fuzz  ## slow tests: fuzz, real recordings, many kills, whole reproductions
 	@$(PYTEST) -m slow
 
-lint: setup-test  ## style, types and the order of the rooms
+lint: setup-test  ## style, import order and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet . && $(BIN)/lint-imports --no-cache && $(BIN)/mypy
 
-fuzz: setup-test  ## ten thousand hostile recordings, new ones each time
+docs: setup  ## generate docs/params.md from the parameters' types and params.yaml
+	@$(BIN)/python -m earmark.reporting.params_markdown > docs/.params.partial.md
+	@mv docs/.params.partial.md docs/params.md
+
+picture: setup-test  ## draw docs/report.png from reports/registered.html; needs Chromium
+	@PYTHONPATH=tests $(BIN)/python -m tests.support.report_picture
+
+fuzz: setup-test  ## ten thousand malformed recordings, different ones each time
 	@EARMARK_FUZZ=10000 $(BIN)/python -m pytest tests/unit/audio/test_fuzz_recordings.py
 
-bench: bench-data bench-features bench-train bench-serve  ## every figure in docs/benchmarks.md
+bench: bench-data bench-features bench-train bench-serve  ## measure every figure in docs/benchmarks.md
 
 bench-data: setup-test  ## ingestion, validation, extraction and DVC on 64,727 clips: reports/bench-data.json
 	@$(BIN)/python -m tests.benchmarks.data
@@ -69,13 +76,13 @@ bench-train: setup-test  ## candidates against the tutorial's network, on real r
 bench-serve: setup-test  ## requests to a served model, and exported files, on real recordings (SPEECH=archive): reports/bench-serve.json
 	@PYTHONPATH=tests $(BIN)/python -m tests.benchmarks.serve $(SPEECH)
 
-# Versions are chosen once, for all of them together; what base.lock has is not repeated in the others.
+# Versions are chosen once for all locks together; packages of base.lock are not repeated in the others.
 COMPILE := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-annotate \
   --no-header --no-emit-index-url --quiet
 WITHOUT = $$(sed -n 's/^\([a-z0-9._-]*\)==.*/--no-emit-package \1/p' $(1) | sort -u)
 ALL := requirements/.all.partial.lock
 
-lock: setup  ## requirements/*.lock from pyproject.toml
+lock: setup  ## make requirements/*.lock from pyproject.toml
 	$(COMPILE) --upgrade --extra cpu --extra test -o $(ALL)
 	$(COMPILE) -c $(ALL) -o requirements/base.lock
 	$(COMPILE) --extra cpu -c $(ALL) $(call WITHOUT,requirements/base.lock) -o requirements/cpu.lock

@@ -1,4 +1,4 @@
-"""Where the stages' files lie, relative to the root of the checkout; dvc.yaml names the same."""
+"""Paths of all files that stages and commands share, relative to the root of the checkout; dvc.yaml uses the same."""
 
 from pathlib import Path
 
@@ -7,8 +7,8 @@ from upath import UPath
 from earmark.params import Params
 
 DOWNLOADS = Path("downloads")
-SEEN = DOWNLOADS / "seen.parquet"
-GLANCE = DOWNLOADS / "glance.json"
+LOCAL_CACHE = DOWNLOADS / "seen.parquet"
+FINGERPRINT = DOWNLOADS / "glance.json"
 RAW = Path("data/raw")
 ACCEPTED = Path("data/accepted.parquet")
 QUARANTINE = Path("data/quarantine")
@@ -25,10 +25,10 @@ METRICS = Path("reports/metrics.json")
 PREDICTIONS = Path("reports/predictions.csv")
 LABELS = Path("reports/labels.csv")
 SLICES = Path("reports/slices.csv")
-LABELS_OF_EACH = Path("reports/labels")
-SLICES_OF_EACH = Path("reports/slices")
+CANDIDATE_LABELS = Path("reports/labels")
+CANDIDATE_SLICES = Path("reports/slices")
 CALIBRATION = Path("reports/calibration")
-CALIBRATION_OF_VALIDATION = Path("reports/calibration/validation")
+VALIDATION_CALIBRATION = Path("reports/calibration/validation")
 NOISE = Path("reports/noise")
 CONFUSION = Path("reports/confusion.csv")
 REPORT = Path("reports/report.html")
@@ -37,10 +37,10 @@ VERDICT = Path("reports/verdict.json")
 
 
 def raw_folder(params: Params) -> UPath:
-    """Where extraction reads raw shards: data/raw, or an address."""
+    """The folder or address from which extraction reads raw shards; by default data/raw."""
     return UPath(params.extract.raw)
 
 
 def features_folder(params: Params) -> UPath:
-    """Where extraction writes feature shards and training reads them: data/features, or an address."""
+    """The folder or address for feature shards; by default data/features."""
     return UPath(params.extract.features)

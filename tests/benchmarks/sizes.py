@@ -1,4 +1,4 @@
-"""What a clip takes, in bytes: what the calculation in docs/scale.md starts from.
+"""What a clip takes, in bytes: what the calculation in docs/scaling.md starts from.
 
 Run in a project with raw shards as `python -m tests.benchmarks.sizes`: prints names and bytes as JSON.
 """

@@ -141,15 +141,15 @@ SILENCE = [0] * LENGTH
         ({"wav": ""}, "an empty file"),
         ({"wav": encoded(written(np.zeros(0), RATE, "PCM_16"))}, "no samples"),
         ({"wav": encoded(written(np.full(LENGTH, np.nan), RATE, "FLOAT"))}, "NaN or infinite samples"),
-        ({"samples": SILENCE[:-1]}, "samples: 15999; allowed are 16000 at 16000 Hz"),
+        ({"samples": SILENCE[:-1]}, "samples: 15999; expected 16000 at 16000 Hz"),
         ({"samples": [SILENCE]}, "samples: 1 x 16000"),
         ({"samples": [float("nan"), *SILENCE[1:]]}, "NaN or infinite samples"),
-        ({"samples": [1e300, *SILENCE[1:]]}, "a sample of 1e+300; allowed are -1 to 1"),
-        ({"samples": [10**400, *SILENCE[1:]]}, "a sample beyond any float; allowed are -1 to 1"),
-        ({"samples": [-32768, *SILENCE[1:]]}, "a sample of 32768; allowed are -1 to 1"),
-        ({"samples": ["loud", *SILENCE[1:]]}, "no list of numbers"),
-        ({"sound": "UklGRg=="}, "it has sound; allowed are"),
-        ({"wav": "UklGRg==", "samples": SILENCE}, "it has wav, samples; allowed are"),
+        ({"samples": [1e300, *SILENCE[1:]]}, "a sample of 1e+300; expected -1 to 1"),
+        ({"samples": [10**400, *SILENCE[1:]]}, "a sample is too large for a float; expected -1 to 1"),
+        ({"samples": [-32768, *SILENCE[1:]]}, "a sample of 32768; expected -1 to 1"),
+        ({"samples": ["loud", *SILENCE[1:]]}, "not a list of numbers; expected 16000"),
+        ({"sound": "UklGRg=="}, "it has sound; expected"),
+        ({"wav": "UklGRg==", "samples": SILENCE}, "it has wav, samples; expected"),
     ],
 )
 def test_what_is_no_clip_is_refused_with_its_place_and_the_others_with_it(address, recordings, row, said):
@@ -170,7 +170,7 @@ def test_what_is_no_clip_is_refused_with_its_place_and_the_others_with_it(addres
 def test_a_request_without_a_clip_is_refused(address, request_body):
     answer = requests.post(address, json=request_body, timeout=60)
     assert answer.status_code == 400
-    assert "no clips; allowed are" in answer.json()["message"]
+    assert "no clips; expected" in answer.json()["message"]
 
 
 CHILD = """

@@ -183,7 +183,9 @@ def test_cepstral_coefficients_and_other_transforms_are_converted_too(loaded, cl
 @pytest.mark.parametrize("format", ["litert", "litert-int8"])
 def test_an_fft_that_litert_does_not_know_is_refused_in_a_sentence(loaded, clips, format):
     classifier = linear_on_coefficients(loaded, clips, 480)
-    with pytest.raises(UserError, match=f"{format} knows no FFT of length 480; allowed are powers of two, or onnx"):
+    with pytest.raises(
+        UserError, match=f"{format}: an FFT of length 480 is not supported; expected a power of two, or onnx"
+    ):
         conversion.convert(classifier, format, lambda: clips)
 
 

@@ -151,7 +151,7 @@ def test_going_back_to_earlier_settings_finds_their_shards_and_computes_what_cam
     fill(recordings, {"yes/new_nohash_0.wav": wav(50, 1.0)})
     run_ingest()
     assert run_extract(features={"stride_ms": 10.0}).startswith("1 of 2 shards were new")
-    assert "data/features/log_mel has its features of these settings back" in capsys.readouterr().out
+    assert "data/features/log_mel: restored the features of these settings" in capsys.readouterr().out
     assert before.items() < times().items()
     assert features_before.items() < shard_bytes().items()
     assert run_extract(features={"stride_ms": 20.0}).startswith("1 of 2 shards were new")
@@ -228,7 +228,7 @@ def test_a_late_writer_of_other_settings_is_found_out(recordings, capfd):
     run_extract(dataset={"padding": "reflect"})
     late.write_bytes(content)
     assert run_extract().startswith("1 of 1 shards were new")
-    assert "was damaged" in capfd.readouterr().err
+    assert "is damaged; computing it again" in capfd.readouterr().err
 
 
 def test_damage_inside_a_raw_shard_is_a_sentence(recordings):
@@ -292,7 +292,7 @@ def test_a_damaged_shard_is_refused_by_training_and_made_again_with_a_warning(re
     with pytest.raises(UserError, match=f"{damaged.name} is damaged; run 'earmark extract' to rebuild it"):
         FeatureReader(FEATURES / "log_mel", manifest())
     assert run_extract().startswith("1 of 1 shards were new")
-    assert f"warning: {damaged} was damaged and is made again" in capfd.readouterr().err
+    assert f"warning: {damaged} is damaged; computing it again" in capfd.readouterr().err
     assert shard_bytes() == before
 
 

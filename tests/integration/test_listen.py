@@ -205,7 +205,10 @@ def test_a_pipe_that_does_not_wait_is_waited_for_and_one_that_nobody_reads_ends_
     ("content", "reason"),
     [
         (pcm(sound(1.0, [])) + b"\0", "ends with half a sample; a sample has 2 bytes"),
-        (b"RIFF" + bytes(40), "starts with the header of a WAV file; expected raw PCM, or the file's name"),
+        (
+            b"RIFF" + bytes(40),
+            "starts with the header of a WAV file; expected raw PCM, or the file's name",
+        ),
     ],
 )
 def test_standard_input_that_is_no_pcm_is_one_sentence_and_exit_code_2(content, reason, model):

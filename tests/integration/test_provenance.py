@@ -217,7 +217,9 @@ def test_what_is_damaged_everywhere_is_refused_and_named(stored, tmp_path):
         damage(tmp_path / "copy" / dvc_cache.object_path(md5))
         assert known.look_up(md5).place == ""
         assert len(known.look_up(md5).damaged) == 2
-        with pytest.raises(UserError, match=f"a.bin cannot be had: {md5} is not whole in DVC's cache and remote"):
+        with pytest.raises(
+            UserError, match=f"a.bin cannot be restored: {md5} has no intact copy in DVC's cache and remote"
+        ):
             known.restore(stored, tmp_path / "restored")
 
 
@@ -246,7 +248,7 @@ def test_what_the_cache_does_not_give_is_one_file_and_not_all_of_it(stored, tmp_
         assert (held["a.bin"].damaged, list(known.unreadable)) == ((), [members["a.bin"]])  # nothing says "remove it"
         assert files(tmp_path / "restored") == {"a.bin": b"a" * 1000, "deep/b.bin": b"b" * 1000}
         (tmp_path / "copy" / dvc_cache.object_path(members["a.bin"])).unlink()
-        with pytest.raises(UserError, match=r"a\.bin cannot be had: .* DVC's cache does not give it .*[Dd]irectory"):
+        with pytest.raises(UserError, match=r"a\.bin cannot be restored: .* DVC's cache cannot read it .*[Dd]irectory"):
             known.restore(stored, tmp_path / "again")
 
 
@@ -262,7 +264,7 @@ def test_a_list_that_leads_out_of_its_folder_is_refused(dvc_repository, tmp_path
 
 def test_outside_of_dvc_a_sentence_says_so(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match="DVC cannot be asked here"), objects():
+    with pytest.raises(UserError, match="DVC cannot open this repository"), objects():
         pass
 
 

@@ -112,7 +112,7 @@ def test_recordings_that_are_nowhere_are_named(project, earmark, tmp_path):
         (folder / dvc_cache.object_path(md5)).unlink()
     done = earmark(project, "reproduce", "1")
     assert done.returncode == 2
-    assert "raw/manifest.parquet cannot be had: " in done.stderr
+    assert "raw/manifest.parquet cannot be restored: " in done.stderr
     assert "Traceback" not in done.stderr
     assert not list((tmp_path / "temporary").iterdir())
 

@@ -15,7 +15,7 @@ from botocore.config import Config
 from support.s3_server import proxying, serving, use
 
 from earmark.dataset.sources import s3
-from earmark.dataset.sources.source_file import Found
+from earmark.dataset.sources.source_file import SourceFile
 from earmark.errors import UserError
 
 WORKERS = 16
@@ -49,7 +49,7 @@ class Inbox:
         for key, content in contents.items():
             self.client.put_object(Bucket=self.name, Key=prefix + key, Body=content)
 
-    def entries(self, memory=None, address: str = "", **options) -> list[Found]:
+    def entries(self, memory=None, address: str = "", **options) -> list[SourceFile]:
         return list(s3.entries(address or f"s3://{self.name}/in", self.staging, memory or {}, **options))
 
     def contents(self, memory=None, **options) -> dict[str, bytes | None]:
@@ -85,7 +85,9 @@ def test_everything_is_fetched_once_and_then_remembered(inbox, proxy, capsys):
     assert {each.path: each.version for each in first} == {key: version_of(contents[key]) for key in contents}
     proxy.gets.clear()
     memory = memory_of(contents)
-    assert inbox.entries(memory) == [Found(path, memory[path][0], sha256=memory[path][1]) for path in sorted(contents)]
+    assert inbox.entries(memory) == [
+        SourceFile(path, memory[path][0], sha256=memory[path][1]) for path in sorted(contents)
+    ]
     assert proxy.gets == []
     assert capsys.readouterr().err == ""
 
@@ -158,7 +160,7 @@ def test_labels_that_differ_only_in_case_or_form_give_way_to_the_known_one_or_to
     keys = ["Yes/a.wav", "Yes/b.wav", "yes/a.wav", "NO/a.wav", "no/a.wav", "no/b.wav"]
     keys += ["_Background_Noise_/a.wav", "_Background_Noise_/b.wav", "_background_noise_/a.wav"]
     inbox.put(dict.fromkeys(keys, b"content"))
-    found = {each.path: each.refused for each in inbox.entries(known_labels=frozenset({"yes"}))}
+    found = {each.path: each.refused for each in inbox.entries(existing_labels=frozenset({"yes"}))}
     assert [path for path in keys if not found[path]] == [
         "yes/a.wav",
         "no/a.wav",
@@ -176,9 +178,9 @@ DECOMPOSED = unicodedata.normalize("NFD", COMPOSED)
 def test_labels_from_macos_stay_the_known_label_until_a_key_spells_it_as_it_is_known(inbox):
     inbox.put({f"{DECOMPOSED}/a.wav": b"a"})
     known = frozenset({COMPOSED})
-    assert inbox.contents() == inbox.contents(known_labels=known) == {f"{COMPOSED}/a.wav": b"a"}
+    assert inbox.contents() == inbox.contents(existing_labels=known) == {f"{COMPOSED}/a.wav": b"a"}
     inbox.put({f"{COMPOSED}/b.wav": b"b"})
-    taken = [{each.path: each.content for each in inbox.entries(known_labels=labels)} for labels in (known, set())]
+    taken = [{each.path: each.content for each in inbox.entries(existing_labels=labels)} for labels in (known, set())]
     assert taken[0] == {f"{COMPOSED}/b.wav": b"b", "cafe\\u0301/a.wav": None}
     assert taken[1] == {f"{COMPOSED}/a.wav": b"a", f"{COMPOSED}/b.wav": None}
 
@@ -325,7 +327,7 @@ def test_a_disk_that_cannot_be_written_is_a_sentence(inbox):
 
 @pytest.mark.parametrize("address", ["s3://", "s3:///in", "s3://a b/in", "s3://AKIAKEY:topsecret@bucket/in"])
 def test_a_malformed_address_is_a_sentence(address, tmp_path):
-    with pytest.raises(UserError, match="is no address of a bucket") as raised:
+    with pytest.raises(UserError, match="is not the address of a bucket") as raised:
         list(s3.entries(address, tmp_path, {}))
     assert "topsecret" not in str(raised.value)
 
@@ -334,11 +336,11 @@ def test_a_malformed_address_is_a_sentence(address, tmp_path):
     ("settings", "said"),
     [
         ({}, "has no bucket 'nowhere'"),
-        ({"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, "needed are credentials"),
-        ({"AWS_SECRET_ACCESS_KEY": ""}, "needed are credentials"),
-        ({"AWS_PROFILE": "nobody"}, "needed are credentials"),
+        ({"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, "expected credentials"),
+        ({"AWS_SECRET_ACCESS_KEY": ""}, "expected credentials"),
+        ({"AWS_PROFILE": "nobody"}, "expected credentials"),
         ({"AWS_ENDPOINT_URL": "http://user:topsecret@127.0.0.1:1"}, "cannot be read from http://127.0.0.1:1 "),
-        ({"AWS_ENDPOINT_URL": "no URL"}, "AWS_ENDPOINT_URL an http"),
+        ({"AWS_ENDPOINT_URL": "no URL"}, r"an http\(s\) URL in AWS_ENDPOINT_URL"),
     ],
 )
 def test_a_bucket_that_cannot_be_opened_is_a_sentence(proxy, monkeypatch, tmp_path, settings, said):
@@ -353,7 +355,7 @@ def test_a_bucket_that_cannot_be_opened_is_a_sentence(proxy, monkeypatch, tmp_pa
 def test_a_bucket_that_may_not_be_read_is_a_sentence(inbox, proxy):
     inbox.put(recordings(1))
     proxy.fault = lambda *_: "denied"
-    with pytest.raises(UserError, match=f"s3://{inbox.name}/in is refused .* needed are credentials"):
+    with pytest.raises(UserError, match=f"s3://{inbox.name}/in is refused .* expected credentials"):
         inbox.entries()
     proxy.fault = lambda request, _: "denied" if "00000.wav" in request else ""
     with pytest.raises(UserError, match=f"s3://{inbox.name}/in/yes/00000.wav is refused"):

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from earmark.dataset.sources import archive, folder, open_source, speech_commands
-from earmark.dataset.sources.checksum_cache import remembered_sha256
-from earmark.dataset.sources.source_file import Found
+from earmark.dataset.sources.checksum_cache import cached_sha256
+from earmark.dataset.sources.source_file import SourceFile
 from earmark.errors import UserError
 
 NFC = "grüß gott"
@@ -56,7 +56,7 @@ def write_archive(path: Path, form: str, files: dict[str, bytes]) -> Path:
     return packed.rename(path)
 
 
-def read(entries: Iterable[Found]) -> list[tuple[str, bytes]]:
+def read(entries: Iterable[SourceFile]) -> list[tuple[str, bytes]]:
     return [(found.path, found.content) for found in entries]
 
 
@@ -137,24 +137,24 @@ class TestChecksumMemory:
 
     def test_it_is_asked_instead_of_the_file(self, file, tmp_path):
         memory = tmp_path / "downloads" / "checksums.json"
-        first = remembered_sha256(file, memory)
+        first = cached_sha256(file, memory)
         assert first == hashlib.sha256(b"first").hexdigest()
         status = file.stat()
         file.write_bytes(b"other")  # as long as before, and the old time below: only reading could tell
         os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
-        assert remembered_sha256(file, memory) == first
+        assert cached_sha256(file, memory) == first
 
     def test_a_changed_file_is_read_again(self, file, tmp_path):
         memory = tmp_path / "checksums.json"
-        remembered_sha256(file, memory)
+        cached_sha256(file, memory)
         file.write_bytes(b"longer than first")
-        assert remembered_sha256(file, memory) == hashlib.sha256(b"longer than first").hexdigest()
+        assert cached_sha256(file, memory) == hashlib.sha256(b"longer than first").hexdigest()
 
     def test_it_knows_several_files(self, file, tmp_path):
         memory, other = tmp_path / "checksums.json", tmp_path / "other.tar"
         other.write_bytes(b"other")
-        remembered_sha256(file, memory)
-        remembered_sha256(other, memory)
+        cached_sha256(file, memory)
+        cached_sha256(other, memory)
         assert set(json.loads(memory.read_text())) == {str(file.resolve()), str(other.resolve())}
         assert sorted(path.name for path in tmp_path.iterdir()) == ["checksums.json", "data.tar", "other.tar"]
 
@@ -162,7 +162,7 @@ class TestChecksumMemory:
     def test_a_damaged_one_counts_as_empty(self, file, tmp_path, damaged):
         memory = tmp_path / "checksums.json"
         memory.write_bytes(damaged.replace(b"PATH", str(file.resolve()).encode()))
-        assert remembered_sha256(file, memory) == hashlib.sha256(b"first").hexdigest()
+        assert cached_sha256(file, memory) == hashlib.sha256(b"first").hexdigest()
         assert json.loads(memory.read_text())[str(file.resolve())]["sha256"] == hashlib.sha256(b"first").hexdigest()
 
 
@@ -269,5 +269,5 @@ class TestOpenSource:
 
     def test_a_file_that_is_no_archive_is_refused(self, tmp_path):
         (tmp_path / "a.rar").write_bytes(b"x")
-        with pytest.raises(UserError, match=r"a\.rar', no archive by its name"):
+        with pytest.raises(UserError, match=r"a\.rar', which is not an archive by its name"):
             open_source(str(tmp_path / "a.rar"), 0, 1, tmp_path / "downloads")

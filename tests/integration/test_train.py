@@ -158,7 +158,9 @@ def test_one_label_only_is_refused(project, earmark):
 
 def test_a_loss_that_is_no_number_is_a_sentence(project, earmark):
     change_candidate(project, optimizer={"name": "sgd", "learning_rate": 1e30})
-    assert "the loss of epoch 1 is nan; allowed is a number: lower optimizer.learning_rate" in refusal(earmark, project)
+    assert "the loss of epoch 1 is nan; expected a finite number: lower optimizer.learning_rate" in refusal(
+        earmark, project
+    )
 
 
 def test_another_experiment_has_a_run_of_its_own(stopped, earmark):
@@ -174,7 +176,7 @@ def test_weights_that_are_no_numbers_are_not_kept(project, run):
     """In a process of its own: TensorFlow adds no line to the sentence."""
     change_candidate(project, optimizer={"name": "sgd", "learning_rate": 1e30}, batch_size=100_000, epochs=1)
     said = sentence_of(run(project, "earmark", "train", "tc_resnet"))
-    assert "the validation loss of epoch 1 is nan; allowed is a number" in said
+    assert "the validation loss of epoch 1 is nan; expected a finite number" in said
 
 
 def test_a_batch_larger_than_the_data_is_all_of_it_and_said(project, earmark):

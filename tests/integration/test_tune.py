@@ -112,7 +112,7 @@ def test_values_that_cannot_be_trained_end_their_trial_and_not_the_search(search
     done = earmark(searched, "tune", "tc_resnet")
     assert done.returncode == 0, done.stderr
     assert tried(done.stdout) == [0, 1]
-    assert re.search(r"^trial 1: the .*loss of epoch \d is nan; allowed is a number", done.stdout, re.MULTILINE)
+    assert re.search(r"^trial 1: the .*loss of epoch \d is nan; expected a finite number", done.stdout, re.MULTILINE)
     assert "best of 2 trials, 0, reached" in done.stdout
 
 
@@ -191,7 +191,7 @@ def test_a_present_value_that_is_written_otherwise_is_the_first_to_be_tried(tmp_
 
 def test_a_file_that_is_no_search_is_named(tmp_path):
     (tmp_path / "study.db").write_bytes(b"no database" * 1000)
-    with pytest.raises(UserError, match=r"study\.db is no file that a search was kept in; remove it"):
+    with pytest.raises(UserError, match=r"study\.db is not a file of 'earmark tune'; remove it"):
         study(tmp_path)
 
 

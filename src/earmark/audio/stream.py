@@ -53,9 +53,7 @@ def raw_pcm16(read: Callable[[int], bytes]) -> Iterator[npt.NDArray[np.float32]]
         head += chunk
     if head[:4] in decode.CONTAINERS:
         container = decode.CONTAINERS[head[:4]]
-        raise DecodeError(
-            f"starts with the header of a {container} file; expected raw PCM, or the file's name as the argument"
-        )
+        raise DecodeError(f"starts with the header of a {container} file; expected raw PCM, or the file's name")
     if not head:
         raise DecodeError("no samples")
     rest = b""

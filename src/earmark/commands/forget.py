@@ -10,7 +10,7 @@ import pandas as pd
 
 from earmark.dataset import ingestion_record, manifest, shards, splits, state
 from earmark.dataset.sources import STAGING
-from earmark.dataset.state import Raw
+from earmark.dataset.state import RawState
 from earmark.errors import UserError
 from earmark.features import feature_shards
 from earmark.io.files import (
@@ -28,13 +28,13 @@ from earmark.paths import (
     ACCEPTED,
     DOWNLOADS,
     FEATURES,
+    LOCAL_CACHE,
     PREDICTIONS,
     QUARANTINE,
     QUARANTINED,
     RAW,
     REGISTERED,
     REPORT,
-    SEEN,
     features_folder,
     raw_folder,
 )
@@ -54,7 +54,7 @@ def forget(params: Params, speaker: str) -> str:
         restore(RAW)
         record = ingestion_record.read(RAW)
         before = state.load(RAW)
-        removed = _recordings_of(before, state.read_memory(SEEN), speaker)
+        removed = _recordings_of(before, state.read_memory(LOCAL_CACHE), speaker)
         sha256 = frozenset(removed["sha256"])
         versions = _versions_trained_on(params, sha256)
         cached = _cached_objects(sha256, speaker)
@@ -71,7 +71,7 @@ def _are_of(speaker: str, paths: pd.Series) -> pd.Series:
     return paths.map(splits.speaker_of) == speaker
 
 
-def _recordings_of(before: Raw, local_cache: pd.DataFrame, speaker: str) -> pd.DataFrame:
+def _recordings_of(before: RawState, local_cache: pd.DataFrame, speaker: str) -> pd.DataFrame:
     """The rows of the speaker's recordings, also retired ones, and of identical recordings under other names."""
     if before.members.empty:
         raise UserError(f"{RAW} has no recordings; 'dvc checkout {RAW}' or 'dvc pull' brings them back")
@@ -85,7 +85,7 @@ def _recordings_of(before: Raw, local_cache: pd.DataFrame, speaker: str) -> pd.D
 
 
 def _rewrite(
-    before: Raw, speaker: str, sha256: frozenset[str], shard_names: Sequence[str], identity: Mapping[str, object]
+    before: RawState, speaker: str, sha256: frozenset[str], shard_names: Sequence[str], identity: Mapping[str, object]
 ) -> None:
     is_removed = before.members["sha256"].isin(sha256)
     staying = before.members[before.members["shard"].isin(shard_names) & ~is_removed]
@@ -98,12 +98,12 @@ def _rewrite(
 
 
 def _without(
-    before: Raw,
+    before: RawState,
     speaker: str,
     sha256: frozenset[str],
     places: Mapping[str, tuple[object, ...]],
     shard_names: Mapping[str, str],
-) -> Raw:
+) -> RawState:
     """The state without the recordings; those that moved have new `places`, and their shards new names."""
     members = before.members[~before.members["sha256"].isin(sha256)].copy()
     moved = members["sha256"].isin(places)
@@ -153,8 +153,8 @@ def _remove_derived(params: Params, sha256: frozenset[str], speaker: str, shard_
             accepted[~accepted["sha256"].isin(sha256)].to_parquet(path, index=False)
     for path in (PREDICTIONS, REPORT, REGISTERED):
         path.unlink(missing_ok=True)
-    local_cache = state.read_memory(SEEN)
-    with whole_file(SEEN) as path:
+    local_cache = state.read_memory(LOCAL_CACHE)
+    with whole_file(LOCAL_CACHE) as path:
         state.write_memory(path, local_cache[~local_cache["sha256"].isin(sha256)])
 
 

@@ -52,7 +52,7 @@ def unpack(folder: Path) -> str:
             path = target / recording
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(bytes_)
-        for split, ids in state.load(RAW).listed.items():
+        for split, ids in state.load(RAW).listed_ids.items():
             (target / LIST_NAMES[split]).write_text("".join(f"{name}\n" for name in sorted(ids)), encoding="utf-8")
         target.rename(folder)
     return f"{len(manifest)} recordings in {folder}"

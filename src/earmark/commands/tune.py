@@ -99,7 +99,7 @@ class _Search:
         pruned = None
         with runs.trial_run(trial.number, self._candidate, trial_params, run_id) as run:
             for row in resumed.rows if resumed else ():
-                trial.report(row["validation_accuracy"], row["epoch"])
+                trial.report(row["validation_accuracy"], int(row["epoch"]))
             monitor = TrainingMonitor(self._path, identity, run, self._on_epoch(trial, settings))
             try:
                 state = fitting.fit(recipe, self._data.training, self._data.validation, monitor, resumed)

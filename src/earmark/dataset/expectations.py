@@ -1,4 +1,4 @@
-"""The one door to Great Expectations: rules in, findings and Data Docs out."""
+"""The only module that uses Great Expectations: checks frames against rules and renders Data Docs."""
 
 import gc
 import html
@@ -6,20 +6,25 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import pandas as pd
+
+if TYPE_CHECKING:
+    from great_expectations.core import ExpectationSuiteValidationResult, ExpectationValidationResult
+    from great_expectations.expectations import Expectation
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What the values of a column must be. A missing value breaks no rule.
+    """What the values of a column must be; a missing value breaks no rule.
 
     Attributes:
-        text: the rule as people read it.
-        column: where the values are.
-        least, most: bounds, both included; None where there is none.
-        allowed, forbidden: the values that may be, and that may not be; empty where bounds say it.
-        broken: what is said of a row that breaks the rule.
+        text: the rule as shown to people.
+        column: the column.
+        least, most: inclusive bounds; None for no bound.
+        allowed, forbidden: values that may occur, or must not; empty if the rule has bounds.
+        broken: the reason given for a row that breaks the rule.
     """
 
     text: str
@@ -33,8 +38,14 @@ class Rule:
 
 @dataclass(frozen=True)
 class Finding:
-    """How a rule of a suite came out: the ids of the rows that break it, and the worst or outermost values seen, as
-    text ("" for a rule without bounds)."""
+    """The result of one rule of a suite.
+
+    Attributes:
+        suite: name of the suite.
+        rule: the rule.
+        observed: the smallest or largest value, or both, as text; "" for a rule without bounds.
+        failed_ids: ids of the rows that break the rule.
+    """
 
     suite: str
     rule: Rule
@@ -48,7 +59,7 @@ class Finding:
 
 
 class Checks:
-    """Checks frames against rules, and keeps the Data Docs of every check."""
+    """Checks frames against rules and collects the Data Docs of every check."""
 
     def __init__(self) -> None:
         self._gx = _great_expectations()
@@ -58,7 +69,7 @@ class Checks:
         self._sections: list[tuple[str, str]] = []
 
     def check(self, suite: str, frame: pd.DataFrame, rules: Sequence[Rule]) -> list[Finding]:
-        """Checks `frame`, whose column `id` names its rows, against `rules`; one finding a rule, in that order."""
+        """Check `frame`, whose column `id` names its rows; return one finding per rule, in the order of `rules`."""
         definition = self._source.add_dataframe_asset(suite).add_batch_definition_whole_dataframe(suite)
         expectations = self._gx.ExpectationSuite(name=suite)
         for rule in rules:
@@ -71,29 +82,30 @@ class Checks:
                 "return_unexpected_index_query": False,
             },
         )
-        failed = {each.expectation_config.meta["rule"]: _failed_ids(each) for each in result.results}
+        failed = {outcome.expectation_config.meta["rule"]: _failed_ids(outcome) for outcome in result.results}
         self._sections.append((suite, _html(suite, result)))
         return [Finding(suite, rule, _observed(rule, frame[rule.column]), failed[rule.text]) for rule in rules]
 
     @property
     def docs(self) -> tuple[tuple[str, str], ...]:
-        """Data Docs as the library renders them: (suite, HTML of its body), without styles and scripts."""
+        """Data Docs as the library renders them: (suite, HTML of the body) without styles and scripts."""
         return tuple(self._sections)
 
 
 def _great_expectations() -> ModuleType:
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
-    # The import makes a million objects that all stay; looking for garbage among them is a quarter of its seconds.
+    # The import creates a million objects that all stay; a quarter of its time would go to garbage collection.
     gc.disable()
     try:
         import great_expectations
     finally:
         gc.freeze()
         gc.enable()
-    return great_expectations
+    module: ModuleType = great_expectations
+    return module
 
 
-def _expectation(rule: Rule) -> object:
+def _expectation(rule: Rule) -> "Expectation":
     from great_expectations import expectations as gxe
 
     common = {"column": rule.column, "description": rule.text, "meta": {"rule": rule.text}}
@@ -104,11 +116,11 @@ def _expectation(rule: Rule) -> object:
     return gxe.ExpectColumnValuesToBeBetween(min_value=rule.least, max_value=rule.most, **common)
 
 
-def _failed_ids(result) -> tuple[str, ...]:
-    if "unexpected_index_list" not in result.result:
-        rule = result.expectation_config.meta["rule"]
-        raise RuntimeError(f"Great Expectations could not check {rule!r}: {result.exception_info}")
-    return tuple(str(row["id"]) for row in result.result["unexpected_index_list"])
+def _failed_ids(outcome: "ExpectationValidationResult") -> tuple[str, ...]:
+    if "unexpected_index_list" not in outcome.result:
+        rule = outcome.expectation_config.meta["rule"]
+        raise RuntimeError(f"Great Expectations could not check {rule!r}: {outcome.exception_info}")
+    return tuple(str(row["id"]) for row in outcome.result["unexpected_index_list"])
 
 
 def _observed(rule: Rule, values: pd.Series) -> str:
@@ -118,25 +130,27 @@ def _observed(rule: Rule, values: pd.Series) -> str:
     return " to ".join(f"{bound:.6g}" for bound in sorted(set(bounds)))
 
 
-def _html(suite: str, result) -> str:
-    """HTML of Data Docs, whose template expects to stand within a loop of the library's own page."""
+def _html(suite: str, result: "ExpectationSuiteValidationResult") -> str:
+    """HTML of Data Docs; the library's template expects the variables of a loop in its own page."""
     from great_expectations.render.renderer import ValidationResultsPageRenderer
     from great_expectations.render.view import DefaultJinjaSectionView
 
-    for each in result.results:
-        each.result = _escaped(each.result)
+    for outcome in result.results:
+        outcome.result = _escape(outcome.result)
     view = DefaultJinjaSectionView()
     # The first section is about the library's run, not the data.
     sections = ValidationResultsPageRenderer().render(result).to_json_dict()["sections"][1:]
     loops = [{"index": f"{suite.replace(' ', '-')}-{number}"} for number in range(len(sections))]
     rendered = zip(sections, loops, strict=True)
-    return "\n".join(view.render({"section": each, "loop": loop, "section_loop": loop}) for each, loop in rendered)
+    return "\n".join(
+        view.render({"section": section, "loop": loop, "section_loop": loop}) for section, loop in rendered
+    )
 
 
-def _escaped(value: object) -> object:
-    """`value` with all text in it as HTML: the library's tables show what they are given as it is, markup too."""
+def _escape(value: object) -> object:
+    """Escape all text in `value` for HTML; the library's tables do not."""
     if isinstance(value, str):
         return html.escape(value)
     if isinstance(value, dict):
-        return {key: _escaped(each) for key, each in value.items()}
-    return [_escaped(each) for each in value] if isinstance(value, list) else value
+        return {key: _escape(item) for key, item in value.items()}
+    return [_escape(item) for item in value] if isinstance(value, list) else value

@@ -1,4 +1,4 @@
-"""What one ingestion reads: each file of a source stored, known, forgotten, refused, or a list of a split."""
+"""Reads the files of a source into raw shards: new ones are stored; forgotten and refused ones are not."""
 
 import hashlib
 from collections.abc import Mapping
@@ -8,127 +8,135 @@ import pandas as pd
 from earmark.audio.decode import DecodeError, facts
 from earmark.dataset import layout, manifest, shards, state
 from earmark.dataset.sources import Source
-from earmark.dataset.sources.source_file import Found
-from earmark.dataset.state import Raw
+from earmark.dataset.sources.source_file import SourceFile
+from earmark.dataset.state import RawState
 
 _MEASURED = manifest.FACTS[:-1]
 
 
-class Intake:
-    """Reads sources into shards, and keeps account of what was met.
+class Importer:
+    """Reads sources into shards and keeps account of their files.
 
     Attributes:
-        lists: for each role that was read, split -> ids that its lists name.
-        forgotten: how many recordings were met that `earmark forget` removed.
+        lists: "source" or "inbox", if it was read -> split -> ids in its lists.
+        forgotten: number of files that are recordings which `earmark forget` removed.
     """
 
-    def __init__(self, before: Raw, seen: pd.DataFrame):
+    def __init__(self, before: RawState, local_cache: pd.DataFrame):
         self.lists: dict[str, dict[str, list[str]]] = {}
         self.forgotten = 0
-        self._before, self._seen = before, seen
-        self._known = set(before.members["sha256"])
-        self._unwanted = before.forgotten_sha256
-        self._listings: dict[str, pd.DataFrame] = {}
-        self._stored: list[tuple] = []
-        self._read: dict[str, list[tuple[str, str, str, str]]] = {}
+        self._before, self._local_cache = before, local_cache
+        self._stored_sha256 = set(before.members["sha256"])
+        self._forgotten_sha256 = before.forgotten_sha256
+        self._recordings: dict[str, pd.DataFrame] = {}
+        self._stored: list[tuple[object, ...]] = []
+        self._read: dict[str, list[state.MemoryRow]] = {}
         self._shared: set[str] = set()
-        self._refused: list[tuple[str, str, str]] = []
+        self._refused: list[state.RefusedRow] = []
 
     def read(self, role: str, source: Source, writer: shards.ShardWriter) -> None:
-        """Reads `source` as the "source" or the "inbox"; new content goes to `writer`."""
-        rows = self._read[source.name] = []
+        """Read `source` as the "source" or the "inbox"; `writer` stores new content."""
+        rows: list[state.MemoryRow] = []
+        self._read[source.name] = rows
         if source.is_shared:
             self._shared.add(source.name)
-        lists, unwanted = {}, set()
-        for found in source.entries(self._memory_of(source)):
-            entry = layout.interpret(found.path)
-            if found.refused:
-                self._refused.append((found.path, found.refused, source.name))
+        lists: dict[str, frozenset[str]] = {}
+        forgotten = set()
+        for file in source.entries(self._memory_of(source)):
+            entry = layout.interpret(file.path)
+            if file.refused:
+                self._refused.append((file.path, file.refused, source.name))
             elif isinstance(entry, layout.SplitList):
-                lists[entry.split] = layout.parse_list(found.content, found.path)
-            elif sha256 := self._store(found, writer):
-                rows.append((source.name, found.path, found.version, sha256))
+                lists[entry.split] = layout.parse_list(file.read_content, file.path)
+            elif sha256 := self._store(file, writer):
+                rows.append((source.name, file.path, file.version, sha256))
             else:
-                unwanted.add(found.path)
-        self.forgotten += len(unwanted)
-        self._listings[role] = manifest.described(state.memory_frame(rows), shards.NOISE)
+                forgotten.add(file.path)
+        self.forgotten += len(forgotten)
+        self._recordings[role] = manifest.describe(state.memory_frame(rows), shards.NOISE)
         if lists or role == "source":
-            self.lists[role] = {split: sorted(ids - unwanted) for split, ids in lists.items()}
+            self.lists[role] = {split: sorted(ids - forgotten) for split, ids in lists.items()}
 
     @property
     def labels(self) -> frozenset[str]:
-        """The labels that the data set has by now."""
+        """The labels of the data set as far as it was read."""
         before = self._before.current
-        if "source" in self._listings:
+        if "source" in self._recordings:
             before = before[before["source"].map(manifest.is_inbox).astype(bool)]
-        frames = (before, *self._listings.values())
-        return frozenset(label for each in frames for label in each["label"].unique()) - {layout.NOISE_FOLDER}
+        frames = (before, *self._recordings.values())
+        return frozenset(label for frame in frames for label in frame["label"].unique()) - {layout.NOISE_FOLDER}
 
-    def source(self) -> pd.DataFrame | None:
-        """What the source has, as `catalogue.merged` takes it; None where it was not read."""
-        return self._listings.get("source")
+    def source_recordings(self) -> pd.DataFrame | None:
+        """The recordings of the source (`manifest.describe`); None if it was not read."""
+        return self._recordings.get("source")
 
-    def met(self) -> pd.DataFrame:
-        """Everything that any of the sources has, as `catalogue.described`."""
-        nothing = manifest.described(state.memory_frame([]), shards.NOISE)
-        return pd.concat([nothing, *self._listings.values()], ignore_index=True)
+    def all_recordings(self) -> pd.DataFrame:
+        """The recordings of all sources that were read (`manifest.describe`)."""
+        empty = manifest.describe(state.memory_frame([]), shards.NOISE)
+        return pd.concat([empty, *self._recordings.values()], ignore_index=True)
 
     def stored(self, names: Mapping[str, str]) -> pd.DataFrame:
-        """Content that was stored: `sha256`, place and facts; `names` are the closed writer's."""
+        """Content that was stored: `sha256`, place and facts; `names` are those of the closed writer."""
         stored = pd.DataFrame(self._stored, columns=["sha256", *manifest.PLACE, *manifest.FACTS])
         return stored.assign(shard=stored["shard"].map(names))
 
     @property
     def duplicates(self) -> int:
-        """Files whose content was there under the same label."""
-        return sum(len(each) - len(each.drop_duplicates(["label", "sha256"])) for each in self._listings.values())
+        """Number of files with the content and label of another file of their source."""
+        frames = self._recordings.values()
+        return sum(len(frame) - len(frame.drop_duplicates(["label", "sha256"])) for frame in frames)
 
-    def refused(self, asked: set[str]) -> pd.DataFrame:
-        """Files of the sources `asked` that are not taken: `path`, `reason`, `source`; those of one that was not read
-        stay."""
-        kept = self._before.refused[self._before.refused["source"].isin(asked - self._read.keys())]
-        return state.refused_frame(self._refused + list(kept.itertuples(index=False, name=None)))
+    def refused(self, sources: set[str]) -> pd.DataFrame:
+        """Files of these sources that are refused: `path`, `reason`, `source`.
 
-    def brought(self) -> pd.DataFrame:
-        """All that inboxes ever brought: `source`, `path`, `version` where it is the same on every machine, `sha256`.
+        For a source that was not read now, they are those of the last time.
+        """
+        previous = self._before.refused[self._before.refused["source"].isin(sources - self._read.keys())]
+        return state.refused_frame(self._refused + list(previous.itertuples(index=False, name=None)))
 
-        What arrives under the name of what was there takes its place."""
+    def inbox_memory(self) -> pd.DataFrame:
+        """All files that inboxes ever had: `source`, `path`, `version`, `sha256`; a later file replaces an earlier one.
+
+        `version` is empty unless it is the same on every machine.
+        """
         rows = [
             (name, path, version if name in self._shared else "", sha256)
-            for name, read in self._read.items()
+            for name, files in self._read.items()
             if manifest.is_inbox(name)
-            for _, path, version, sha256 in read
+            for _, path, version, sha256 in files
         ]
         both = pd.concat([self._before.memory, state.memory_frame(rows)], ignore_index=True)
-        kept = both.drop_duplicates("path", keep="last")
-        return state.memory_frame(list(kept.itertuples(index=False, name=None)))
+        latest = both.drop_duplicates("path", keep="last")
+        return state.memory_frame(list(latest.itertuples(index=False, name=None)))
 
     def local_memory(self) -> pd.DataFrame:
-        """What is remembered of this machine's folders."""
+        """The files of local folders with their versions on this machine."""
         local = [row for name, rows in self._read.items() if name not in self._shared for row in rows if row[2]]
-        kept = self._seen[~self._seen["source"].isin(self._read)]
-        return state.memory_frame(local + list(kept.itertuples(index=False, name=None)))
+        others = self._local_cache[~self._local_cache["source"].isin(self._read)]
+        return state.memory_frame(local + list(others.itertuples(index=False, name=None)))
 
     def _memory_of(self, source: Source) -> Mapping[str, tuple[str, str]]:
-        rows = self._before.memory if source.is_shared else self._seen
+        rows = self._before.memory if source.is_shared else self._local_cache
         rows = rows[rows["source"] == source.name]
-        remembered = zip(rows["path"], rows["version"], rows["sha256"], strict=True)
-        return {path: (version, sha256) for path, version, sha256 in remembered if sha256 in self._known}
+        files = zip(rows["path"], rows["version"], rows["sha256"], strict=True)
+        return {path: (version, sha256) for path, version, sha256 in files if sha256 in self._stored_sha256}
 
-    def _store(self, found: Found, writer: shards.ShardWriter) -> str:
-        """The SHA-256 of the content, stored if it is new; "" where it was forgotten."""
-        sha256 = found.sha256 or hashlib.sha256(found.content).hexdigest()
-        if sha256 in self._unwanted:
+    def _store(self, file: SourceFile, writer: shards.ShardWriter) -> str:
+        """Store the content if it is new; return its SHA-256, or "" if it was forgotten."""
+        sha256 = file.sha256 or hashlib.sha256(file.read_content).hexdigest()
+        if sha256 in self._forgotten_sha256:
             return ""
-        if sha256 not in self._known:
-            self._known.add(sha256)
-            self._stored.append((sha256, *writer.add(found.path, found.content, sha256), *_facts(found.content)))
+        if sha256 not in self._stored_sha256:
+            self._stored_sha256.add(sha256)
+            place = writer.add(file.path, file.read_content, sha256)
+            self._stored.append((sha256, *place, *_measure(file.read_content)))
         return sha256
 
 
-def _facts(content: bytes) -> tuple:
+def _measure(content: bytes) -> tuple[object, ...]:
+    """The columns `manifest.FACTS` of a recording."""
     try:
-        found = facts(content)
+        measured = facts(content)
     except DecodeError as error:
         return ("", *(0,) * (len(_MEASURED) - 1), str(error))
-    return (*(getattr(found, name) for name in _MEASURED), "")
+    return (*(getattr(measured, name) for name in _MEASURED), "")

@@ -1,56 +1,68 @@
-"""What data/raw was made from, and whether all of it is there: the first thing an ingestion asks, so it is quick."""
+"""Records what data/raw was built from, and checks that it is complete. Imports little, since ingest runs often."""
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from earmark.errors import UserError
 from earmark.io.files import write_json
 from earmark.params import Params
 
-LEDGER = "ingested.json"
+RECORD = "ingested.json"
 FORMAT_VERSION = 2
-"""Raised when the same source would give other bytes."""
+"""Increase it when the same source would give other bytes."""
 
 
-def read(folder: Path) -> dict:
-    """What `folder` was made from; nothing where it is not there. UserError where it is not whole."""
+def read(folder: Path) -> dict[str, Any]:
+    """The record of `folder`; empty if nothing was ingested yet.
+
+    Raises:
+        UserError: the folder is missing although dvc.lock has a version of it, or its files were changed.
+    """
     if not folder.exists() or not any(folder.iterdir()):
         if f"path: {folder.as_posix()}\n" in _text(Path("dvc.lock")):
             raise UserError(
-                f"{folder} is missing, and dvc.lock knows a version of it: 'dvc checkout {folder}' or 'dvc pull' "
-                "brings it back; without dvc.lock all is started anew, with what was forgotten too"
+                f"{folder} is missing, but dvc.lock has a version of it; restore it with 'dvc checkout {folder}' or "
+                "'dvc pull', or remove dvc.lock to start again, forgotten recordings included"
             )
         return {}
-    ledger = read_json(folder / LEDGER)
-    whole = {"format_version": FORMAT_VERSION, "bytes": _sizes(folder)}
-    if isinstance(ledger, dict) and ledger | whole == ledger:
-        return ledger
+    record = read_json(folder / RECORD)
+    expected = {"format_version": FORMAT_VERSION, "bytes": _sizes(folder)}
+    if isinstance(record, dict) and record | expected == record:
+        return record
     raise UserError(
-        f"{folder} is not as ingest left it: 'dvc checkout {folder}' brings the last version back, "
-        f"and without {folder} all that the source and the inbox have is ingested again"
+        f"{folder} was changed after ingest; restore it with 'dvc checkout {folder}', "
+        "or remove it to ingest the source and the inbox again"
     )
 
 
 def write(folder: Path, identity: Mapping[str, object]) -> None:
-    """Writes what `folder` was made from, when all its other files are there."""
-    write_json(folder / LEDGER, {"format_version": FORMAT_VERSION, **identity, "bytes": _sizes(folder)})
+    """Write the record of `folder`, after all its other files.
+
+    Args:
+        folder: the folder.
+        identity: the sources and settings that the folder was built from.
+    """
+    write_json(folder / RECORD, {"format_version": FORMAT_VERSION, **identity, "bytes": _sizes(folder)})
 
 
-def splitting(params: Params) -> dict[str, object]:
-    """What the split of the clips depends on, as the ledger keeps it."""
+def split_settings(params: Params) -> dict[str, object]:
+    """The parameters that the split of a clip depends on, as they are recorded."""
     return {"seed": params.seed, "split": params.split.model_dump(mode="json")}
 
 
-def has_read(recorded: Mapping[str, object], role: str, signature: Mapping[str, str]) -> bool:
-    """Whether this very source was read as the "source" or the "inbox"; one without a fingerprint is asked each
-    time."""
-    return bool(signature["fingerprint"]) and recorded.get(role) == signature
+def is_recorded(record: Mapping[str, object], role: str, signature: Mapping[str, str]) -> bool:
+    """Whether this version of the source was already read as the "source" or the "inbox".
+
+    False for a source without a fingerprint, whose files must be checked one by one.
+    """
+    return bool(signature["fingerprint"]) and record.get(role) == signature
 
 
-def identity_of(recorded: Mapping[str, object]) -> dict[str, object]:
-    """The `identity` that `write` was given."""
-    return {key: value for key, value in recorded.items() if key not in ("format_version", "bytes")}
+def identity_of(record: Mapping[str, object]) -> dict[str, object]:
+    """The `identity` that was passed to `write`."""
+    return {key: value for key, value in record.items() if key not in ("format_version", "bytes")}
 
 
 def _text(path: Path) -> str:
@@ -58,7 +70,7 @@ def _text(path: Path) -> str:
 
 
 def read_json(path: Path) -> object:
-    """What `path` holds; None where it is missing or damaged."""
+    """The content of `path`; None if it is missing or damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -66,4 +78,4 @@ def read_json(path: Path) -> object:
 
 
 def _sizes(folder: Path) -> dict[str, int]:
-    return {path.name: path.stat().st_size for path in sorted(folder.iterdir()) if path.name != LEDGER}
+    return {path.name: path.stat().st_size for path in sorted(folder.iterdir()) if path.name != RECORD}

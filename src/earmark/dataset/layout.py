@@ -1,4 +1,4 @@
-"""What a path inside a data set means: a clip of a label, a noise recording, a list of a split, or nothing."""
+"""What a path inside a data set means: a clip with its label, a noise recording, the list of a split, or nothing."""
 
 import unicodedata
 from collections.abc import Iterable
@@ -13,37 +13,37 @@ LIST_SPLITS: dict[str, Literal["validation", "testing"]] = {
     "testing_list.txt": "testing",
 }
 
-# Control characters, lone surrogates (names that are no UTF-8), line and paragraph separators. Not "Cf": Persian
-# and Indic words hold joiners.
+# Control characters, lone surrogates (from names that are not UTF-8), line and paragraph separators. Not "Cf": Persian
+# and Indic words contain joiners.
 _UNPRINTABLE_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
-# They turn the order of what follows, so that a name shows as another one.
+# They reverse the text that follows, so that one name looks like another.
 _DIRECTIONS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-_LONGEST_NAME_BYTES = 255
+_MAX_NAME_BYTES = 255
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A recording of one label; both names are in Unicode form NFC."""
+    """A recording with a label; both names are in Unicode form NFC."""
 
     label: str
     file_name: str
 
     @property
     def id(self) -> str:
-        """Its "<label>/<file>", as the lists of a split name it."""
+        """ "<label>/<file>", as in the list of a split."""
         return f"{self.label}/{self.file_name}"
 
 
 @dataclass(frozen=True)
 class Noise:
-    """A recording of background noise, of any length."""
+    """A recording of background noise; it can have any length."""
 
     file_name: str
 
 
 @dataclass(frozen=True)
 class SplitList:
-    """A text file that lists the clips of one split, one "<label>/<file>" a line."""
+    """A text file that lists the clips of one split, one "<label>/<file>" per line."""
 
     split: Literal["validation", "testing"]
 
@@ -52,10 +52,10 @@ Entry = Clip | Noise | SplitList
 
 
 def interpret(path: str) -> Entry | None:
-    """Return what a POSIX path relative to the data set's root is, or None for a file that is no part of it.
+    """Return what a POSIX path relative to the data set's root means, or None if it is not part of the data set.
 
-    Nothing else than "<label>/<clip>.wav", "_background_noise_/<clip>.wav", "validation_list.txt" and
-    "testing_list.txt" is; ".wav" in any case. Hidden files and folders, and what macOS adds, are none.
+    Part of it are "<label>/<clip>.wav", "_background_noise_/<clip>.wav", "validation_list.txt" and "testing_list.txt";
+    ".wav" in any case. Hidden files and folders, and those that macOS adds, are not.
     """
     parts = unicodedata.normalize("NFC", path).split("/")
     if not all(parts) or any(map(is_hidden, parts)):
@@ -69,60 +69,59 @@ def interpret(path: str) -> Entry | None:
 
 
 def is_hidden(name: str) -> bool:
-    """Return whether a file or folder is hidden, or is one that macOS adds to an archive."""
+    """Return whether a file or folder is hidden, or was added to an archive by macOS."""
     return name.startswith(".") or name == "__MACOSX"
 
 
 def parse_list(content: bytes, name: str) -> frozenset[str]:
-    """Return the ids, "<label>/<file>" in NFC, of a list's UTF-8 text with one a line; blank lines count for nothing.
+    """Return the ids, "<label>/<file>" in NFC, in the list of a split; blank lines are ignored.
 
     Raises:
-        UserError: the text is no UTF-8, or a line is no "<label>/<clip>.wav"; ``name`` says of which list.
+        UserError: the text is not UTF-8, or a line is not "<label>/<clip>.wav"; the error calls the list ``name``.
     """
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UserError(f"{name} is not UTF-8 at byte {error.start}: allowed is UTF-8 text") from error
+        raise UserError(f"{name} is not UTF-8 at byte {error.start}; expected UTF-8 text") from error
     lines = enumerate(text.split("\n"), start=1)
-    return frozenset(_listed_clip(line.strip(), name, number).id for number, line in lines if line.strip())
+    return frozenset(_parse_line(line.strip(), name, number).id for number, line in lines if line.strip())
 
 
-def _listed_clip(line: str, name: str, number: int) -> Clip:
+def _parse_line(line: str, name: str, number: int) -> Clip:
     entry = interpret(line)
     if not isinstance(entry, Clip):
-        raise UserError(f"{name}, line {number}, is {line!r}: allowed is <label>/<clip>.wav")
+        raise UserError(f"{name}, line {number}, is {line!r}; expected <label>/<clip>.wav")
     return entry
 
 
 def check_labels(labels: Iterable[str]) -> None:
-    """Check that a data set's labels can be told apart by people, file systems and a classifier.
+    """Check that people, file systems and a classifier can distinguish a data set's labels.
 
     Raises:
-        UserError: fewer than two labels, an empty one, one with a control character, or two that differ only in
+        UserError: there are fewer than two labels, one is empty or has a control character, or two differ only in
             case or Unicode form.
     """
-    known: dict[str, str] = {}
+    spellings: dict[str, str] = {}
     for label in sorted(set(labels)):
         if not label.strip() or is_unprintable(label):
-            raise UserError(f"the label {label!r} is empty or has a control character: allowed is printable text")
-        other = known.setdefault(folded(label), label)
+            raise UserError(f"the label {label!r} is empty or has a control character; expected printable text")
+        other = spellings.setdefault(folded(label), label)
         if other != label:
             raise UserError(
-                f"the labels {other!r} and {label!r} differ only in case or Unicode form: "
-                "allowed are labels that still differ without regard to either"
+                f"the labels {other!r} and {label!r} differ only in case or Unicode form; expected one spelling"
             )
-    if len(known) < 2:
-        found = f"only the label {next(iter(known.values()))!r}" if known else "no label"
-        raise UserError(f"the data set has {found}: needed are clips <label>/<clip>.wav of at least two labels")
+    if len(spellings) < 2:
+        count = f"only the label {next(iter(spellings.values()))!r}" if spellings else "no label"
+        raise UserError(f"the data set has {count}; expected clips <label>/<clip>.wav of at least two labels")
 
 
 def folded(label: str) -> str:
-    """Return a label without regard to case and Unicode form."""
+    """Return a label in a form that ignores case and Unicode form."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", label).casefold())
 
 
 def is_unprintable(text: str) -> bool:
-    """Return whether a text has a control character, a line separator, or bytes that were no UTF-8."""
+    """Return whether a text has a control character, a line separator, or bytes that were not UTF-8."""
     if text.isascii():
         return not text.isprintable()
     return any(
@@ -132,42 +131,44 @@ def is_unprintable(text: str) -> bool:
 
 def is_too_long(path: str) -> bool:
     """Return whether a part of a path has more bytes than file systems allow for a name."""
-    return any(len(part.encode("utf-8", "surrogatepass")) > _LONGEST_NAME_BYTES for part in path.split("/"))
+    return any(len(part.encode("utf-8", "surrogatepass")) > _MAX_NAME_BYTES for part in path.split("/"))
 
 
 @dataclass
 class Inventory:
-    """The paths met in one data set: each once, each label spelled one way; ``where`` names the data set in errors."""
+    """The paths of one data set: each occurs once, each label has one spelling.
+
+    ``where`` names the data set in errors.
+    """
 
     where: str
     _paths: set[str] = field(default_factory=set)
     _spellings: dict[str, str] = field(default_factory=dict)
 
     def admit(self, path: str) -> str | None:
-        """Return a path, relative to the root, in NFC, or None for a file that is no part of the data set.
+        """Add a path relative to the root; return it in NFC, or None if it is not part of the data set.
 
         Raises:
-            UserError: the path was met before, perhaps in another Unicode form, or has a control character.
+            UserError: the path occurred before, perhaps in another Unicode form, has a control character, or is too
+                long.
         """
         if interpret(path) is None:
             return None
         if is_unprintable(path):
-            raise UserError(f"{self.where} has the name {path!r}: allowed are names of printable UTF-8 text")
+            raise UserError(f"{self.where} has the name {path!r}; expected printable UTF-8 text")
         normal = unicodedata.normalize("NFC", path)
         if is_too_long(normal):
-            raise UserError(
-                f"{self.where} has the name {path[:80]!r}…: allowed are names of at most {_LONGEST_NAME_BYTES} bytes"
-            )
+            raise UserError(f"{self.where} has the name {path[:80]!r}…; expected at most {_MAX_NAME_BYTES} bytes")
         self._check_spelling(path.partition("/")[0])
         if normal in self._paths:
-            raise UserError(f"{self.where} has {normal!r} more than once: allowed is each path once")
+            raise UserError(f"{self.where} has {normal!r} more than once; expected each path once")
         self._paths.add(normal)
         return normal
 
     def _check_spelling(self, folder: str) -> None:
-        known = self._spellings.setdefault(unicodedata.normalize("NFC", folder), folder)
-        if known != folder:
+        other = self._spellings.setdefault(unicodedata.normalize("NFC", folder), folder)
+        if other != folder:
             raise UserError(
-                f"{self.where} has the folders {known!a} and {folder!a}, which differ only in Unicode form: "
-                "allowed is one folder a label"
+                f"{self.where} has the folders {other!a} and {folder!a}, which differ only in Unicode form; "
+                "expected one folder per label"
             )

@@ -1,4 +1,4 @@
-"""Which recordings train, validate and test: by speaker, at random, or by given lists."""
+"""Assigns recordings to training, validation and testing: by speaker, at random, or by given lists."""
 
 import hashlib
 import posixpath
@@ -8,6 +8,7 @@ from typing import Literal
 from earmark.errors import UserError
 
 Method = Literal["speaker", "random", "lists"]
+Split = Literal["training", "validation", "testing"]
 
 _BUCKETS = 2**27 - 1
 _VALIDATION_BELOW_PERCENT = 10.0
@@ -15,18 +16,15 @@ _TESTING_BELOW_PERCENT = 20.0
 
 
 def speaker_of(file_name: str) -> str:
-    """Return the speaker that a clip's file name states.
-
-    It is the part of the base name before ``_nohash_``; a name without that mark is a speaker of its own, its stem.
-    """
+    """Return the speaker of a clip: the part of its base name before ``_nohash_``, or else the stem of the name."""
     stem, _ = posixpath.splitext(posixpath.basename(file_name))
     return stem.partition("_nohash_")[0]
 
 
-def speaker_split(speaker: str) -> str:
-    """Return "training", "validation" or "testing" for a speaker by the Speech Commands rule.
+def speaker_split(speaker: str) -> Split:
+    """Return the split of a speaker by the rule of Speech Commands (`which_set` in its README).
 
-    The rule hashes the speaker alone, so that recordings added later never move the earlier ones.
+    The rule hashes the speaker alone, so new recordings never move earlier ones to another split.
     """
     digest = int(hashlib.sha1(speaker.encode("utf-8"), usedforsecurity=False).hexdigest(), 16)
     percent = (digest % (_BUCKETS + 1)) * (100.0 / _BUCKETS)
@@ -40,38 +38,38 @@ def speaker_split(speaker: str) -> str:
 def assign(
     ids: Sequence[str],
     method: Method,
-    fractions: Mapping[str, float],
+    fractions: Mapping[Split, float],
     seed: int,
     validation_list: frozenset[str],
     testing_list: frozenset[str],
-) -> list[str]:
+) -> list[Split]:
     """Return the split of every recording, in the order of ``ids``.
 
     Args:
         ids: "<label>/<file>" of every recording, each once.
-        method: "speaker" keeps a speaker's recordings together by the Speech Commands rule, "random" draws each
-            recording by itself with the chances ``fractions``, "lists" takes the two lists and trains on what is
-            in neither.
-        fractions: shares in [0, 1] of "training", "validation" and "testing", summing to 1; read by "random" only.
-        seed: read by "random" only; the draw does not depend on the order of ``ids``.
-        validation_list: ids of the validation recordings; read by "lists" only.
-        testing_list: ids of the testing recordings; read by "lists" only.
+        method: "speaker" keeps a speaker's recordings together by the rule of Speech Commands; "random" draws each
+            recording independently with the probabilities ``fractions``; "lists" follows the two lists and trains on
+            recordings that are in neither.
+        fractions: shares in [0, 1] that add up to 1; used by "random" only.
+        seed: used by "random" only; the draw does not depend on the order of ``ids``.
+        validation_list: ids of the validation recordings; used by "lists" only.
+        testing_list: ids of the testing recordings; used by "lists" only.
 
     Raises:
-        UserError: "lists" with both lists empty, or with an id that is in both.
+        UserError: with "lists", both lists are empty or an id is in both.
     """
     if method == "speaker":
         speakers = [speaker_of(recording) for recording in ids]
         split_of = {speaker: speaker_split(speaker) for speaker in set(speakers)}
         return [split_of[speaker] for speaker in speakers]
     if method == "random":
-        return _at_random(ids, fractions, seed)
-    return _by_lists(ids, validation_list, testing_list)
+        return _split_randomly(ids, fractions, seed)
+    return _split_by_lists(ids, validation_list, testing_list)
 
 
-def _at_random(ids: Sequence[str], fractions: Mapping[str, float], seed: int) -> list[str]:
-    # A draw by hash depends on the recording alone: neither order nor what arrives later moves it.
-    return [_drawn(_uniform(recording, seed), fractions) for recording in ids]
+def _split_randomly(ids: Sequence[str], fractions: Mapping[Split, float], seed: int) -> list[Split]:
+    # Drawn by hash: a recording's split depends neither on the order nor on later recordings.
+    return [_split_at(_uniform(recording, seed), fractions) for recording in ids]
 
 
 def _uniform(recording: str, seed: int) -> float:
@@ -79,27 +77,26 @@ def _uniform(recording: str, seed: int) -> float:
     return int.from_bytes(digest[:8]) / 2**64
 
 
-def _drawn(uniform: float, fractions: Mapping[str, float]) -> str:
+def _split_at(uniform: float, fractions: Mapping[Split, float]) -> Split:
     if uniform < fractions["validation"]:
         return "validation"
     return "testing" if uniform < fractions["validation"] + fractions["testing"] else "training"
 
 
-def _by_lists(ids: Sequence[str], validation: frozenset[str], testing: frozenset[str]) -> list[str]:
+def _split_by_lists(ids: Sequence[str], validation: frozenset[str], testing: frozenset[str]) -> list[Split]:
     if not validation and not testing:
         raise UserError(
             "split.method is 'lists', but the data set has neither a validation_list.txt nor a testing_list.txt "
-            "with entries: allowed without them are speaker and random"
+            "with entries; expected one of them, or the method speaker or random"
         )
     if shared := validation & testing:
         raise UserError(
-            f"'{min(shared)}' is in both validation_list.txt and testing_list.txt: "
-            "a recording is allowed in at most one of them"
+            f"'{min(shared)}' is in both validation_list.txt and testing_list.txt; expected it in one of them"
         )
-    return [_membership(recording, validation, testing) for recording in ids]
+    return [_list_of(recording, validation, testing) for recording in ids]
 
 
-def _membership(recording: str, validation: frozenset[str], testing: frozenset[str]) -> str:
+def _list_of(recording: str, validation: frozenset[str], testing: frozenset[str]) -> Split:
     if recording in validation:
         return "validation"
     return "testing" if recording in testing else "training"

@@ -1,9 +1,10 @@
-"""What data/raw holds beside its shards: where it came from, what its inbox held, and what was forgotten."""
+"""The state of data/raw: manifest, lists, refused and forgotten recordings, and the files that its inboxes had."""
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow
@@ -19,16 +20,21 @@ FORGOTTEN = "forgotten.json"
 _MEMORY_COLUMNS = ["source", "path", "version", "sha256"]
 _REFUSED_COLUMNS = ["path", "reason", "source"]
 
+MemoryRow = tuple[str, str, str, str]
+"""(source, path, version, sha256) of a file that need not be read again while its version stays the same."""
+RefusedRow = tuple[str, str, str]
+"""(path, reason, source) of a file that was refused."""
+
 
 @dataclass(frozen=True)
-class Raw:
+class RawState:
     """The state of data/raw.
 
     Attributes:
         members: the manifest, retired rows included.
-        memory: `source`, `path`, `version`, `sha256` of all that inboxes ever brought.
-        lists: for "source" and "inbox", split -> ids that its lists name.
-        refused: `path`, `reason`, `source` of files that are not taken.
+        memory: `source`, `path`, `version`, `sha256` of all files that inboxes ever had.
+        lists: "source" or "inbox" -> split -> ids in its lists.
+        refused: `path`, `reason`, `source` of refused files.
         forgotten: the records of `earmark forget`, oldest first.
     """
 
@@ -36,11 +42,11 @@ class Raw:
     memory: pd.DataFrame
     lists: Mapping[str, Mapping[str, list[str]]] = field(default_factory=dict)
     refused: pd.DataFrame = field(default_factory=lambda: refused_frame([]))
-    forgotten: tuple[dict, ...] = ()
+    forgotten: tuple[dict[str, Any], ...] = ()
 
     @property
     def current(self) -> pd.DataFrame:
-        """The manifest rows that count."""
+        """The manifest rows that are not retired."""
         return self.members[~self.members["retired"]]
 
     @property
@@ -49,44 +55,44 @@ class Raw:
         return sorted(self.members["shard"].unique())
 
     @property
-    def listed(self) -> dict[str, frozenset[str]]:
-        """Split -> ids that any of the lists name for it."""
-        found: dict[str, set[str]] = {}
-        for role in self.lists.values():
-            for split, ids in role.items():
-                found.setdefault(split, set()).update(ids)
-        return {split: frozenset(ids) for split, ids in found.items()}
+    def listed_ids(self) -> dict[str, frozenset[str]]:
+        """Split -> ids in any of its lists."""
+        merged: dict[str, set[str]] = {}
+        for lists in self.lists.values():
+            for split, ids in lists.items():
+                merged.setdefault(split, set()).update(ids)
+        return {split: frozenset(ids) for split, ids in merged.items()}
 
     @property
     def forgotten_sha256(self) -> frozenset[str]:
-        """SHA-256 of every recording that was forgotten."""
+        """SHA-256 of every forgotten recording."""
         return frozenset(sha256 for record in self.forgotten for sha256 in record["sha256"])
 
-    def same_as(self, other: "Raw") -> bool:
-        """Whether nothing would change on disk."""
+    def same_as(self, other: "RawState") -> bool:
+        """Whether both give the same files."""
         frames = ("members", "memory", "refused")
         return (self.lists, self.forgotten) == (other.lists, other.forgotten) and all(
             getattr(self, name).equals(getattr(other, name)) for name in frames
         )
 
 
-def memory_frame(rows: list[tuple[str, str, str, str]]) -> pd.DataFrame:
-    """(source, path, version, sha256) sorted as they are stored."""
+def memory_frame(rows: list[MemoryRow]) -> pd.DataFrame:
+    """`source`, `path`, `version` and `sha256`, sorted as they are stored."""
     return pd.DataFrame(sorted(rows), columns=_MEMORY_COLUMNS, dtype="str")
 
 
-def refused_frame(rows: list[tuple[str, str, str]]) -> pd.DataFrame:
-    """(path, reason, source) sorted as they are stored."""
+def refused_frame(rows: list[RefusedRow]) -> pd.DataFrame:
+    """`path`, `reason` and `source`, sorted as they are stored."""
     return pd.DataFrame(sorted(rows), columns=_REFUSED_COLUMNS, dtype="str")
 
 
-def load(folder: Path) -> Raw:
-    """The state of `folder`; an empty one where its ledger has nothing."""
+def load(folder: Path) -> RawState:
+    """The state of `folder`; an empty state if nothing was ingested yet."""
     if not ingestion_record.read(folder):
-        return Raw(_empty_members(), memory_frame([]))
-    return Raw(
+        return RawState(_empty_members(), memory_frame([]))
+    return RawState(
         members=shards.read_members(folder),
-        # Strictly, unlike what is remembered of local folders: all that an inbox brought stands nowhere else.
+        # Not `read_memory`, which tolerates damage: the files of inboxes are recorded nowhere else.
         memory=pd.read_parquet(folder / MEMORY) if (folder / MEMORY).exists() else memory_frame([]),
         lists=_read_json(folder / LISTS, {}),
         refused=pd.read_csv(folder / REFUSED, dtype="str") if (folder / REFUSED).exists() else refused_frame([]),
@@ -94,23 +100,28 @@ def load(folder: Path) -> Raw:
     )
 
 
-def save(folder: Path, raw: Raw, identity: Mapping[str, object]) -> None:
-    """Writes `raw` and what it was made from into `folder`, which has the shards already; the ledger last."""
-    shards.write_manifest(folder, raw.members)
-    if len(raw.memory):
-        write_memory(folder / MEMORY, raw.memory)
-    if raw.lists:
-        write_json(folder / LISTS, raw.lists)
-    if len(raw.refused):
-        raw.refused.to_csv(folder / REFUSED, index=False)
-    if raw.forgotten:
-        write_json(folder / FORGOTTEN, list(raw.forgotten))
+def save(folder: Path, raw_state: RawState, identity: Mapping[str, object]) -> None:
+    """Write a state to `folder`, which has the shards already.
+
+    Args:
+        folder: the folder.
+        raw_state: the state.
+        identity: the sources and settings that it was built from; written last, as the ingestion record.
+    """
+    shards.write_manifest(folder, raw_state.members)
+    if len(raw_state.memory):
+        write_memory(folder / MEMORY, raw_state.memory)
+    if raw_state.lists:
+        write_json(folder / LISTS, raw_state.lists)
+    if len(raw_state.refused):
+        raw_state.refused.to_csv(folder / REFUSED, index=False)
+    if raw_state.forgotten:
+        write_json(folder / FORGOTTEN, list(raw_state.forgotten))
     ingestion_record.write(folder, identity)
 
 
 def read_memory(path: Path) -> pd.DataFrame:
-    """What is remembered of local folders in `path`; nothing where it is missing or damaged, since it only saves
-    reading."""
+    """The cached checksums of local files; empty if `path` is missing or damaged, since they only save reading."""
     try:
         return pd.read_parquet(path)
     except (FileNotFoundError, pyarrow.ArrowException):
@@ -118,7 +129,7 @@ def read_memory(path: Path) -> pd.DataFrame:
 
 
 def write_memory(path: Path, memory: pd.DataFrame) -> None:
-    """Writes what is remembered to `path`."""
+    """Write the checksums of files to `path`."""
     memory.to_parquet(path, index=False)
 
 
@@ -126,5 +137,5 @@ def _empty_members() -> pd.DataFrame:
     return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in shards.COLUMNS.items()})
 
 
-def _read_json(path: Path, otherwise: object) -> object:
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else otherwise
+def _read_json(path: Path, default: Any) -> Any:
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else default

@@ -112,7 +112,7 @@ def _cluster(address: str) -> Iterator[Workers]:
     except (OSError, ValueError, TimeoutError) as error:
         raise UserError(
             f"EARMARK_SCHEDULER: no Dask scheduler answers at {address} ({error});"
-            " without the variable, this machine extracts"
+            " start one, or unset the variable to use this machine"
         ) from None
     with client:
         try:

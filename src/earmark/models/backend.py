@@ -1,4 +1,4 @@
-"""Starts Keras and its backend: seeded, deterministic, and without their start-up remarks on the terminal."""
+"""Starts Keras and its backend: seeded, deterministic, and without start-up messages on the terminal."""
 
 import importlib
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from earmark.io.quiet_stderr import quiet_stderr
 
 
 def start(seed: int = 0) -> None:
-    """Imports Keras, seeds every generator and, under TensorFlow, turns deterministic operations on."""
+    """Imports Keras, seeds all random generators and, for TensorFlow, enables deterministic operations."""
     with quiet_stderr():
         import keras
 
@@ -22,7 +22,7 @@ def start(seed: int = 0) -> None:
 
 @contextmanager
 def precision(policy: str) -> Iterator[None]:
-    """Layers made in here compute in Keras' dtype policy `policy`."""
+    """Makes layers that are created in this context use Keras' dtype policy `policy`."""
     import keras
 
     before = keras.config.dtype_policy()
@@ -34,24 +34,24 @@ def precision(policy: str) -> Iterator[None]:
 
 
 def devices() -> list[str]:
-    """Names of what this machine trains on: all of its GPUs, else its processor."""
+    """The names of the devices to train on: all GPUs of this machine, else its processor."""
     import keras
 
     if keras.backend.backend() == "jax":
-        return keras.distribution.list_devices()
+        return list(keras.distribution.list_devices())
     import tensorflow as tf
 
-    found = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-    return [each.name for each in found]
+    logical_devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    return [device.name for device in logical_devices]
 
 
 def description() -> str:
-    """Keras' backend, its version, and the devices, as people read it."""
+    """Keras' backend, its version and the devices, in text for people."""
     return f"{version()} on {', '.join(devices())}"
 
 
 def version() -> str:
-    """Keras' backend and its version; TensorFlow's package has several names."""
+    """Keras' backend and the version of its module; TensorFlow's package has several names."""
     import keras
 
     name = keras.backend.backend()

@@ -1,4 +1,4 @@
-"""What a classifier costs where it is used: multiply-adds and time."""
+"""The cost of a classifier in use: multiply-adds and latency."""
 
 import math
 import os
@@ -7,10 +7,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from earmark.models.model_folder import Classifier
+
+if TYPE_CHECKING:
+    import keras
 
 ROUNDS = 5
 CALLS_A_ROUND = 60
@@ -19,8 +23,12 @@ WARM_UP_CALLS = 10
 
 @dataclass(frozen=True)
 class Latency:
-    """Milliseconds for one clip, from waveform to probabilities: the median of each round, the median of all calls, and
-    what 99 of 100 stay below."""
+    """Milliseconds for one clip, from waveform to probabilities.
+
+    Attributes:
+        rounds_ms: median of each round.
+        p50_ms, p99_ms: median and 99th percentile of all calls.
+    """
 
     rounds_ms: tuple[float, ...]
     p50_ms: float
@@ -28,36 +36,37 @@ class Latency:
 
 
 def latency(classifier: Classifier) -> Latency:
-    """Measured on this machine, on one core."""
-    (found,) = latencies([classifier])
-    return found
+    """Measures the latency on this machine, on one core."""
+    (measured,) = latencies([classifier])
+    return measured
 
 
 def latencies(classifiers: Sequence[Classifier]) -> list[Latency]:
-    """The same of several, which take turns, so that what else the machine does slows all of them."""
+    """Measures several classifiers in turn, so that other work on the machine slows all of them alike."""
     durations = np.empty((len(classifiers), ROUNDS, CALLS_A_ROUND))
     with one_core():
         for at_round in range(ROUNDS):
-            for classifier, found in zip(classifiers, durations, strict=True):
-                found[at_round] = _durations_ms(classifier)
+            for classifier, rounds in zip(classifiers, durations, strict=True):
+                rounds[at_round] = _durations_ms(classifier)
     return [
-        Latency(tuple(np.median(each, axis=1).tolist()), *np.quantile(each, [0.5, 0.99]).tolist()) for each in durations
+        Latency(tuple(np.median(rounds, axis=1).tolist()), *np.quantile(rounds, [0.5, 0.99]).tolist())
+        for rounds in durations
     ]
 
 
 def _durations_ms(classifier: Classifier) -> list[float]:
     waveform = np.zeros((1, classifier.front_end.clip_samples), dtype=np.float32)
-    found = []
+    durations_ms = []
     for _ in range(WARM_UP_CALLS + CALLS_A_ROUND):
         started = time.perf_counter()
         classifier.model.predict_on_batch(waveform)
-        found.append(1000 * (time.perf_counter() - started))
-    return found[WARM_UP_CALLS:]
+        durations_ms.append(1000 * (time.perf_counter() - started))
+    return durations_ms[WARM_UP_CALLS:]
 
 
 @contextmanager
 def one_core() -> Iterator[None]:
-    """Keeps every thread of this process on one core; Linux only, elsewhere nothing happens."""
+    """Pins every thread of this process to one core. Does nothing on systems other than Linux."""
     before = _affinities()
     if not before:
         yield
@@ -67,43 +76,42 @@ def one_core() -> Iterator[None]:
     try:
         yield
     finally:
-        # A thread that was born meanwhile was born onto the one core.
+        # Threads that have started since inherited the one core.
         _set_affinities({thread: before.get(thread, everywhere) for thread in _affinities()})
 
 
 def _affinities() -> dict[int, set[int]]:
-    tasks, found = Path("/proc/self/task"), {}
-    for thread in [int(each.name) for each in tasks.iterdir()] if tasks.exists() else []:
-        with suppress(ProcessLookupError):  # it has ended meanwhile
-            found[thread] = os.sched_getaffinity(thread)
-    return found
+    tasks, cores_of = Path("/proc/self/task"), {}
+    for thread in [int(path.name) for path in tasks.iterdir()] if tasks.exists() else []:
+        with suppress(ProcessLookupError):  # the thread has ended
+            cores_of[thread] = os.sched_getaffinity(thread)
+    return cores_of
 
 
-def _set_affinities(of_threads: dict[int, set[int]]) -> None:
-    for thread, cores in of_threads.items():
-        with suppress(ProcessLookupError):  # it has ended meanwhile
+def _set_affinities(cores_of: dict[int, set[int]]) -> None:
+    for thread, cores in cores_of.items():
+        with suppress(ProcessLookupError):  # the thread has ended
             os.sched_setaffinity(thread, cores)
 
 
-def multiply_adds(model) -> int:
-    """Multiply-adds of one clip in the convolutions, products and recurrences of a Keras model, those of models inside
-    it too.
+def multiply_adds(model: "keras.Model") -> int:
+    """Counts multiply-adds for one clip in the convolutions, matrix products and recurrences of a Keras model.
 
-    Mel bands count as the matrix that they are in the graph, most of which is zero; the FFT, about half a million
-    more at 98 frames of 512 samples, normalisations and activations are not counted.
+    Nested models are included. Mel bands count as the dense matrix that they are in the graph. Normalisations,
+    activations and the FFT (about half a million at 98 frames of 512 samples) are not counted.
     """
     total = 0
     for layer in model.layers:
         if hasattr(layer, "layers"):
             total += multiply_adds(layer)
         else:
-            kernels = [each for each in layer.weights if len(each.shape) > 1 and each.name != "bias"]
-            total += sum(math.prod(each.shape) for each in kernels) * _positions(layer) if kernels else 0
+            kernels = [weight for weight in layer.weights if len(weight.shape) > 1 and weight.name != "bias"]
+            total += sum(math.prod(kernel.shape) for kernel in kernels) * _positions(layer) if kernels else 0
     return total
 
 
-def _positions(layer) -> int:
-    """How often a layer's kernels are applied to one clip: once for each step of a recurrence, or each place of its
+def _positions(layer: "keras.layers.Layer") -> int:
+    """How often a layer's kernels are applied to one clip: once per step of a recurrence, or per position of the
     output."""
     import keras
 

@@ -1,4 +1,4 @@
-"""The words that a classifier hears in sound of any length: what `earmark listen` says, and is judged by."""
+"""Detects words in sound of any length with a classifier; `earmark listen` and the evaluation use it."""
 
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
@@ -13,12 +13,13 @@ if TYPE_CHECKING:
 
 
 def detections(classifier: "Classifier", blocks: Iterable[np.ndarray], threshold: float) -> Iterator[Detection]:
-    """Every word in one recording, each as soon as it is heard with at least the probability `threshold`.
+    """Yields the words of one recording, each as soon as its probability reaches `threshold`.
 
-    `blocks` are the recording in order, mono float32 (samples,) in [-1, 1] at the rate of the classifier's front end.
-    What they raise comes after the words before it.
+    `blocks` are the recording in order, mono float32 (samples,) in [-1, 1] at the sample rate of the classifier's front
+    end. If reading them fails, the words before that point are yielded first.
     """
-    heard = classifier.front_end
+    front_end = classifier.front_end
     detector = Detector(classifier.labels, threshold)
-    for windows in stream.windows(blocks, heard.clip_samples, HOP_SECONDS * heard.sample_rate_hz, heard.padding):
+    hop_samples = HOP_SECONDS * front_end.sample_rate_hz
+    for windows in stream.windows(blocks, front_end.clip_samples, hop_samples, front_end.padding):
         yield from detector.detect(classifier.model.predict_on_batch(windows))

@@ -1,7 +1,8 @@
-"""Recordings' bytes to probabilities, through a loaded classifier; and features, through a network."""
+"""Computes probabilities: of recordings with a classifier, and of stored features with a network."""
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -9,19 +10,26 @@ from earmark.audio import decode
 from earmark.features.front_ends import FrontEnd
 from earmark.models.model_folder import Classifier
 
+if TYPE_CHECKING:
+    import keras
+
 BLOCK_CLIPS = 256
-"""Clips decoded and classified at a time, which bounds memory."""
+"""Clips that are decoded and classified at a time; this bounds memory."""
 
 
 def probabilities(classifier: Classifier, recordings: Iterable[bytes]) -> np.ndarray:
-    """Float32 (recordings, labels), in the order given; DecodeError where one cannot be read."""
+    """Returns probabilities, float32 (recordings, labels), in the order of the recordings.
+
+    Raises:
+        DecodeError: a recording cannot be read.
+    """
     blocks = [np.empty((0, len(classifier.labels)), dtype=np.float32)]
     blocks += [classifier.model.predict_on_batch(block) for block in waveforms(classifier.front_end, recordings)]
     return np.concatenate(blocks)
 
 
-def probabilities_of_features(network, front_end: FrontEnd, batches: Iterable[np.ndarray]) -> np.ndarray:
-    """Probabilities, float32 (clips, labels), of batches of what shards hold for `front_end`, (clips, frames, bins)."""
+def probabilities_of_features(network: "keras.Model", front_end: FrontEnd, batches: Iterable[np.ndarray]) -> np.ndarray:
+    """Returns probabilities, float32 (clips, labels), of batches of stored features, (clips, frames, bins)."""
     import keras
 
     from earmark.features.keras_backend import from_stored
@@ -33,7 +41,7 @@ def probabilities_of_features(network, front_end: FrontEnd, batches: Iterable[np
 
 
 def waveforms(front_end: FrontEnd, recordings: Iterable[bytes]) -> Iterator[np.ndarray]:
-    """Recordings as clips, float32 (clips, samples), BLOCK_CLIPS at a time."""
+    """Decodes recordings to clips and yields up to BLOCK_CLIPS at a time, float32 (clips, samples)."""
     clip = front_end.sample_rate_hz, front_end.clip_samples, front_end.padding
     remaining = iter(recordings)
     while block := list(islice(remaining, BLOCK_CLIPS)):

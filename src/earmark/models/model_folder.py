@@ -1,4 +1,4 @@
-"""A trained network as what is registered: one Keras model from waveform to probabilities, and its labels beside it."""
+"""Saves and loads a classifier: one Keras model from waveform to probabilities, and a file with its labels."""
 
 import hashlib
 import io
@@ -7,24 +7,39 @@ import re
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
+import numpy as np
 from pydantic import Field, ValidationError, model_validator
 
 from earmark.errors import UserError
 from earmark.features.front_ends import FrontEnd
 from earmark.params.fields import Closed, Count, Fraction
 
+if TYPE_CHECKING:
+    import keras
+
 MODEL = "model.keras"
 SETTINGS = "settings.json"
 
 
+class Runnable(Protocol):
+    """A model of Keras or of another runtime."""
+
+    def predict_on_batch(self, waveforms: np.ndarray, /) -> np.ndarray:
+        """Returns probabilities, float32 (clips, labels), of waveforms, float32 (clips, samples) in [-1, 1]."""
+
+
 @dataclass(frozen=True)
 class Classifier:
-    """A loaded model: `model` takes float32 (clips, clip_samples) in [-1, 1] and gives probabilities (clips,
-    labels). An answer whose probability is below `rejection_threshold` is none."""
+    """A loaded model with its labels and front end.
 
-    model: object
+    Attributes:
+        model: takes float32 (clips, front_end.clip_samples) in [-1, 1].
+        rejection_threshold: answers with a lower probability are rejected.
+    """
+
+    model: Runnable
     candidate: str
     labels: tuple[str, ...]
     front_end: FrontEnd
@@ -33,7 +48,7 @@ class Classifier:
 
 
 class _Settings(Closed):
-    """What stands beside a model."""
+    """The settings file beside a model."""
 
     candidate: Annotated[str, Field(min_length=1)]
     labels: Annotated[tuple[str, ...], Field(min_length=2)]
@@ -49,8 +64,8 @@ class _Settings(Closed):
         return self
 
 
-def with_front_end(network, front_end: FrontEnd):
-    """`network` behind its front end: a Keras model from waveforms to probabilities, of Keras' own layers only."""
+def with_front_end(network: "keras.Model", front_end: FrontEnd) -> "keras.Model":
+    """Puts the front end before `network`: a model from waveforms to probabilities, with Keras' own layers only."""
     import keras
 
     from earmark.features.keras_backend import from_waveforms
@@ -59,8 +74,10 @@ def with_front_end(network, front_end: FrontEnd):
     return keras.Model(waveforms, network(from_waveforms(waveforms, front_end)), name=f"{network.name}_on_waveforms")
 
 
-def save(folder: Path, network, front_end: FrontEnd, labels: tuple[str, ...], rejection_threshold: float) -> None:
-    """Writes the model and its settings into `folder`; the same weights give the same bytes."""
+def save(
+    folder: Path, network: "keras.Model", front_end: FrontEnd, labels: tuple[str, ...], rejection_threshold: float
+) -> None:
+    """Writes the model and its settings into `folder`. Equal weights give equal bytes."""
     path = folder / MODEL
     with_front_end(network, front_end).save(path)
     path.write_bytes(_canonical(path.read_bytes()))
@@ -75,29 +92,37 @@ def save(folder: Path, network, front_end: FrontEnd, labels: tuple[str, ...], re
     (folder / SETTINGS).write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def read_settings(folder: Path) -> dict:
-    """What a saved model is: candidate, labels, front_end, parameters, rejection_threshold; UserError where `folder`
-    does not say."""
+def read_settings(folder: Path) -> dict[str, Any]:
+    """Reads the settings of a saved model: candidate, labels, front_end, parameters, rejection_threshold, sha256.
+
+    Raises:
+        UserError: the settings file is missing or damaged.
+    """
     try:
-        return json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+        settings: dict[str, Any] = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         raise UserError(f"{folder} holds no model: {SETTINGS} is missing or damaged") from None
+    return settings
 
 
 def load(folder: Path) -> Classifier:
-    """Reads what `save` wrote, in Keras' safe mode; UserError where `folder` holds no whole model."""
+    """Loads a model that `save` wrote, in Keras' safe mode.
+
+    Raises:
+        UserError: the model is missing or damaged, or was not saved with these settings.
+    """
     from earmark.models import backend
 
     settings = _checked_settings(folder)
     if not zipfile.is_zipfile(folder / MODEL):
         raise UserError(f"{folder} holds no model that can be read: {MODEL} is missing or cut short")
-    _require_same(folder)
+    _require_saved_together(folder)
     backend.start()
     import keras
 
     try:
         model = keras.saving.load_model(folder / MODEL, compile=False, safe_mode=True)
-    except Exception as error:  # whatever Keras raises for what is no model of its own
+    except Exception as error:  # Keras raises anything for a file that it has not written
         raise UserError(f"{folder} holds no model that can be read: {' '.join(str(error).split())[:200]}") from None
     facts = dict(settings)
     facts.pop("sha256")
@@ -113,20 +138,19 @@ def _checked_settings(folder: Path) -> _Settings:
         raise UserError(f"{folder / SETTINGS}: {place}: {first['msg'].removeprefix('Value error, ')}") from None
 
 
-def _require_same(folder: Path) -> None:
-    """UserError where the settings are those of another model, or were changed since."""
-    written = read_settings(folder)
-    if written.pop("sha256") != _sha256(written, folder / MODEL):
+def _require_saved_together(folder: Path) -> None:
+    settings = read_settings(folder)
+    if settings.pop("sha256") != _sha256(settings, folder / MODEL):
         raise UserError(f"{folder}: {SETTINGS} and {MODEL} are not as they were saved together")
 
 
-def _sha256(settings: dict, model: Path) -> str:
-    """Of what a saved model is and of its bytes: labels and front end of another model are found by it."""
+def _sha256(settings: dict[str, Any], model: Path) -> str:
+    """The hash of settings and model, which shows if either was changed or exchanged."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode() + model.read_bytes()).hexdigest()
 
 
 def _canonical(archive: bytes) -> bytes:
-    """The .keras archive without what differs each time it is saved: the moment, and objects' addresses in memory."""
+    """The .keras archive without what differs from save to save: the date, and addresses of objects in memory."""
     result = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(archive)) as source, zipfile.ZipFile(result, "w", zipfile.ZIP_STORED) as target:
         for name in sorted(source.namelist()):
@@ -140,10 +164,10 @@ def _canonical(archive: bytes) -> bytes:
 
 
 def _renumbered(config: str) -> str:
-    """`config` with the identities of shared objects counted from 0 in the order in which they come."""
+    """`config` with the ids of shared objects replaced by 0, 1, … in the order of their first occurrence."""
     numbers: dict[str, int] = {}
     return re.sub(
         r'"shared_object_id": (\d+)',
-        lambda found: f'"shared_object_id": {numbers.setdefault(found[1], len(numbers))}',
+        lambda match: f'"shared_object_id": {numbers.setdefault(match[1], len(numbers))}',
         config,
     )

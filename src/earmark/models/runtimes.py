@@ -1,21 +1,17 @@
-"""Converted classifiers in the runtimes that they are for, on one core, to be asked as the Keras model is."""
-
-from typing import Protocol
+"""Runs converted classifiers in their runtimes, on one core, through the interface of the Keras model."""
 
 import numpy as np
 
 from earmark.models.conversion import INPUT, call_quietly
-
-
-class Runnable(Protocol):
-    """What answers for clips."""
-
-    def predict_on_batch(self, waveforms: np.ndarray) -> np.ndarray:
-        """Probabilities, float32 (clips, labels), of float32 (clips, samples)."""
+from earmark.models.model_folder import Runnable
 
 
 def open_runtime(content: bytes, format: str) -> Runnable:
-    """A file of one of conversion.FORMATS, in its runtime; UserError where that cannot read it."""
+    """Opens a file of one of conversion.FORMATS in its runtime.
+
+    Raises:
+        UserError: the runtime cannot read the file.
+    """
     runtime = _Onnx if format == "onnx" else _LiteRt
     return call_quietly(lambda: runtime(content), f"this {format} file cannot be run")
 
@@ -35,7 +31,8 @@ class _LiteRt:
     def _one(self, clip: np.ndarray) -> np.ndarray:
         self._interpreter.set_tensor(self._input, clip)
         self._interpreter.invoke()
-        return self._interpreter.get_tensor(self._output)
+        probabilities: np.ndarray = self._interpreter.get_tensor(self._output)
+        return probabilities
 
 
 class _Onnx:
@@ -47,4 +44,5 @@ class _Onnx:
         self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
     def predict_on_batch(self, waveforms: np.ndarray) -> np.ndarray:
-        return self._session.run(None, {INPUT: waveforms})[0]
+        probabilities: np.ndarray = self._session.run(None, {INPUT: waveforms})[0]
+        return probabilities

@@ -1,5 +1,7 @@
-"""The script that MLflow runs to load a registered model. It needs the model's declared requirements only; what of
-earmark decodes recordings travels inside the model."""
+"""The script that MLflow runs to load and serve a registered model.
+
+It needs only the requirements that the model declares. Earmark's code that decodes recordings travels with the model.
+"""
 
 import base64
 import binascii
@@ -10,37 +12,40 @@ import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import mlflow
 import numpy as np
 import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 BLOCK_CLIPS = 256
-"""Clips classified at a time, which bounds memory."""
+"""Clips that are classified at a time; this bounds memory."""
 MAX_SAMPLE = 2.0
-"""Largest absolute value of a raw sample. Full scale is 1, and resampling can go a little beyond it; integers that were
-not divided by theirs are far beyond."""
-FORMS = 'allowed are {"wav": a recording\'s bytes in base64} and {"samples": a list of numbers in [-1, 1]}'
+"""Largest absolute value of a raw sample. Full scale is 1, which resampling can exceed a little. Integers that were not
+scaled exceed it by far."""
+NOT_BASE64 = "wav: not in base64; expected a recording's bytes in base64"
+FORMS = 'expected {"wav": a recording\'s bytes in base64} or {"samples": a list of numbers in [-1, 1]}'
 
 
 class InvalidClipError(Exception):
-    """A clip that has no answer; the text says why."""
+    """A clip that cannot be classified; the text says why."""
 
 
-class WaveformClassifier(mlflow.pyfunc.PythonModel):
-    """Recordings, or raw samples, to one row a clip: `label`, its `probability`, whether that is high enough to be an
-    answer, `accepted`, and `probabilities` by label.
+class WaveformClassifier(PythonModel):
+    """Classifies recordings or raw samples.
 
-    Clips come as rows of `wav` or `samples`, or as an array (clips, samples). Samples are exactly one clip, in
-    [-1, 1], at the model's sample rate; a recording is decoded, mixed, resampled and padded as for training. Where one
-    clip cannot be read, the request is refused whole, with the clip's place and the reason: MLflow's server answers
-    with 400.
+    The answer has one row a clip: `label`, its `probability`, `accepted` (the probability reaches the model's
+    threshold), and `probabilities` by label. Clips come as rows of `wav` or `samples`, or as an array (clips, samples).
+    Samples are exactly one clip, in [-1, 1], at the model's sample rate. A recording is decoded, mixed, resampled and
+    padded as in training. If one clip cannot be read, the whole request is refused with the clip's number and the
+    reason; MLflow's server then answers with status 400.
     """
 
-    def load_context(self, context) -> None:
-        """Loads the model in Keras' safe mode, its settings, and the decoder that it carries."""
+    def load_context(self, context: PythonModelContext) -> None:
+        """Loads the settings, the decoder that travels with the model, and the model in Keras' safe mode."""
         import keras
 
         folder = Path(context.artifacts["model"])
@@ -52,19 +57,24 @@ class WaveformClassifier(mlflow.pyfunc.PythonModel):
         self._labels, self._threshold = settings["labels"], settings["rejection_threshold"]
         self._decode = import_carried(context.artifacts["code"], "earmark.audio.decode")
         self._model = keras.saving.load_model(folder / "model.keras", compile=False, safe_mode=True)
-        # A network is traced when it is first asked.
+        # The first call traces the network; no request has to wait for it.
         self._model.predict_on_batch(np.zeros((1, front_end["clip_samples"]), np.float32))
 
-    def predict(self, context, model_input, params=None) -> pd.DataFrame:
-        """One row a clip; MlflowException where one has no answer."""
+    # MLflow checks requests against a type hint of `model_input`, so it has none.
+    def predict(self, context, model_input, params=None) -> pd.DataFrame:  # type: ignore[no-untyped-def]  # see above
+        """Returns one row a clip.
+
+        Raises:
+            MlflowException: a clip cannot be classified.
+        """
         rows = list(_rows(model_input))
         if not rows:
             raise _refusal(f"no clips; {FORMS}")
-        found = []
+        blocks = []
         for first in range(0, len(rows), BLOCK_CLIPS):
             clips = [self._waveform(place, rows[place]) for place in range(first, min(first + BLOCK_CLIPS, len(rows)))]
-            found.append(self._model.predict_on_batch(np.stack(clips)))
-        return self._answers(np.concatenate(found))
+            blocks.append(self._model.predict_on_batch(np.stack(clips)))
+        return self._answers(np.concatenate(blocks))
 
     def _answers(self, probabilities: np.ndarray) -> pd.DataFrame:
         best = probabilities.max(axis=1).astype(float)
@@ -86,7 +96,8 @@ class WaveformClassifier(mlflow.pyfunc.PythonModel):
 
     def _decoded(self, value: object) -> np.ndarray:
         try:
-            return self._decode.clip(_content(value), *self._clip)
+            samples: np.ndarray = self._decode.clip(_content(value), *self._clip)
+            return samples
         except self._decode.DecodeError as error:
             raise InvalidClipError(str(error)) from None
 
@@ -95,25 +106,25 @@ class WaveformClassifier(mlflow.pyfunc.PythonModel):
         try:
             samples = np.asarray(value, dtype=np.float64)
         except OverflowError:
-            raise InvalidClipError("a sample beyond any float; allowed are -1 to 1") from None
+            raise InvalidClipError("a sample is too large for a float; expected -1 to 1") from None
         except (TypeError, ValueError):
-            raise InvalidClipError("samples that are no list of numbers") from None
+            raise InvalidClipError(f"samples: not a list of numbers; expected {length} numbers in [-1, 1]") from None
         if samples.shape != (length,):
             shape = " x ".join(map(str, samples.shape)) or "1"
-            raise InvalidClipError(
-                f"samples: {shape}; allowed are {length} at {sample_rate_hz} Hz, or wav of any length"
-            )
+            raise InvalidClipError(f"samples: {shape}; expected {length} at {sample_rate_hz} Hz, or wav of any length")
         if not np.isfinite(samples).all():
             raise InvalidClipError("NaN or infinite samples")
         if (peak := np.abs(samples).max()) > MAX_SAMPLE:
-            raise InvalidClipError(f"a sample of {peak:.6g}; allowed are -1 to 1")
+            raise InvalidClipError(f"a sample of {peak:.6g}; expected -1 to 1")
         return samples.astype(np.float32)
 
 
 def import_carried(folder: str, name: str) -> ModuleType:
-    """The module `name` of earmark as it lies in `folder`, whatever version of earmark there may be otherwise, and
-    without a trace: an import of earmark elsewhere finds what it would have found."""
-    before = _forget_earmark()
+    """Imports the module `name` of the copy of earmark in `folder`, and leaves no trace.
+
+    Another installed version of earmark is not used, and later imports find it as if nothing had happened.
+    """
+    installed = _forget_earmark()
     sys.path.insert(0, folder)
     importlib.invalidate_caches()
     try:
@@ -121,7 +132,7 @@ def import_carried(folder: str, name: str) -> ModuleType:
     finally:
         sys.path.remove(folder)
         _forget_earmark()
-        sys.modules.update(before)
+        sys.modules.update(installed)
 
 
 def _forget_earmark() -> dict[str, ModuleType]:
@@ -129,32 +140,33 @@ def _forget_earmark() -> dict[str, ModuleType]:
     return {name: sys.modules.pop(name) for name in names}
 
 
-def _rows(given: object) -> Iterable:
-    """Clips one by one, of whatever MLflow makes of a request."""
-    if isinstance(given, Mapping):
+def _rows(request: object) -> Iterable[object]:
+    """The clips of a request, in any of the forms that MLflow turns it into."""
+    if isinstance(request, Mapping):
         try:
-            given = pd.DataFrame({name: list(values) for name, values in given.items()})
+            request = pd.DataFrame({name: list(column) for name, column in request.items()})
         except (TypeError, ValueError):
             raise _refusal(f"columns of different lengths, or none; {FORMS}") from None
-    if isinstance(given, pd.DataFrame):
-        return given.to_dict("records")
-    if isinstance(given, list) or (isinstance(given, np.ndarray) and given.ndim):
-        return given
+    if isinstance(request, pd.DataFrame):
+        records: list[object] = request.to_dict("records")
+        return records
+    if isinstance(request, list) or (isinstance(request, np.ndarray) and request.ndim):
+        return request
     raise _refusal(f"no clips; {FORMS}")
 
 
 def _form(row: object) -> tuple[str, object]:
-    """What a row has, "wav" or "samples", and the value."""
+    """The key of a row, "wav" or "samples", and its value."""
     if not isinstance(row, Mapping):
         return "samples", row
-    given = {name: value for name, value in row.items() if not _missing(value)}
-    if set(given) not in ({"wav"}, {"samples"}):
-        raise InvalidClipError(f"it has {', '.join(map(str, list(given)[:5])) or 'nothing'}; {FORMS}")
-    return next(iter(given.items()))
+    values = {name: value for name, value in row.items() if not _missing(value)}
+    if set(values) not in ({"wav"}, {"samples"}):
+        raise InvalidClipError(f"it has {', '.join(map(str, list(values)[:5])) or 'nothing'}; {FORMS}")
+    return next(iter(values.items()))
 
 
 def _missing(value: object) -> bool:
-    # A table has NaN where another row has a value and this one has none.
+    # In a table, NaN stands for a value that only other rows have.
     return value is None or (isinstance(value, float) and np.isnan(value))
 
 
@@ -163,14 +175,16 @@ def _content(value: object) -> bytes:
         value = value.item()
     if isinstance(value, bytes):
         return value
+    if not isinstance(value, str):
+        raise InvalidClipError(NOT_BASE64)
     try:
         return base64.b64decode("".join(value.split()), validate=True)
-    except (AttributeError, ValueError, binascii.Error):
-        raise InvalidClipError("wav that is not in base64") from None
+    except (ValueError, binascii.Error):
+        raise InvalidClipError(NOT_BASE64) from None
 
 
-def _sha256(settings: dict, model: Path) -> str:
-    """As earmark, of which nothing is here, computes it where a model is saved."""
+def _sha256(settings: dict[str, Any], model: Path) -> str:
+    """The same hash as in models.model_folder, which cannot be imported here."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode() + model.read_bytes()).hexdigest()
 
 

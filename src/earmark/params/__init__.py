@@ -135,14 +135,13 @@ class Features(Closed):
 
 
 class Extract(Closed):
-    """Between which folders or addresses features are extracted. DVC reads both, so that they cannot be variables of
-    the environment."""
+    """The folders or addresses of raw shards and features; here and not in the environment, since DVC reads both."""
 
     raw: Annotated[str, Field(min_length=1)]
     features: Annotated[str, Field(min_length=1)]
 
     @model_validator(mode="after")
-    def _places(self) -> "Extract":
+    def _check_addresses(self) -> "Extract":
         for key in ("raw", "features"):
             scheme, colon, _ = getattr(self, key).partition(":")
             if colon and (scheme != "s3" or not getattr(self, key).startswith("s3://")):

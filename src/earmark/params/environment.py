@@ -6,9 +6,9 @@ import re
 from earmark.errors import UserError
 
 FLOW_RUN_ID = "EARMARK_FLOW_RUN_ID"
-"""Variable with Prefect's id of the flow run, set by the flow."""
+"""Environment variable with Prefect's id of the flow run; set by the flow."""
 SCHEDULER = "EARMARK_SCHEDULER"
-"""Variable with the address of a Dask scheduler that extracts features; not set: processes of this machine."""
+"""Environment variable with the address of a Dask scheduler for extraction; if not set, this machine extracts."""
 
 
 def scheduler() -> str:
@@ -19,7 +19,7 @@ def scheduler() -> str:
     """
     address = os.environ.get(SCHEDULER, "")
     if address and not re.fullmatch(r"[a-z]+://\S+", address):
-        raise UserError(f"{SCHEDULER}: {address!r} is not an address; expected tcp://host:port, or no such variable")
+        raise UserError(f"{SCHEDULER}: {address!r} is not an address; expected tcp://host:port, or an unset variable")
     return address
 
 

@@ -159,7 +159,7 @@ Values = Annotated[Annotated[Span, Tag("span")] | Annotated[Choice, Tag("choice"
 
 
 class Tune(Closed):
-    """How many trials `earmark tune` makes, and of what: for each candidate, its settings with their ranges."""
+    """How many trials `earmark tune` makes, and candidate -> setting -> values to try."""
 
     trials: Count
     ranges: Mapping[str, Mapping[str, Values]]

@@ -1,4 +1,4 @@
-"""What a training runs on and with: processor and installed packages."""
+"""The environment of a training: processor and installed packages."""
 
 import hashlib
 import os
@@ -8,24 +8,24 @@ from contextlib import suppress
 from pathlib import Path
 
 SHA256 = "sha256."
-"""What the tag with the SHA-256 of a file begins with; its name follows."""
+"""The prefix of tags with the SHA-256 of a file; the file's name follows."""
 REQUIREMENTS = "requirements.lock"
 LOCK = Path(sys.prefix) / REQUIREMENTS
-"""What this environment was made from; `make setup` puts it there."""
+"""The lock file that this environment was made from; `make setup` copies it there."""
 
 
 def describe_cpu() -> str:
-    """The kind of processor, and how many cores this process may use: on both depend the last bits of weights."""
+    """The processor's model and the number of usable cores; the last bits of weights depend on both."""
     cores = len(os.sched_getaffinity(0))
-    kind = platform.machine()
+    model = platform.machine()
     with suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        kind = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), kind)
-    return f"{kind}, cores: {cores}"
+        model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), model)
+    return f"{model}, cores: {cores}"
 
 
 def requirements_tag() -> dict[str, str]:
-    """The tag with the SHA-256 of the lock that this environment was made from; none where it has none."""
+    """The tag with the SHA-256 of the environment's lock file; empty if there is none."""
     try:
         return {SHA256 + REQUIREMENTS: hashlib.sha256(LOCK.read_bytes()).hexdigest()}
     except FileNotFoundError:

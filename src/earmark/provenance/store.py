@@ -1,4 +1,4 @@
-"""Where registered versions come from, as MLflow keeps it: tags of the version, and files of its run."""
+"""Stores and reads the provenance of registered versions in MLflow: tags of the version, and files of its run."""
 
 import hashlib
 import tempfile
@@ -13,12 +13,12 @@ from earmark.registry import versions
 from earmark.tracking import connection
 
 FOLDER = "provenance"
-"""The tag with the folder in which a run's artifacts have the files, and that which all such folders lie in."""
+"""The folder of a run's artifacts that holds provenance files, and the tag that names the version's subfolder."""
 
 
 @dataclass(frozen=True)
 class Origin:
-    """What a version is registered with: its tags, and the content of files by name."""
+    """The provenance of a version: tags, and the content of files by name."""
 
     tags: Mapping[str, str]
     files: Mapping[str, bytes]
@@ -26,7 +26,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class Registered:
-    """A version in the registry; `run_tags` is None where its run is gone, and `files` has what is left of them."""
+    """A registered version. If its run is gone, `run_tags` is None; `origin.files` has the files that still exist."""
 
     name: str
     number: str
@@ -37,41 +37,46 @@ class Registered:
 
     @property
     def title(self) -> str:
-        """As people name it."""
+        """The name for people, such as "earmark version 3 (champion)"."""
         return f"{self.name} version {self.number}" + (f" ({', '.join(self.aliases)})" if self.aliases else "")
 
     @property
     def address(self) -> str:
-        """As MLflow names it."""
+        """MLflow's address of the version."""
         return f"models:/{self.name}/{self.number}"
 
     @property
     def candidate(self) -> str:
-        """Which candidate it is; "" if unknown."""
+        """The candidate's name; "" if unknown."""
         return self.origin.tags.get("candidate", "")
 
 
 @connection.translated_errors()
 def save_files(run_id: str, files: Mapping[str, bytes]) -> dict[str, str]:
-    """Stores the files with the run, in a folder that is theirs by content, since two may register the same model at
-    once; returns the version's tag that says where."""
+    """Logs the files to the run and returns the version's tag that says where.
+
+    The folder is named by the files' content, since two processes may register the same model at the same time.
+    """
     digest = hashlib.sha256()
     with tempfile.TemporaryDirectory(prefix="earmark-") as folder:
         for name, content in sorted(files.items()):
             digest.update(f"{name} {len(content)}\n".encode() + content)
             (Path(folder) / name).write_bytes(content)
-        kept = f"{FOLDER}/{digest.hexdigest()[:16]}"
-        MlflowClient().log_artifacts(run_id, folder, kept)
-    return {FOLDER: kept}
+        run_folder = f"{FOLDER}/{digest.hexdigest()[:16]}"
+        MlflowClient().log_artifacts(run_id, folder, run_folder)
+    return {FOLDER: run_folder}
 
 
-def read(name: str, wanted: str) -> Registered:
-    """The version of the registered model `name` with this number or alias; UserError where there is none, or the
-    registry does not answer."""
-    version = versions.open_registry(name).find(wanted)
+def read(name: str, number_or_alias: str) -> Registered:
+    """Returns the version of the registered model `name` with this number or alias.
+
+    Raises:
+        UserError: there is no such version, or MLflow does not answer.
+    """
+    version = versions.open_registry(name).find(number_or_alias)
     run_tags = _run_tags(version.run_id)
-    kept = version.tags.get(FOLDER)
-    files = _files(version.run_id, kept) if run_tags is not None and kept else {}
+    run_folder = version.tags.get(FOLDER)
+    files = _files(version.run_id, run_folder) if run_tags is not None and run_folder else {}
     return Registered(name, version.number, version.aliases, version.run_id, Origin(version.tags, files), run_tags)
 
 
@@ -88,10 +93,9 @@ def _run_tags(run_id: str) -> dict[str, str] | None:
 
 
 @connection.translated_errors()
-def _files(run_id: str, kept: str) -> dict[str, bytes]:
-    """Those files that are left."""
+def _files(run_id: str, run_folder: str) -> dict[str, bytes]:
     client = MlflowClient()
     with tempfile.TemporaryDirectory(prefix="earmark-") as folder:
-        paths = [entry.path for entry in client.list_artifacts(run_id, kept) if not entry.is_dir]
-        found = [Path(client.download_artifacts(run_id, path, folder)) for path in paths]
-        return {path.name: path.read_bytes() for path in found}
+        paths = [entry.path for entry in client.list_artifacts(run_id, run_folder) if not entry.is_dir]
+        downloads = [Path(client.download_artifacts(run_id, path, folder)) for path in paths]
+        return {path.name: path.read_bytes() for path in downloads}

@@ -1,4 +1,4 @@
-"""What a version is registered with, so that anybody can tell later where it came from, and make it again."""
+"""Gathers the provenance of a version when it is registered, so that it can be traced and reproduced later."""
 
 import hashlib
 import json
@@ -19,13 +19,13 @@ from earmark.versioning import dvc_lock, git
 from earmark.versioning.dvc import objects
 
 DVC = "dvc."
-"""What the tag with DVC's hash of an output begins with; its path follows."""
+"""The prefix of tags with DVC's hash of an output; the output's path follows."""
 FEATURES_AT = "features_at"
-"""The tag with the address of features that DVC keeps no copy of."""
+"""The tag with the address of features that DVC does not track."""
 MANIFEST = RAW / shards.MANIFEST
 PARAMS, DVC_LOCK = PATH.name, "dvc.lock"
 UNRECORDED = "not recorded"
-"""What is said of a tag that a version lacks."""
+"""Shown for a tag that a version lacks."""
 CODE_PATCH, METRICS_FILE, VALIDATION_FILE = "code.patch", METRICS.name, "validation.json"
 KEPT = {
     PARAMS: PATH,
@@ -37,12 +37,12 @@ KEPT = {
 
 
 def gather(candidate: str, params: Params) -> Origin:
-    """Where models/`candidate` comes from, by what lies here now.
+    """Gathers the provenance of models/`candidate` from the files of this checkout.
 
-    Tags: git's commit and state; `dvc.<path>`, DVC's hash of the files as they are, and `features_at`, an address of
-    features that DVC keeps none of; `dvc_lock`, whether DVC has recorded those; `sha256.<file>` of each kept file;
-    `validation`, `speakers_sha256`, and the `prefect_flow_run_id` where there is one. Files: parameters, locks,
-    metrics, validation's result, and `code.patch` where git's commit lacks something.
+    Tags: git's commit and state; `dvc.<path>`, DVC's hash of each output as it is now; `features_at`, the address of
+    features outside this machine; `dvc_lock`, whether dvc.lock has the same hashes; `sha256.<file>` of each file below;
+    `validation`; `speakers_sha256`; and `prefect_flow_run_id` if there is one. Files: parameters, locks, metrics, the
+    result of validation, and `code.patch` if there are uncommitted changes.
     """
     files = dict(_files())
     flow_run = environment.flow_run_id()
@@ -61,7 +61,7 @@ def gather(candidate: str, params: Params) -> Origin:
 
 
 def outputs(candidate: str) -> dict[str, str]:
-    """What the outputs are that a version comes from, from its model back: path in `dvc.<path>` -> name."""
+    """The outputs that a version depends on, from its model back to the raw data: path in `dvc.<path>` -> name."""
     return {
         (MODELS / candidate).as_posix(): "model",
         FEATURES.as_posix(): "features",
@@ -72,8 +72,8 @@ def outputs(candidate: str) -> dict[str, str]:
 
 
 def speakers_sha256(speakers: Iterable[str]) -> str:
-    """SHA-256 of the distinct speakers, sorted, one a line, as UTF-8."""
-    return sha256("".join(f"{each}\n" for each in sorted(set(speakers))).encode())
+    """SHA-256 of the distinct speakers, sorted, one per line, in UTF-8."""
+    return sha256("".join(f"{speaker}\n" for speaker in sorted(set(speakers))).encode())
 
 
 def sha256(content: bytes) -> str:
@@ -93,17 +93,17 @@ def _files() -> Iterator[tuple[str, bytes]]:
 
 
 def _outputs(candidate: str, params: Params) -> Iterator[tuple[str, Path]]:
-    """The path that stands for each output and the one where it lies, of those that lie on this machine."""
+    """Yields the path that names each output and its actual path, for outputs on this machine."""
     for path in outputs(candidate):
-        here = features_folder(params) if path == FEATURES.as_posix() else Path(path)
-        if is_local(here):
-            yield path, Path(here)
+        actual = features_folder(params) if path == FEATURES.as_posix() else Path(path)
+        if is_local(actual):
+            yield path, actual if isinstance(actual, Path) else Path(actual.path)
 
 
 def _dvc_tags(outputs: Mapping[str, Path]) -> dict[str, str]:
     try:
         with objects() as dvc:
-            hashes = {path: dvc.md5(here) for path, here in outputs.items() if here.exists()}
+            hashes = {path: dvc.md5(actual) for path, actual in outputs.items() if actual.exists()}
     except UserError as error:
         return {"dvc_lock": f"unknown: {error}"}
     tags = {DVC + path: md5 for path, md5 in hashes.items()}
@@ -114,11 +114,11 @@ def _lock_state(hashes: Mapping[str, str]) -> str:
     recorded = dvc_lock.dvc_hashes()
     if not recorded:
         return "absent: no stage has run under DVC"
-    # The manifest is recorded as one of the files of data/raw.
-    others = [
+    # dvc.lock has the manifest only as part of data/raw.
+    differing = [
         path for path, md5 in hashes.items() if path != MANIFEST.as_posix() and recorded.get(f"dvc:{path}") != md5
     ]
-    return f"has not the hashes of {', '.join(others)} as they are" if others else "agrees"
+    return f"has not the hashes of {', '.join(differing)} as they are" if differing else "agrees"
 
 
 def _validation(files: dict[str, bytes]) -> str:

@@ -19,17 +19,17 @@ from earmark.params import PATH, SILENCE, SPLITS, UNKNOWN, Params
 from earmark.paths import (
     ACCEPTED,
     CALIBRATION,
-    CALIBRATION_OF_VALIDATION,
+    CANDIDATE_LABELS,
+    CANDIDATE_SLICES,
     CONFUSION,
     LABELS,
-    LABELS_OF_EACH,
     METRICS,
     MODELS,
     NOISE,
     PREDICTIONS,
     REPORT,
     SLICES,
-    SLICES_OF_EACH,
+    VALIDATION_CALIBRATION,
     VALIDATION_RESULT,
 )
 from earmark.provenance import environment
@@ -94,9 +94,9 @@ def _write_plots(scores: Sequence[CandidateScores], split: str) -> None:
     for path, frames in {
         CALIBRATION: {scored.name: _of(scored.calibration, split) for scored in scores},
         # Inside the folder before it, which is written anew.
-        CALIBRATION_OF_VALIDATION: {scored.name: _of(scored.calibration, "validation") for scored in scores},
-        LABELS_OF_EACH: {scored.name: _of(scored.labels, split) for scored in scores},
-        SLICES_OF_EACH: {scored.name: _of(scored.slices, split) for scored in scores},
+        VALIDATION_CALIBRATION: {scored.name: _of(scored.calibration, "validation") for scored in scores},
+        CANDIDATE_LABELS: {scored.name: _of(scored.labels, split) for scored in scores},
+        CANDIDATE_SLICES: {scored.name: _of(scored.slices, split) for scored in scores},
         NOISE: {scored.name: _noise_curve(scored.metrics[METRICS_OF_SPLIT[split]]) for scored in scores},
     }.items():
         with whole_folder(path) as folder:

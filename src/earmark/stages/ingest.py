@@ -8,7 +8,7 @@ from earmark.dataset.sources import open_inbox, open_source
 from earmark.errors import UserError
 from earmark.io.files import exclusive_writer, restore, write_json
 from earmark.params import Params
-from earmark.paths import DOWNLOADS, FEATURES, GLANCE, QUARANTINE, RAW
+from earmark.paths import DOWNLOADS, FEATURES, FINGERPRINT, QUARANTINE, RAW
 
 OWN_FOLDERS = (RAW, QUARANTINE, FEATURES, FEATURES.with_name(f"{FEATURES.name}.aside"))
 
@@ -24,17 +24,17 @@ def ingest(params: Params) -> str:
         restore(RAW)
         record = ingestion_record.read(RAW)
         source = open_source(params.dataset.source, params.seed, params.dataset.speakers, DOWNLOADS)
-        names, fingerprints = [source.name], [source.name, source.glance()]
+        names, fingerprints = [source.name], [source.name, source.local_fingerprint()]
         if params.dataset.inbox:
             inbox = open_inbox(params.dataset.inbox, frozenset(), DOWNLOADS)
-            names, fingerprints = [inbox.name, *names], [inbox.name, inbox.glance(), *fingerprints]
-        if record and ingestion_record.read_json(GLANCE) == _fingerprint(params, record, fingerprints):
+            names, fingerprints = [inbox.name, *names], [inbox.name, inbox.local_fingerprint(), *fingerprints]
+        if record and ingestion_record.read_json(FINGERPRINT) == _fingerprint(params, record, fingerprints):
             return f"nothing new in {' and '.join(names)}"
         # Imported late: every run of the pipeline comes here, and most of them find nothing new.
-        from earmark.dataset.sync import grow
+        from earmark.dataset.sync import synchronise
 
-        sentence = grow(params, source, record)
-        write_json(GLANCE, _fingerprint(params, ingestion_record.read(RAW), fingerprints))
+        sentence = synchronise(params, source, record)
+        write_json(FINGERPRINT, _fingerprint(params, ingestion_record.read(RAW), fingerprints))
         return sentence
 
 
@@ -46,4 +46,4 @@ def _refuse_own_files(key: str, address: str) -> None:
 
 def _fingerprint(params: Params, record: dict[str, Any], fingerprints: list[str]) -> dict[str, Any]:
     """What decides whether anything is new, without reading a recording."""
-    return {"splitting": ingestion_record.splitting(params), "recorded": record, "seen": fingerprints}
+    return {"splitting": ingestion_record.split_settings(params), "recorded": record, "seen": fingerprints}

@@ -17,7 +17,6 @@ from earmark.params import Params
 from earmark.paths import (
     ACCEPTED,
     CALIBRATION,
-    CALIBRATION_OF_VALIDATION,
     HISTORIES,
     LABELS,
     METRICS,
@@ -27,6 +26,7 @@ from earmark.paths import (
     REGISTERED,
     REPORT,
     SLICES,
+    VALIDATION_CALIBRATION,
     VALIDATION_RESULT,
     VERDICT,
 )
@@ -99,7 +99,7 @@ def _require_models(metrics: dict[str, Any]) -> None:
 
 def _require_reports(metrics: dict[str, Any]) -> None:
     """Checks all files to be logged before anything is logged."""
-    folders = (HISTORIES, CALIBRATION, CALIBRATION_OF_VALIDATION, NOISE)
+    folders = (HISTORIES, CALIBRATION, VALIDATION_CALIBRATION, NOISE)
     candidate_files = [folder / f"{name}.csv" for name in metrics["candidates"] for folder in folders]
     for path in (REPORT, PREDICTIONS, LABELS, SLICES, VALIDATION_RESULT, *candidate_files):
         if not path.is_file():
@@ -144,7 +144,7 @@ def _log_run(name: str, metrics: dict[str, Any], params: Params, clips: pd.DataF
             "validation": [VALIDATION_RESULT],
             "evaluation": [LABELS, SLICES],
             "evaluation/calibration": [CALIBRATION / f"{name}.csv"],
-            "evaluation/calibration/validation": [CALIBRATION_OF_VALIDATION / f"{name}.csv"],
+            "evaluation/calibration/validation": [VALIDATION_CALIBRATION / f"{name}.csv"],
             "evaluation/noise": [NOISE / f"{name}.csv"],
         },
         {"confusion.html": confusion_chart(count_confusions(reported)).figure},

@@ -40,14 +40,14 @@ def validate(params: Params) -> str:
     _require_labels(clips, params.dataset)
     labels = _chosen_labels(params)
     checks = Checks()
-    clip_findings = checks.check(CLIPS, quality.measured(clips), clip_rules(params.validate_))
+    clip_findings = checks.check(CLIPS, quality.for_clip_rules(clips), clip_rules(params.validate_))
     quarantine, refused = _quarantine(clips, clip_findings), _refused_files()
-    accepted = quality.selected(clips[~clips["id"].isin(quarantine["id"])], labels).drop(columns="ingested_on")
+    accepted = quality.with_labels(clips[~clips["id"].isin(quarantine["id"])], labels).drop(columns="ingested_on")
     change = _change(manifest, accepted, labels)
     facts = [
         quality.quarantined_share(len(quarantine), len(clips)),
         quality.by_split(accepted, params.split.required),
-        quality.by_label(quality.selected(clips, labels), accepted),
+        quality.by_label(quality.with_labels(clips, labels), accepted),
         quality.by_speaker(accepted),
         quality.by_recording(pd.concat([accepted, manifest[manifest["split"] == shards.NOISE]])),
         *change,
@@ -61,7 +61,7 @@ def validate(params: Params) -> str:
     _require_sound(findings, result)
     training_clips = accepted.assign(
         recorded_label=accepted["label"],
-        label=quality.learnt(accepted["label"], params.dataset.unknown_labels, UNKNOWN),
+        label=quality.training_labels(accepted["label"], params.dataset.unknown_labels, UNKNOWN),
     )
     training_clips.attrs = {CHOSEN_LABELS: list(labels)}
     _write(training_clips, quarantine, refused)
@@ -128,7 +128,7 @@ def _require_labels(clips: pd.DataFrame, dataset: Dataset) -> None:
 
 def _quarantine(clips: pd.DataFrame, findings: Sequence[Finding]) -> pd.DataFrame:
     """The clips that break a rule: `reason` is the first broken rule, `error` the observed value."""
-    measured = quality.measured(clips).set_index("id")
+    measured = quality.for_clip_rules(clips).set_index("id")
     reasons: dict[str, str] = {}
     details: dict[str, str] = {}
     for finding in findings:
@@ -165,8 +165,8 @@ def _change(manifest: pd.DataFrame, accepted: pd.DataFrame, labels: tuple[str, .
         return []
     previous = shards.read_accepted(ACCEPTED)
     previous["label"] = previous.get("recorded_label", previous["label"])
-    before = quality.selected(previous, labels)
-    now = quality.selected(accepted, tuple(previous.attrs.get(CHOSEN_LABELS, ())))
+    before = quality.with_labels(previous, labels)
+    now = quality.with_labels(accepted, tuple(previous.attrs.get(CHOSEN_LABELS, ())))
     is_other_data_set = set(manifest["source"]).isdisjoint(previous["source"]) and set(manifest["sha256"]).isdisjoint(
         previous["sha256"]
     )

@@ -1,5 +1,4 @@
-"""What happens to log features while training only, in the graph: shift, speed, gain, background noise as power,
-masks, mixup."""
+"""Augments log features in the graph, in training only: shift, speed, gain, background noise, masks, mixup."""
 
 import math
 
@@ -15,12 +14,12 @@ DECIBEL = math.log(10) / 10
 """One decibel of power as a natural logarithm."""
 
 
-class Augmentation(keras.layers.Layer):
-    """Log features (clips, frames, bins) to augmented float32 ones of the same shape; only float32 unless `training`.
+class Augmentation(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
+    """Augments log features (clips, frames, bins); returns float32 of the same shape. Outside training, only converts.
 
-    The features are those that shards hold for `front_end`. `noise` is background noise, (frames, bins), of that kind;
-    none is mixed in where it is shorter than a clip. Power adds in expectation, since speech and noise are not
-    correlated; that is why features keep their log power.
+    Features and `noise`, (frames, bins), are in the stored form of `front_end`. Noise that is no longer than a clip is
+    not mixed in. The powers of speech and noise add up in expectation, since the two are not correlated; that is why
+    stored features are log powers.
     """
 
     def __init__(self, settings: Settings, front_end: FrontEnd, noise: np.ndarray, seed: int):
@@ -34,8 +33,8 @@ class Augmentation(keras.layers.Layer):
         if settings.noise_probability > 0 and len(noise) > front_end.frames:
             self._noise = to_power(ops.convert_to_tensor(noise.astype(np.float32)), front_end)
 
-    def call(self, features, training=False):
-        """Applies whatever the settings switch on."""
+    def call(self, features: "keras.KerasTensor", training: bool = False) -> "keras.KerasTensor":
+        """Applies what the settings enable."""
         if not training:
             return features
         if self._changes_power:
@@ -47,15 +46,17 @@ class Augmentation(keras.layers.Layer):
 
     @property
     def _changes_power(self) -> bool:
-        wanted = self._settings
-        return bool(self._shift_frames or wanted.speed_percent or wanted.gain_db or self._noise is not None)
+        settings = self._settings
+        return bool(self._shift_frames or settings.speed_percent or settings.gain_db or self._noise is not None)
 
-    def _uniform(self, bounds: tuple[float, float], like):
+    def _uniform(self, bounds: tuple[float, float], like: "keras.KerasTensor") -> "keras.KerasTensor":
         return keras.random.uniform((ops.shape(like)[0], 1, 1), *bounds, seed=self._seeds)
 
-    def _moved(self, power):
-        """Each clip moved in time by up to `shift_ms` either way, and up to `speed_percent` faster or slower about its
-        middle, by linear interpolation between frames; silence moves in."""
+    def _moved(self, power: "keras.KerasTensor") -> "keras.KerasTensor":
+        """Shifts each clip by up to `shift_ms` either way, and changes its speed by up to `speed_percent`.
+
+        The speed changes about the clip's middle. Frames are interpolated linearly; gaps are filled with silence.
+        """
         speed = self._settings.speed_percent / 100
         if not self._shift_frames and not speed:
             return power
@@ -67,17 +68,17 @@ class Augmentation(keras.layers.Layer):
             source = (source - middle) * ops.exp(self._uniform((-1.0, 1.0), power) * math.log1p(speed)) + middle
         if self._shift_frames:
             source = source - ops.round(self._uniform((-1.0, 1.0), power) * self._shift_frames)
-        # As one product with a matrix a clip: of a frame's two neighbours each counts as it is near.
+        # One matrix product a clip: each frame is the sum of its two neighbours, weighted by their nearness.
         return ops.matmul(ops.relu(1.0 - ops.abs(source - places)), power)
 
-    def _with_gain(self, power):
-        """Each clip louder or softer by up to `gain_db`."""
+    def _with_gain(self, power: "keras.KerasTensor") -> "keras.KerasTensor":
+        """Makes each clip louder or softer by up to `gain_db`."""
         if not self._settings.gain_db:
             return power
         return power * ops.exp(self._uniform((-1.0, 1.0), power) * (DECIBEL * self._settings.gain_db))
 
-    def _with_noise(self, power):
-        """Background noise at a drawn signal-to-noise ratio, in a drawn part of the clips."""
+    def _with_noise(self, power: "keras.KerasTensor") -> "keras.KerasTensor":
+        """Adds background noise at a random signal-to-noise ratio to a random part of the clips."""
         if self._noise is None:
             return power
         frames = power.shape[1]
@@ -90,8 +91,8 @@ class Augmentation(keras.layers.Layer):
         chosen = ops.cast(self._uniform((0.0, 1.0), power) < self._settings.noise_probability, power.dtype)
         return power + noise * (chosen * (signal / loudness) * ops.exp(-DECIBEL * snr_db))
 
-    def _masked(self, features, axis: int, widest: int):
-        """A drawn run of up to `widest` positions along `axis` set to the clip's mean (SpecAugment, Park et al.
+    def _masked(self, features: "keras.KerasTensor", axis: int, widest: int) -> "keras.KerasTensor":
+        """Sets a random run of up to `widest` positions along `axis` to the clip's mean (SpecAugment, Park et al.
         2019)."""
         if not widest:
             return features
@@ -103,12 +104,16 @@ class Augmentation(keras.layers.Layer):
         return ops.where(hidden, ops.mean(features, axis=(1, 2), keepdims=True), features)
 
 
-class Mixup(keras.layers.Layer):
-    """Features (clips, frames, bins) and shares (clips, 1, 1) in [0, 1] to `share` of each clip and the rest of its
-    partner; unchanged unless `training` (Zhang et al. 2018)."""
+class Mixup(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
+    """Mixes `share` of each clip with the rest of its partner, in training only (Zhang et al. 2018).
 
-    def call(self, features, share, training=False):
-        """Mixes clips as `TrainingBatches` mixes their labels."""
+    Features are (clips, frames, bins), shares (clips, 1, 1) in [0, 1].
+    """
+
+    def call(
+        self, features: "keras.KerasTensor", share: "keras.KerasTensor", training: bool = False
+    ) -> "keras.KerasTensor":
+        """Mixes clips in the way in which `TrainingBatches` mixes their labels."""
         if not training:
             return features
         clips = ops.shape(features)[0]

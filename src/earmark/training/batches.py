@@ -1,6 +1,6 @@
-"""Examples as batches: drawn anew for each epoch from (seed, epoch) in training, always the same in validation."""
+"""Batches of examples: drawn for each epoch from (seed, epoch) in training, always the same in validation."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -10,39 +10,53 @@ import numpy as np
 
 from earmark.params.training import Candidate
 
+Inputs = np.ndarray | tuple[np.ndarray, np.ndarray]
+"""Features (clips, frames, bins), with their shares (clips, 1, 1) if mixup is on."""
+Batch = tuple[Inputs, np.ndarray]
+"""Inputs and one-hot labels, float32 (clips, labels)."""
+
 
 class Epoch(Protocol):
-    """One pass over clips: their numbers in `order`, and the features of order[start:stop], float16 (clips, frames,
-    bins)."""
+    """One pass over the clips."""
 
-    order: np.ndarray
+    @property
+    def order(self) -> np.ndarray:
+        """The clips' numbers, int (clips,)."""
 
-    def rows(self, start: int, stop: int) -> np.ndarray: ...
+    @property
+    def rows(self) -> Callable[[int, int], np.ndarray]:
+        """Reads the features of order[start:stop], float16 (clips, frames, bins)."""
 
 
 class Features(Protocol):
-    """Clips to pass over: in an order drawn by a generator, each as often as `repeats` says; or once, in an order that
-    is always the same."""
+    """The features of a set of clips."""
 
-    def epoch(self, generator: np.random.Generator | None = None, repeats: np.ndarray | None = None) -> Epoch: ...
+    def epoch(self, generator: np.random.Generator | None = None, repeats: np.ndarray | None = None) -> Epoch:
+        """Returns an epoch in an order drawn by `generator`, or without one always in the same order.
+
+        Each clip comes once, or as often as `repeats`, int (clips,), says.
+        """
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Clips, and the index of each one's label, int32 (clips,)."""
+    """Clips and the indices of their labels, int32 (clips,)."""
 
     features: Features
     labels: np.ndarray
 
 
-class TrainingBatches(keras.utils.PyDataset):
+class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no types
     """Batches of features and one-hot labels, all of one size, of the epoch that was begun last.
 
-    Clips that fill no whole batch are left out, others in each epoch; where there are fewer clips than a batch wants,
-    one batch holds all. A batch can be divided among `devices`; it has no `clips` where that leaves none. The features
-    have their share for `Mixup` beside them where that is on, and labels are mixed: two neighbours in a batch are each
-    other's partners, so that partners come to one device; the last of an odd number is its own. Where features could
-    not be read, `failure` is why: Keras' backends wrap what is raised beyond recognition.
+    Clips that fill no whole batch are left out, different ones in each epoch. If there are fewer clips than
+    `batch_size`, one batch holds all. With mixup, the features come with their shares for `Mixup`, and labels are
+    mixed: neighbours in a batch are partners, so that both are on one device; the last clip of an odd number is its own
+    partner.
+
+    Attributes:
+        clips: size of a batch, a multiple of `least_clips`; 0 if there are too few clips to divide among `devices`.
+        failure: why features could not be read; Keras' backends wrap exceptions beyond recognition.
     """
 
     def __init__(self, examples: Examples, labels: int, settings: Candidate, seed: int, devices: int = 1):
@@ -57,26 +71,26 @@ class TrainingBatches(keras.utils.PyDataset):
     def __len__(self) -> int:
         return len(self._examples.labels) // self.clips
 
-    def __getitem__(self, index: int) -> tuple:
+    def __getitem__(self, index: int) -> Batch:
         return self.batch_of_epoch(index)
 
     def begin(self, epoch: int) -> None:
-        """Draws an epoch, which depends on the seed and its number only."""
+        """Draws an epoch, which depends on the seed and the epoch's number only."""
         generator = np.random.default_rng([self._seed, epoch])
         labels, alpha = self._examples.labels, self._settings.augmentation.mixup_alpha
         repeats = balancing_repeats(labels, generator) if self._settings.balanced_sampling else None
-        drawn = self._examples.features.epoch(generator, repeats)
+        features = self._examples.features.epoch(generator, repeats)
         shares = generator.beta(alpha, alpha, len(labels)).astype(np.float32) if alpha else None
-        self.batch_of_epoch = partial(self._batch, drawn, shares)
+        self.batch_of_epoch = partial(self._batch, features, shares)
 
-    def _batch(self, drawn: Epoch, shares: np.ndarray | None, index: int) -> tuple:
+    def _batch(self, epoch: Epoch, shares: np.ndarray | None, index: int) -> Batch:
         rows = slice(index * self.clips, (index + 1) * self.clips)
         try:
-            features = drawn.rows(rows.start, rows.stop)
+            features = epoch.rows(rows.start, rows.stop)
         except Exception as error:
             self.failure = error
             raise
-        one_hot = _one_hot(self._examples.labels[drawn.order[rows]], self._labels)
+        one_hot = _one_hot(self._examples.labels[epoch.order[rows]], self._labels)
         if shares is None:
             return features, one_hot
         share = shares[rows, None]
@@ -84,9 +98,11 @@ class TrainingBatches(keras.utils.PyDataset):
         return (features, share[:, None]), share * one_hot + (1 - share) * one_hot[partners]
 
 
-def validation_batches(examples: Examples, labels: int, mixup: bool, clips: int) -> Iterator[tuple]:
-    """Every example once: batches of `clips` features, the last one filled up with silence, and the one-hot labels of
-    those that are examples; with a share of 1 where `mixup` is on."""
+def validation_batches(examples: Examples, labels: int, mixup: bool, clips: int) -> Iterator[Batch]:
+    """Yields every example once, in batches of `clips` features with the one-hot labels of the examples among them.
+
+    The last batch is padded with zero features. With `mixup`, each clip has a share of 1.
+    """
     epoch = examples.features.epoch()
     for start in range(0, len(examples.labels), clips):
         features = epoch.rows(start, start + clips)
@@ -97,16 +113,17 @@ def validation_batches(examples: Examples, labels: int, mixup: bool, clips: int)
 
 
 def balancing_repeats(labels: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """How often each clip comes in an epoch in which every label is heard equally often: int (clips,), as many in all
-    as there are clips.
+    """Returns how often each clip comes in an epoch in which all labels are equally frequent.
 
-    A clip comes 1 / (its label's share x labels) times on average; the fractions are drawn systematically.
+    The result is int (clips,), and sums to the number of clips. A clip comes 1 / (its label's share x labels) times on
+    average; fractions are resolved by systematic sampling.
     """
     present, label, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    wanted = np.cumsum(len(labels) / len(present) / counts[label])
-    wanted[-1] = len(labels)
-    return np.diff(np.floor(wanted + generator.uniform()), prepend=0).astype(int)
+    cumulated = np.cumsum(len(labels) / len(present) / counts[label])
+    cumulated[-1] = len(labels)
+    return np.diff(np.floor(cumulated + generator.uniform()), prepend=0).astype(int)
 
 
 def _one_hot(labels: np.ndarray, count: int) -> np.ndarray:
-    return np.eye(count, dtype=np.float32)[labels]
+    one_hot: np.ndarray = np.eye(count, dtype=np.float32)[labels]
+    return one_hot

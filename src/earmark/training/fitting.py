@@ -1,9 +1,8 @@
-"""Fits one network to features. Keras speaks for the backend; the same arguments give the same weights, also where a
-training goes on from a state that it was in."""
+"""Fits one network to features with Keras. The same arguments give the same weights, also if a training is resumed."""
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,13 +19,21 @@ from earmark.training.augmentation import Augmentation, Mixup
 from earmark.training.batches import Examples, TrainingBatches, validation_batches
 
 VALIDATION_CLIPS = 256
-"""Clips of one validation batch, for each device that it may be divided among."""
+"""Clips in a validation batch for each device."""
+
+
+Row = dict[str, float]
+"""The figures of one epoch."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is trained and how: `build` gives the untrained network from features of `front_end` to probabilities of
-    `labels` labels; `noise` is background noise, (frames, bins), as shards hold it for that front end."""
+    """What is trained, and how.
+
+    Attributes:
+        build: returns the untrained network from features of `front_end` to probabilities of `labels` labels.
+        noise: background noise, (frames, bins), in the stored form of `front_end`.
+    """
 
     build: Callable[[], keras.Model]
     front_end: FrontEnd
@@ -38,67 +45,59 @@ class Recipe:
 
 @dataclass(frozen=True)
 class State:
-    """Where a training stands after an epoch.
+    """A training after an epoch.
 
     Attributes:
-        rows: one an epoch: epoch (from 1), loss, accuracy, validation_loss, validation_accuracy, learning_rate,
+        rows: one row an epoch: epoch (from 1), loss, accuracy, validation_loss, validation_accuracy, learning_rate,
             seconds.
-        weights: those of the network that the training would end with now: averaged, and of the best epoch where it
-            stops early.
-        variables: all that the next epoch begins with: weights, optimiser, averages, schedule, random generators.
+        weights: the result if the training ended now: averaged weights, of the best epoch if early stopping is on.
+        variables: everything that the next epoch starts from: weights, optimiser, averages, schedule, random
+            generators.
     """
 
-    rows: tuple[dict, ...]
+    rows: tuple[Row, ...]
     weights: list[np.ndarray]
     variables: list[np.ndarray]
 
     @property
-    def best(self) -> dict:
-        """The row with the lowest validation loss, the first of equals."""
+    def best(self) -> Row:
+        """The row with the lowest validation loss, the first of equal ones."""
         return min(self.rows, key=lambda row: row["validation_loss"])
 
-    def selected_row(self, settings: Candidate) -> dict:
-        """The row that `weights` are of."""
+    def selected_row(self, settings: Candidate) -> Row:
+        """The row of the epoch that `weights` are from."""
         return self.best if settings.early_stopping_epochs else self.rows[-1]
 
 
 class Watch(Protocol):
-    """Is told how a training goes on."""
+    """Receives the progress of a training."""
 
     def batch(self, clips: int, loss: float) -> None:
-        """So many more clips were trained on; `loss` is the epoch's until now."""
+        """Called after a batch of so many clips; `loss` is the mean of the epoch so far."""
 
     def epoch(self, state: State) -> None:
-        """An epoch has ended."""
+        """Called after an epoch."""
 
 
 def fit(recipe: Recipe, training: Examples, validation: Examples, watch: Watch, state: State | None = None) -> State:
-    """Trains from the beginning, or on from `state`, to the end; TrainingError where the loss stops being a number, or
-    a batch cannot be divided among the devices."""
+    """Trains from the beginning, or from `state`, to the end, and returns the last state.
+
+    Raises:
+        TrainingError: the loss is not finite, or a batch cannot be divided among the devices.
+    """
     keras.utils.set_random_seed(recipe.seed)
     settings = recipe.settings
-    done = len(state.rows) if state else 0
+    epochs = epoch_count(settings)
     device_count = len(backend.devices())
     if state and is_over(state, settings):
         return state
-    batches = TrainingBatches(training, recipe.labels, settings, recipe.seed, device_count)
-    if not batches.clips:
-        raise TrainingError(
-            f"a batch of {min(settings.batch_size, len(training.labels))} clips cannot be divided among {device_count}"
-            f" devices; allowed are at least {batches.least_clips} clips, and a batch_size of as many"
-        )
+    batches = _training_batches(recipe, training, device_count)
     with devices.all_devices(), backend.precision(settings.precision):
         network = recipe.build()
-        model = _model(network, recipe)
-        model.compile(
-            optimizer=optimizer(settings.optimizer, settings.epochs * len(batches), settings.average_momentum),
-            loss=keras.losses.CategoricalCrossentropy(label_smoothing=settings.label_smoothing),
-            metrics=["accuracy"],
-        )
-        model.optimizer.build(model.trainable_variables)
+        model = _compiled(network, recipe, steps=epochs * len(batches))
         if state:
             _assign(_variables(model), state.variables)
-        epochs = _Epochs(
+        callback = _Epochs(
             network,
             lambda: _validated(model, recipe, validation, VALIDATION_CLIPS * device_count),
             batches,
@@ -107,23 +106,57 @@ def fit(recipe: Recipe, training: Examples, validation: Examples, watch: Watch, 
             state,
         )
         feed = devices.feed(batches)
+        done = len(state.rows) if state else 0
         try:
-            model.fit(feed, epochs=settings.epochs, initial_epoch=done, shuffle=False, verbose=0, callbacks=[epochs])
+            model.fit(feed, epochs=epochs, initial_epoch=done, shuffle=False, verbose=0, callbacks=[callback])
         except Exception:
             if batches.failure:
                 raise batches.failure from None
             raise
-    return epochs.state
+    if callback.state is None:
+        raise RuntimeError("Keras ended the training before its first epoch")
+    return callback.state
+
+
+def epoch_count(settings: Candidate) -> int:
+    """The number of epochs of settings in which `Train.candidate` has filled it in."""
+    if settings.epochs is None:
+        raise ValueError("epochs: None is not filled in; expected settings from Train.candidate")
+    return settings.epochs
+
+
+def _training_batches(recipe: Recipe, training: Examples, device_count: int) -> TrainingBatches:
+    batches = TrainingBatches(training, recipe.labels, recipe.settings, recipe.seed, device_count)
+    if not batches.clips:
+        clips = min(recipe.settings.batch_size, len(training.labels))
+        raise TrainingError(
+            f"batch_size: a batch of {clips} clips cannot be divided among {device_count} devices; expected a"
+            f" batch_size of at least {batches.least_clips}, and as many training clips"
+        )
+    return batches
+
+
+def _compiled(network: keras.Model, recipe: Recipe, steps: int) -> keras.Model:
+    """The model that is trained, with an optimiser for a training of `steps` steps."""
+    settings = recipe.settings
+    model = _model(network, recipe)
+    model.compile(
+        optimizer=optimizer(settings.optimizer, steps, settings.average_momentum),
+        loss=keras.losses.CategoricalCrossentropy(label_smoothing=settings.label_smoothing),
+        metrics=["accuracy"],
+    )
+    model.optimizer.build(model.trainable_variables)
+    return model
 
 
 def is_over(state: State, settings: Candidate) -> bool:
-    """Whether a training has had all its epochs, or has not got better for as many as its settings allow."""
+    """Whether a training has finished its epochs, or has not improved for `early_stopping_epochs`."""
     waited = len(state.rows) - state.best["epoch"]
-    return len(state.rows) >= settings.epochs or 0 < settings.early_stopping_epochs <= waited
+    return len(state.rows) >= epoch_count(settings) or 0 < settings.early_stopping_epochs <= waited
 
 
 def optimizer(settings: Optimizer, steps: int, average_momentum: float) -> keras.optimizers.Optimizer:
-    """The optimiser of `settings` for a training of `steps` steps."""
+    """Returns the optimiser of `settings` for a training of `steps` steps."""
     rate: float | keras.optimizers.schedules.LearningRateSchedule = settings.learning_rate
     warmup = round(settings.warmup_fraction * steps)
     if settings.decay == "cosine":
@@ -135,33 +168,33 @@ def optimizer(settings: Optimizer, steps: int, average_momentum: float) -> keras
         settings.name
     ]
     extra = {"momentum": 0.9, "nesterov": True} if settings.name == "sgd" else {}
-    # AdamW takes no None; the others take None for none.
+    # AdamW does not accept None; for the others, None means no decay.
     decay = settings.weight_decay if settings.name == "adamw" else settings.weight_decay or None
     return (with_growing_average(kind) if average_momentum else kind)(rate, weight_decay=decay, **extra, **averaging)
 
 
 def with_growing_average(kind: type[keras.optimizers.Optimizer]) -> type[keras.optimizers.Optimizer]:
-    """The optimiser `kind`, whose moving average of the weights does not hold the first ones for long.
+    """Returns a subclass of the optimiser `kind` whose moving average of weights forgets the first steps quickly.
 
-    After `step` updates its momentum is the lesser of `ema_momentum` and (1 + step) / (10 + step), which averages about
-    the last tenth of the steps so far: the schedule of TensorFlow's `tf.train.ExponentialMovingAverage(num_updates)`.
+    After `step` updates, the momentum is the smaller of `ema_momentum` and (1 + step) / (10 + step), so that about the
+    last tenth of the steps is averaged: the schedule of TensorFlow's `tf.train.ExponentialMovingAverage(num_updates)`.
     """
 
-    class Averaged(kind):
+    class Averaged(kind):  # type: ignore[misc]  # Keras has no types
         @property
-        def ema_momentum(self):
+        def ema_momentum(self) -> keras.KerasTensor:
             step = keras.ops.cast(self.iterations, "float32")
             return keras.ops.minimum(self._highest_momentum, (1 + step) / (10 + step))
 
         @ema_momentum.setter
-        def ema_momentum(self, highest: float):
+        def ema_momentum(self, highest: float) -> None:
             self._highest_momentum = highest
 
     return Averaged
 
 
 def _model(network: keras.Model, recipe: Recipe) -> keras.Model:
-    """`network` behind what training puts in front of it: from what shards hold, and shares for mixup."""
+    """Puts augmentation, mixup and the rest of the front end before `network`; takes stored features (and shares)."""
     stored = recipe.front_end.stored
     inputs = features = keras.Input((stored.frames, stored.bins), dtype="float16")
     settings = recipe.settings.augmentation
@@ -173,7 +206,7 @@ def _model(network: keras.Model, recipe: Recipe) -> keras.Model:
 
 
 def _validated(model: keras.Model, recipe: Recipe, validation: Examples, clips: int) -> tuple[float, float]:
-    """Mean loss and accuracy."""
+    """Returns mean loss and accuracy on the validation clips."""
     smoothing = recipe.settings.label_smoothing
     losses, hits = [], []
     mixup = bool(recipe.settings.augmentation.mixup_alpha)
@@ -181,57 +214,64 @@ def _validated(model: keras.Model, recipe: Recipe, validation: Examples, clips: 
         probabilities = np.asarray(model.predict_on_batch(devices.distribute_inputs(inputs)), np.float64)[
             : len(one_hot)
         ]
-        wanted = one_hot * (1 - smoothing) + smoothing / recipe.labels
-        losses.append(-(wanted * np.log(np.maximum(probabilities, keras.config.epsilon()))).sum(axis=1))
+        target = one_hot * (1 - smoothing) + smoothing / recipe.labels
+        losses.append(-(target * np.log(np.maximum(probabilities, keras.config.epsilon()))).sum(axis=1))
         hits.append(probabilities.argmax(axis=1) == one_hot.argmax(axis=1))
     return float(np.concatenate(losses).mean()), float(np.concatenate(hits).mean())
 
 
-def _require_number(value: float, what: str) -> None:
+def _require_finite(value: float, name: str) -> None:
     if not math.isfinite(value):
-        raise TrainingError(f"{what} is {value}; allowed is a number: lower optimizer.learning_rate")
+        raise TrainingError(f"{name} is {value}; expected a finite number: lower optimizer.learning_rate")
 
 
-def _variables(model: keras.Model) -> list:
+def _variables(model: keras.Model) -> list[keras.Variable]:
     return [*model.variables, *model.optimizer.variables]
 
 
-def _values(variables: list) -> list[np.ndarray]:
+def _values(variables: list[keras.Variable]) -> list[np.ndarray]:
     return [np.array(keras.ops.convert_to_numpy(variable)) for variable in variables]
 
 
-def _assign(variables: list, values: list[np.ndarray]) -> None:
+def _assign(variables: list[keras.Variable], values: list[np.ndarray]) -> None:
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)
 
 
-class _Epochs(keras.callbacks.Callback):
-    """Ends each epoch: averages the weights, validates, keeps the best, hands on the state, and stops early."""
+class _Epochs(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
+    """After each epoch: averages the weights, validates, keeps the best, reports the state, and stops early."""
 
     def __init__(
-        self, network, validate, batches: TrainingBatches, settings: Candidate, watch: Watch, state: State | None
+        self,
+        network: keras.Model,
+        validate: Callable[[], tuple[float, float]],
+        batches: TrainingBatches,
+        settings: Candidate,
+        watch: Watch,
+        state: State | None,
     ):
         super().__init__()
         self.state = state
         self._network, self._validate, self._batches = network, validate, batches
         self._settings, self._watch = settings, watch
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: object = None) -> None:
+        """Draws the epoch's batches."""
         self._began = time.perf_counter()
         self._batches.begin(epoch)
 
-    def on_train_batch_end(self, batch, logs=None):
-        """Tells of the batch."""
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, float]) -> None:
+        """Reports the batch."""
         self._watch.batch(self._batches.clips, logs["loss"])
 
-    def on_epoch_end(self, epoch, logs=None):
-        """Leaves the model as the next epoch needs it: what is validated and kept are the averages."""
-        _require_number(logs["loss"], f"the loss of epoch {epoch + 1}")
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float]) -> None:
+        """Validates and keeps the averaged weights, and leaves the model with those that the next epoch needs."""
+        _require_finite(logs["loss"], f"the loss of epoch {epoch + 1}")
         rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         variables = _values(_variables(self.model))
         self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
         validation_loss, validation_accuracy = self._validate()
-        _require_number(validation_loss, f"the validation loss of epoch {epoch + 1}")
+        _require_finite(validation_loss, f"the validation loss of epoch {epoch + 1}")
         averaged = self._network.get_weights()
         _assign(_variables(self.model), variables)
         row = {
@@ -245,11 +285,11 @@ class _Epochs(keras.callbacks.Callback):
         }
         self._end(row, averaged, variables)
 
-    def _end(self, row: dict, averaged: list[np.ndarray], variables: list[np.ndarray]) -> None:
-        before = self.state
-        state = State((*(before.rows if before else ()), row), averaged, variables)
-        if self._settings.early_stopping_epochs and state.best is not row:
-            state = State(state.rows, before.weights, variables)
+    def _end(self, row: Row, averaged: list[np.ndarray], variables: list[np.ndarray]) -> None:
+        previous = self.state
+        state = State((*(previous.rows if previous else ()), row), averaged, variables)
+        if previous and self._settings.early_stopping_epochs and state.best is not row:
+            state = State(state.rows, previous.weights, variables)
         self.state = state
         self.model.stop_training = is_over(state, self._settings)
         self._watch.epoch(state)

@@ -1,7 +1,8 @@
-"""The one door to Optuna: a search over ranges that is kept in a file, and goes on from it."""
+"""A search over ranges of settings with Optuna, stored in a file from which it can be resumed."""
 
 import json
 import logging
+import math
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from earmark.errors import TrainingError, UserError
 from earmark.params.training import Choice, Span
 
 STARTUP_TRIALS = 5
-"""Trials that are never pruned, for others to be compared with."""
+"""The first trials, which are never pruned: later ones are compared with them."""
 _GIVEN = "fixed_params"
 _REFUSED = "refused"
 
@@ -22,13 +23,13 @@ Pruned = optuna.TrialPruned
 
 
 class TimeLimitError(Exception):
-    """The time for a search is over."""
+    """The time limit of a search is reached."""
 
 
 class Study:
-    """A search for the values that give the highest figure, in the SQLite file `path`; `name` tells studies apart.
+    """A search for the values with the highest score, in the SQLite file `path`; `name` distinguishes studies in it.
 
-    The trial of `present`, the values that it starts from, comes first. One process at a time.
+    The first trial has the values `present`, the current settings. Only one process may use the file at a time.
     """
 
     def __init__(
@@ -49,31 +50,31 @@ class Study:
                 storage=f"sqlite:///{path}", study_name=name, direction="maximize", load_if_exists=True, pruner=pruner
             )
         except (SQLAlchemyError, optuna.exceptions.OptunaError):
-            raise UserError(f"{path} is no file that a search was kept in; remove it to begin anew") from None
+            raise UserError(f"{path} is not a file of 'earmark tune'; remove it to start over") from None
         if not self._study.trials:
             self._study.enqueue_trial(
                 {key: _given(ranges[key], value) for key, value in present.items() if ranges[key].contains(value)}
             )
-        for dead in self._study.get_trials(states=(TrialState.RUNNING,)):
-            self._again(dead)
-        # Another seed than that of the trials which are there already, or the same would be drawn once more.
+        for interrupted in self._study.get_trials(states=(TrialState.RUNNING,)):
+            self._requeue(interrupted)
+        # A resumed search needs another seed, or it would draw the same values again.
         self._study.sampler = optuna.samplers.TPESampler(seed=(seed + len(self._study.trials)) % 2**32)
 
     @property
     def finished(self) -> list[FrozenTrial]:
-        """Trials that came to an end, pruned and refused ones among them."""
+        """The trials that have ended, including pruned and refused ones."""
         ended = self._study.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL))
-        return [each for each in ended if each.state != TrialState.FAIL or _REFUSED in each.user_attrs]
+        return [trial for trial in ended if trial.state != TrialState.FAIL or _REFUSED in trial.user_attrs]
 
     @property
     def best(self) -> FrozenTrial | None:
-        """The trial with the highest figure, the first of equals."""
+        """The trial with the highest score, the first of equal ones."""
         complete = self._study.get_trials(states=(TrialState.COMPLETE,))
-        return max(complete, key=lambda trial: trial.value, default=None)
+        return max(complete, key=_score, default=None)
 
     @property
     def run_id(self) -> str | None:
-        """MLflow's run of the search."""
+        """The id of the search's run in MLflow."""
         return self._study.user_attrs.get("run_id")
 
     @run_id.setter
@@ -81,10 +82,10 @@ class Study:
         self._study.set_user_attr("run_id", value)
 
     def run(self, objective: Callable[["Trial"], float]) -> str:
-        """One more trial; returns in a word or two how it ended.
+        """Runs one more trial, and returns how it ended in a few words.
 
-        A trial that raises TrainingError is never tried again. After any other exception, such as TimeLimitError, the
-        next search starts it anew.
+        A trial that raises TrainingError is not repeated. After any other exception, such as TimeLimitError, the next
+        search repeats it.
         """
         trial = self._study.ask()
         try:
@@ -97,63 +98,68 @@ class Study:
             self._study.tell(trial, state=TrialState.FAIL)
             return str(error)
         except BaseException:
-            self._again(self._study.trials[trial.number])
+            self._requeue(self._study.trials[trial.number])
             raise
         self._study.tell(trial, value)
         return f"{value:.2%}"
 
     def values(self, trial: FrozenTrial) -> dict[str, Any]:
-        """The values of a trial, by key."""
+        """Returns the values of a trial, by key."""
         given = _given_keys(trial)
-        return {key: _value(each, trial.params[key], key in given) for key, each in self._ranges.items()}
+        return {key: _value(range_, trial.params[key], key in given) for key, range_ in self._ranges.items()}
 
-    def _again(self, trial: FrozenTrial) -> None:
-        tried = {key: self._tried(trial, key) for key in trial.params}
+    def _requeue(self, trial: FrozenTrial) -> None:
+        """Queues the same values again."""
+        values = {key: self._stored_value(trial, key) for key in trial.params}
         self._study.tell(trial.number, state=TrialState.FAIL)
-        self._study.enqueue_trial(trial.system_attrs.get(_GIVEN, {}) | tried)
+        self._study.enqueue_trial(trial.system_attrs.get(_GIVEN, {}) | values)
 
-    def _tried(self, trial: FrozenTrial, key: str) -> Any:
-        """What Optuna is given for what was tried, which is not quite what it drew."""
-        each = self._ranges[key]
-        return _given(each, _value(each, trial.params[key], key in _given_keys(trial)))
+    def _stored_value(self, trial: FrozenTrial, key: str) -> Any:
+        """A trial's value in Optuna's form; it differs from what Optuna drew if it was rounded."""
+        range_ = self._ranges[key]
+        return _given(range_, _value(range_, trial.params[key], key in _given_keys(trial)))
 
 
 class Trial:
-    """One trial of a study: its number, and the values to try, of which those of `given` are not drawn."""
+    """One trial of a study, with its number and its values; those of the keys `given` are not drawn."""
 
     def __init__(self, trial: optuna.Trial, ranges: Mapping[str, Span | Choice], given: Collection[str]):
         self._trial, self.number = trial, trial.number
-        self.values = {key: _value(each, self._suggest(key, each), key in given) for key, each in ranges.items()}
+        self.values = {key: _value(range_, self._suggest(key, range_), key in given) for key, range_ in ranges.items()}
 
-    def report(self, figure: float, epoch: int) -> None:
-        """Keeps the figure of an epoch."""
-        self._trial.report(figure, epoch)
+    def report(self, score: float, epoch: int) -> None:
+        """Records the score of an epoch."""
+        self._trial.report(score, epoch)
 
     def raise_if_pruned(self) -> None:
-        """Raises Pruned where the highest figure until now is below the median of complete trials at the same
-        epoch."""
+        """Raises Pruned if the best score so far is below the median of complete trials at the same epoch."""
         if self._trial.should_prune():
             raise Pruned
 
-    def _suggest(self, key: str, each: Span | Choice):
-        if isinstance(each, Choice):
-            return self._trial.suggest_categorical(key, [_given(each, value) for value in each.values])
-        suggest = self._trial.suggest_int if each.whole else self._trial.suggest_float
-        return suggest(key, each.min, each.max, log=each.log)
+    def _suggest(self, key: str, range_: Span | Choice) -> Any:
+        if isinstance(range_, Choice):
+            return self._trial.suggest_categorical(key, [_given(range_, value) for value in range_.values])
+        if range_.whole:
+            return self._trial.suggest_int(key, int(range_.min), int(range_.max), log=range_.log)
+        return self._trial.suggest_float(key, range_.min, range_.max, log=range_.log)
+
+
+def _score(trial: FrozenTrial) -> float:
+    return -math.inf if trial.value is None else trial.value
 
 
 def _given_keys(trial: FrozenTrial) -> Collection[str]:
-    return trial.system_attrs.get(_GIVEN, {}).keys()
+    given: dict[str, Any] = trial.system_attrs.get(_GIVEN, {})
+    return given.keys()
 
 
-def _given(each: Span | Choice, value: Any) -> Any:
-    """What Optuna is given for `value`: it takes no lists among those to choose from, of which it knows none but by
-    their very text."""
-    return json.dumps(each.values[each.values.index(value)]) if isinstance(each, Choice) else value
+def _given(range_: Span | Choice, value: Any) -> Any:
+    """The form of `value` that Optuna stores: its choices cannot be lists, and are compared by their text."""
+    return json.dumps(range_.values[range_.values.index(value)]) if isinstance(range_, Choice) else value
 
 
-def _value(each: Span | Choice, found: Any, given: bool) -> Any:
-    """What is tried for what Optuna drew: numbers of three digits, which a person can read, unless it was `given`."""
-    if isinstance(each, Choice):
-        return json.loads(found)
-    return found if each.whole or given else min(max(float(f"{found:.3g}"), each.min), each.max)
+def _value(range_: Span | Choice, stored: Any, given: bool) -> Any:
+    """The value that a trial uses: drawn fractions are rounded to three digits, which people can read."""
+    if isinstance(range_, Choice):
+        return json.loads(stored)
+    return stored if range_.whole or given else min(max(float(f"{stored:.3g}"), range_.min), range_.max)

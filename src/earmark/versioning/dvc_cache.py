@@ -8,20 +8,20 @@ from pathlib import Path
 
 
 def cached_file(md5: str) -> Path | None:
-    """The file in DVC's local cache with this hash, or None where the cache has it not."""
+    """Returns the file in DVC's local cache with this hash, or None."""
     path = _cache() / object_path(md5)
     return path if md5 and path.is_file() else None
 
 
 def cached_listings() -> list[dict[str, str]]:
-    """What each folder that DVC's local cache knows, in each of its versions, holds: path within it -> hash."""
+    """Returns the listing of each folder version in DVC's local cache: path within the folder -> hash."""
     listings = sorted((_cache() / "files/md5").glob("*/*.dir"))
-    entries = [json.loads(path.read_text(encoding="utf-8")) for path in listings]
-    return [{entry["relpath"]: entry["md5"] for entry in each} for each in entries]
+    contents = [json.loads(path.read_text(encoding="utf-8")) for path in listings]
+    return [{entry["relpath"]: entry["md5"] for entry in content} for content in contents]
 
 
 def object_path(md5: str) -> str:
-    """Where DVC keeps the object with this hash, below its cache and below every remote."""
+    """The path of the object with this hash, relative to DVC's cache or a remote."""
     return f"files/md5/{md5[:2]}/{md5[2:]}"
 
 

@@ -1,4 +1,4 @@
-"""DVC's stages in a checkout elsewhere, with the code there, as processes that end when this one is told to."""
+"""Runs DVC's stages in another checkout, with its code, in processes that end when this one is told to end."""
 
 import os
 import signal
@@ -11,12 +11,12 @@ from pathlib import Path
 from earmark.params.environment import FLOW_RUN_ID
 
 TERMINATION_SECONDS = 10
-"""How long a command has to end by itself."""
+"""How long a process has to end after SIGTERM before it is killed."""
 
 
 @contextmanager
 def sigterm_exits() -> Iterator[None]:
-    """SIGTERM in here is an exception, as Ctrl-C is, so that what was begun is cleared away."""
+    """Makes SIGTERM raise SystemExit, as Ctrl-C raises KeyboardInterrupt, so that cleanup runs."""
 
     def end(number: int, _frame: object) -> None:
         sys.exit(128 + number)
@@ -29,9 +29,9 @@ def sigterm_exits() -> Iterator[None]:
 
 
 def run(stage: str, checkout: Path) -> int:
-    """Runs `stage` whether or not anything changed, and returns its exit code; what it says goes to standard error.
+    """Runs `stage` even if nothing has changed, and returns its exit code. Its output goes to standard error.
 
-    DVC puts nothing into its cache, and takes nothing from there; MLflow's runs go to a database in `checkout`.
+    DVC's cache is neither read nor written. MLflow's runs go to a database in `checkout`.
     """
     command = ["dvc", "repro", "--quiet", "--force", "--single-item", "--no-commit", "--no-run-cache", stage]
     process = subprocess.Popen(
@@ -50,10 +50,10 @@ def run(stage: str, checkout: Path) -> int:
 
 
 def _environment(checkout: Path) -> dict[str, str]:
-    """This process's environment, of which nothing leads out of `checkout`."""
-    leading_out = ("GIT_", "DVC_", "MLFLOW_", FLOW_RUN_ID)
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(leading_out)}
-    return kept | {
+    """This process's environment without variables that point out of `checkout`."""
+    excluded = ("GIT_", "DVC_", "MLFLOW_", FLOW_RUN_ID)
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(excluded)}
+    return inherited | {
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
         "PYTHONPATH": str(checkout / "src"),
         "MLFLOW_TRACKING_URI": f"sqlite:///{checkout}/mlflow.db",
@@ -63,8 +63,8 @@ def _environment(checkout: Path) -> dict[str, str]:
     }
 
 
-def end_process_group(process: subprocess.Popen) -> None:
-    """Ends a process that leads a group, and the group: those that do not end by themselves are killed."""
+def end_process_group(process: subprocess.Popen[bytes] | subprocess.Popen[str]) -> None:
+    """Ends a process that leads a group, and its group; kills those that do not end within TERMINATION_SECONDS."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):

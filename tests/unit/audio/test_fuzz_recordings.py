@@ -26,7 +26,7 @@ CASES = int(os.environ.get("EARMARK_FUZZ", "0"))
 
 
 def share(percent: int) -> settings:
-    """A share of the cases for one test. New ones at each run only where many were asked for."""
+    """A share of the cases for one test. New ones at each run only if many are requested."""
     return settings(
         max_examples=(CASES or 400) * percent // 100,
         derandomize=not CASES,
@@ -46,14 +46,14 @@ def child() -> Iterator[Child]:
 
 @functools.cache
 def originals() -> list[bytes]:
-    """One generated recording of each kind, and some real ones where they are beside this checkout."""
-    found = [recordings.written(*kind) for kind in recordings.WRITTEN]
-    found += [recordings.plain(range(-3000, 3000, 20), 8000, channels) for channels in (1, 2, 3)]
+    """One generated recording of each kind, and some real ones if they are available beside this checkout."""
+    contents = [recordings.written(*kind) for kind in recordings.WRITTEN]
+    contents += [recordings.plain(range(-3000, 3000, 20), 8000, channels) for channels in (1, 2, 3)]
     if EXCERPT.is_file():
         with tarfile.open(EXCERPT) as archive:
             members = (member for member in archive if member.name.endswith(".wav"))
-            found += [archive.extractfile(next(members)).read() for _ in range(20)]
-    return found
+            contents += [archive.extractfile(next(members)).read() for _ in range(20)]
+    return contents
 
 
 def decoded(child: Child, content: bytes) -> tuple[np.ndarray, int] | str:

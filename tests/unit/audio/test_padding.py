@@ -27,13 +27,13 @@ def test_of_no_samples_comes_silence(padding):
 
 
 def shard(contents: list[bytes]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Recordings one after the other, each at a multiple of 512 bytes; where they begin, and their lengths."""
+    """Recordings in a row, each at a multiple of 512 bytes, with their starts and lengths."""
     starts, joined = [], b""
     for content in contents:
         joined += bytes(512)
         starts.append(len(joined))
         joined += content + bytes(-len(content) % 512)
-    return np.frombuffer(joined, np.uint8), np.array(starts), np.array([len(each) for each in contents])
+    return np.frombuffer(joined, np.uint8), np.array(starts), np.array([len(content) for content in contents])
 
 
 def read(contents: list[bytes], clip_samples: int, padding: str) -> tuple[np.ndarray, np.ndarray]:

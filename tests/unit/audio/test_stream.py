@@ -32,8 +32,8 @@ def written(samples: np.ndarray, sample_rate_hz: int, form: str = "WAV", subtype
 @pytest.mark.parametrize(("form", "subtype"), recordings.WRITTEN)
 def test_every_format_has_the_samples_that_decode_finds(form, subtype, tmp_path):
     content = recordings.written(form, subtype)
-    found = np.concatenate(list(stream.recording(opened(tmp_path, content), 16_000)))
-    np.testing.assert_array_equal(found, decode.mono(content, 16_000))
+    samples = np.concatenate(list(stream.recording(opened(tmp_path, content), 16_000)))
+    np.testing.assert_array_equal(samples, decode.mono(content, 16_000))
 
 
 @pytest.mark.parametrize("rate", [8_000, 11_025, 16_001, 44_100, 48_000])
@@ -103,10 +103,10 @@ def test_what_is_no_sound_recording_is_refused_with_a_reason(content, reason, tm
 )
 def test_a_header_that_lies_about_the_length_adds_no_sound(content, tmp_path):
     try:
-        found = sum(len(block) for block in stream.recording(opened(tmp_path, content), 16_000))
+        count = sum(len(block) for block in stream.recording(opened(tmp_path, content), 16_000))
     except decode.DecodeError:
         return
-    assert found <= 1000
+    assert count <= 1000
 
 
 def arriving(content: bytes, sizes: list[int]):
@@ -118,8 +118,8 @@ def arriving(content: bytes, sizes: list[int]):
 @given(st.binary(max_size=400), st.lists(st.integers(1, 9), max_size=60))
 def test_raw_pcm_is_the_same_in_whatever_pieces_it_comes(content, sizes):
     content = b"\0\0\0\0" + content[: len(content) // 2 * 2]
-    found = np.concatenate(list(stream.raw_pcm16(arriving(content, sizes))))
-    np.testing.assert_array_equal(found, np.frombuffer(content, "<i2") / np.float32(32_768))
+    samples = np.concatenate(list(stream.raw_pcm16(arriving(content, sizes))))
+    np.testing.assert_array_equal(samples, np.frombuffer(content, "<i2") / np.float32(32_768))
 
 
 @pytest.mark.parametrize(
@@ -143,28 +143,28 @@ def blocks_of(samples: np.ndarray, sizes: list[int]) -> list[np.ndarray]:
 )
 def test_windows_are_the_same_in_whatever_blocks_the_samples_come(count, sizes, length, hop):
     samples = NOISE[:count]
-    found = list(stream.windows(blocks_of(samples, sizes), length, hop, "silence"))
-    assert all(1 <= len(each) <= stream.MAX_WINDOWS for each in found)
+    batches = list(stream.windows(blocks_of(samples, sizes), length, hop, "silence"))
+    assert all(1 <= len(batch) <= stream.MAX_WINDOWS for batch in batches)
     starts = [start for i in range(2 * count) if (start := round(i * hop)) + length <= count]
     expected = [samples[start : start + length] for start in starts] or [fit(samples, length, "silence")]
-    np.testing.assert_array_equal(np.concatenate(found), np.stack(expected))
+    np.testing.assert_array_equal(np.concatenate(batches), np.stack(expected))
 
 
 @pytest.mark.parametrize("padding", ["silence", "repeat", "reflect"])
 def test_a_recording_shorter_than_a_window_is_padded_as_a_clip_is(padding):
-    [found] = stream.windows([NOISE[:40], NOISE[40:100]], 160, 16.0, padding)
-    np.testing.assert_array_equal(found, fit(NOISE[:100], 160, padding)[None])
+    [batch] = stream.windows([NOISE[:40], NOISE[40:100]], 160, 16.0, padding)
+    np.testing.assert_array_equal(batch, fit(NOISE[:100], 160, padding)[None])
 
 
 def test_a_window_comes_with_the_block_that_holds_its_last_sample():
-    came = []
+    arrived = []
 
     def blocks():
         for at in range(0, 480, 16):
-            came.append(at + 16)
+            arrived.append(at + 16)
             yield NOISE[at : at + 16]
 
-    ends = [came[-1] for each in stream.windows(blocks(), 160, 32.0, "silence") for _ in each]
+    ends = [arrived[-1] for batch in stream.windows(blocks(), 160, 32.0, "silence") for _ in batch]
     assert ends == list(range(160, 481, 32))
 
 
@@ -173,8 +173,8 @@ def test_windows_over_an_hour_stay_in_place_at_a_rate_that_no_hop_divides_and_in
     blocks = (np.zeros(rate, np.float32) for _ in range(seconds))
     tracemalloc.start()
     try:
-        found = sum(len(each) for each in stream.windows(blocks, rate, 0.1 * rate, "silence"))
+        count = sum(len(batch) for batch in stream.windows(blocks, rate, 0.1 * rate, "silence"))
         assert tracemalloc.get_traced_memory()[1] < 2**20
     finally:
         tracemalloc.stop()
-    assert found == 10 * (seconds - 1) + 1
+    assert count == 10 * (seconds - 1) + 1

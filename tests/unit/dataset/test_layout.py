@@ -1,4 +1,4 @@
-"""The layout of a data set: what each path is, what a list says, which labels can be told apart."""
+"""The layout of a data set: the meaning of paths, the content of lists, labels that can be distinguished."""
 
 import unicodedata
 

@@ -48,11 +48,11 @@ def test_drift_of_length_and_loudness_is_the_largest_gap_between_the_shares_belo
     random = np.random.default_rng(1)
     before = clips(200, seconds=random.uniform(0.5, 2, 200), rms=random.uniform(0, 0.4, 200))
     now = clips(300, seconds=random.uniform(1.2, 2, 300), rms=random.uniform(0, 0.2, 300))
-    found = distances(before, now)
-    lengths = [each["seconds"].to_numpy() for each in (before, now)]
-    decibels = [20 * np.log10(each["rms"].to_numpy()) for each in (before, now)]
-    assert found["length"] == pytest.approx(largest_gap(*lengths) - chance(200, 300), abs=1e-3)
-    assert found["loudness"] == pytest.approx(largest_gap(*decibels) - chance(200, 300), abs=1e-3)
+    distance_of = distances(before, now)
+    lengths = [frame["seconds"].to_numpy() for frame in (before, now)]
+    decibels = [20 * np.log10(frame["rms"].to_numpy()) for frame in (before, now)]
+    assert distance_of["length"] == pytest.approx(largest_gap(*lengths) - chance(200, 300), abs=1e-3)
+    assert distance_of["loudness"] == pytest.approx(largest_gap(*decibels) - chance(200, 300), abs=1e-3)
 
 
 def test_one_more_speaker_among_few_is_no_drift_however_loud_and_many_are():
@@ -72,9 +72,9 @@ def test_drift_of_the_label_mix_is_the_share_of_clips_that_would_have_to_change_
 
 def test_drift_of_silent_clips_is_a_number():
     before, now = clips(400, rms=0.0), clips(400, rms=np.where(np.arange(400) < 300, 0.0, 0.1))
-    found = quality.drift(before, now).set_index("quantity")
-    assert found.at["loudness", "distance"] == pytest.approx(0.25 - chance(400, 400), abs=1e-3)
-    assert found.at["loudness", "id"] == "loudness: median -120 to -120 dBFS"
+    drift = quality.drift(before, now).set_index("quantity")
+    assert drift.at["loudness", "distance"] == pytest.approx(0.25 - chance(400, 400), abs=1e-3)
+    assert drift.at["loudness", "id"] == "loudness: median -120 to -120 dBFS"
 
 
 def test_drift_says_what_moved():
@@ -85,21 +85,21 @@ def test_drift_says_what_moved():
 
 
 def test_facts_of_what_cannot_be_decoded_break_no_further_rule():
-    seen = quality.measured(clips(3, error=["", "no RIFF", ""], seconds=[1.0, 0.0, 1.0], peak=[0.5, 0.0, 0.5]))
+    seen = quality.for_clip_rules(clips(3, error=["", "no RIFF", ""], seconds=[1.0, 0.0, 1.0], peak=[0.5, 0.0, 0.5]))
     assert seen["seconds"].isna().tolist() == seen["peak"].isna().tolist() == [False, True, False]
     assert seen["error"].tolist() == ["", "no RIFF", ""]
 
 
 def test_a_clip_whose_facts_are_missing_has_an_error():
-    assert quality.measured(clips(2, peak=[0.5, np.nan]))["error"].tolist() == ["", quality.UNMEASURED]
+    assert quality.for_clip_rules(clips(2, peak=[0.5, np.nan]))["error"].tolist() == ["", quality.UNMEASURED]
 
 
 def test_a_recording_is_one_row_that_names_all_its_clips():
     sha256 = ["a", "b", "a", "c"]
     split = ["training", "training", "testing", "training"]
-    found = quality.by_recording(clips(4, id=["v", "w", "x", "y"], sha256=sha256, split=split)).set_index("id")
-    assert found.loc["v = x"].tolist() == [2, 1]
-    assert found.drop("v = x").to_numpy().tolist() == [[1, 1], [1, 1]]
+    rows = quality.by_recording(clips(4, id=["v", "w", "x", "y"], sha256=sha256, split=split)).set_index("id")
+    assert rows.loc["v = x"].tolist() == [2, 1]
+    assert rows.drop("v = x").to_numpy().tolist() == [[1, 1], [1, 1]]
 
 
 def test_only_a_speaker_that_a_name_states_can_be_in_two_splits():
@@ -110,9 +110,9 @@ def test_only_a_speaker_that_a_name_states_can_be_in_two_splits():
 
 def test_a_label_of_which_nothing_was_accepted_is_counted_too():
     everything = clips(6, split=["training"] * 5 + ["testing"])
-    found = quality.by_label(everything, everything[everything["label"] == "no"]).set_index("id")
-    assert found.loc["yes"].tolist() == [0, 0]
-    assert found.loc["no"].tolist() == [3, 2]
+    rows = quality.by_label(everything, everything[everything["label"] == "no"]).set_index("id")
+    assert rows.loc["yes"].tolist() == [0, 0]
+    assert rows.loc["no"].tolist() == [3, 2]
 
 
 def test_an_empty_data_set_has_nothing_in_quarantine():

@@ -22,7 +22,9 @@ generator = np.random.default_rng(1)
 
 
 def squares(*frequencies_hz: int) -> np.ndarray:
-    return np.stack([np.where(np.sin(2 * np.pi * each * TIME + 1e-3) >= 0, 1.0, -1.0) for each in frequencies_hz])
+    return np.stack(
+        [np.where(np.sin(2 * np.pi * frequency * TIME + 1e-3) >= 0, 1.0, -1.0) for frequency in frequencies_hz]
+    )
 
 
 def speech() -> np.ndarray:
@@ -38,7 +40,7 @@ def speech() -> np.ndarray:
                     break
     shortest = recording_of(contents[0], 6688)
     clips = [decode.clip(content, SAMPLES, SAMPLES, "silence") for content in contents]
-    return np.stack([*clips, *(decode.clip(shortest, SAMPLES, SAMPLES, each) for each in PADDINGS)])
+    return np.stack([*clips, *(decode.clip(shortest, SAMPLES, SAMPLES, padding) for padding in PADDINGS)])
 
 
 def recording_of(content: bytes, samples: int) -> bytes:
@@ -76,10 +78,10 @@ def waveforms(request) -> np.ndarray:
 
 
 def computed(waveforms: np.ndarray, settings: front_ends.FrontEnd) -> np.ndarray:
-    (found,) = numpy_backend.features(waveforms, (settings,))
-    assert found.dtype == np.float32
-    assert found.shape == (len(waveforms), settings.frames, settings.bins)
-    return found
+    (features,) = numpy_backend.features(waveforms, (settings,))
+    assert features.dtype == np.float32
+    assert features.shape == (len(waveforms), settings.frames, settings.bins)
+    return features
 
 
 def reference_power(waveforms: np.ndarray) -> np.ndarray:
@@ -101,14 +103,14 @@ def reference_log_mel(waveforms: np.ndarray) -> np.ndarray:
 
 
 def test_log_mel_is_that_of_an_independent_implementation(loaded, waveforms):
-    found = computed(waveforms, front_ends.front_end("log_mel", loaded))
-    np.testing.assert_allclose(found, reference_log_mel(waveforms), atol=1e-4)
+    features = computed(waveforms, front_ends.front_end("log_mel", loaded))
+    np.testing.assert_allclose(features, reference_log_mel(waveforms), atol=1e-4)
 
 
 def test_spectrogram_is_that_of_an_independent_implementation(loaded, waveforms):
-    found = computed(waveforms, front_ends.front_end("spectrogram", loaded))
+    features = computed(waveforms, front_ends.front_end("spectrogram", loaded))
     expected = np.log(reference_power(waveforms) + 0.01)
-    np.testing.assert_allclose(found, expected, atol=2e-4)
+    np.testing.assert_allclose(features, expected, atol=2e-4)
 
 
 def test_spectrogram_is_the_tutorials_operator(loaded, waveforms):
@@ -118,15 +120,15 @@ def test_spectrogram_is_the_tutorials_operator(loaded, waveforms):
         tf.raw_ops.AudioSpectrogram(input=clip[:, None], window_size=480, stride=160, magnitude_squared=True).numpy()[0]
         for clip in waveforms
     ]
-    found = computed(waveforms, front_ends.front_end("spectrogram", loaded))
-    assert found.shape[1:] == (98, 257)
-    np.testing.assert_allclose(found, np.log(np.abs(operator) + 0.01), atol=2e-4)
+    features = computed(waveforms, front_ends.front_end("spectrogram", loaded))
+    assert features.shape[1:] == (98, 257)
+    np.testing.assert_allclose(features, np.log(np.abs(operator) + 0.01), atol=2e-4)
 
 
 def test_mfcc_is_the_orthonormal_cosine_transform_of_log_mel(loaded, waveforms):
     expected = scipy.fft.dct(reference_log_mel(waveforms), type=2, norm="ortho")[..., :20]
-    found = computed(waveforms, front_ends.front_end("mfcc", loaded))
-    np.testing.assert_allclose(found, expected, atol=2e-4)
+    features = computed(waveforms, front_ends.front_end("mfcc", loaded))
+    np.testing.assert_allclose(features, expected, atol=2e-4)
 
 
 def model_of(settings: front_ends.FrontEnd, tmp_path):
@@ -174,8 +176,8 @@ def test_mel_bands_that_no_bin_reaches_are_refused(loaded):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_saved_model_computes_what_the_extractor_computes(loaded, waveforms, name, tmp_path):
     settings = front_ends.front_end(name, loaded)
-    found = model_of(settings, tmp_path).predict_on_batch(waveforms)
-    np.testing.assert_allclose(found, computed(waveforms, settings), atol=1e-5)
+    features = model_of(settings, tmp_path).predict_on_batch(waveforms)
+    np.testing.assert_allclose(features, computed(waveforms, settings), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["spectrogram", "log_mel"])
@@ -183,8 +185,8 @@ def test_a_saved_model_computes_what_shards_hold(loaded, waveforms, name, tmp_pa
     settings = front_ends.front_end(name, loaded)
     stored = numpy_backend.to_float16(computed(waveforms, settings)).astype(np.float32)
     # Of numbers above 1, as the tutorial's spectrogram has them, float16 keeps three digits and no more.
-    found = model_of(settings, tmp_path).predict_on_batch(waveforms)
-    np.testing.assert_allclose(found, stored, atol=1e-3, rtol=0 if name == "log_mel" else 1e-3)
+    features = model_of(settings, tmp_path).predict_on_batch(waveforms)
+    np.testing.assert_allclose(features, stored, atol=1e-3, rtol=0 if name == "log_mel" else 1e-3)
 
 
 @pytest.mark.parametrize("name", ["spectrogram", "log_mel"])
@@ -192,8 +194,8 @@ def test_power_of_stored_features_gives_them_back(loaded, name):
     from earmark.features.keras_backend import from_power, to_power
 
     settings = front_ends.front_end(name, loaded)
-    found = computed(SIGNALS["white noise"]().astype(np.float32), settings)
-    np.testing.assert_allclose(from_power(to_power(found, settings), settings), found, atol=1e-5)
+    features = computed(SIGNALS["white noise"]().astype(np.float32), settings)
+    np.testing.assert_allclose(from_power(to_power(features, settings), settings), features, atol=1e-5)
 
 
 def test_full_scale_is_one_and_silence_is_zero(loaded):
@@ -213,16 +215,16 @@ def test_without_normalisation_silence_is_the_logarithm_of_the_floor(loaded):
 def test_two_front_ends_at_once_are_each_alone(loaded):
     both = tuple(front_ends.front_end(name, loaded) for name in ("log_mel", "spectrogram"))
     waveforms = SIGNALS["white noise"]().astype(np.float32)
-    for found, settings in zip(numpy_backend.features(waveforms, both), both, strict=True):
-        np.testing.assert_array_equal(found, computed(waveforms, settings))
+    for features, settings in zip(numpy_backend.features(waveforms, both), both, strict=True):
+        np.testing.assert_array_equal(features, computed(waveforms, settings))
 
 
 def test_float16_is_the_nearest_for_all_that_features_can_be():
     values = np.concatenate([generator.uniform(-20, 20, 10**6), generator.uniform(-1, 1, 10**6), [65_503, -65_503, 0]])
     values = values.astype(np.float32)
-    found, nearest = numpy_backend.to_float16(values), values.astype(np.float16)
+    rounded, nearest = numpy_backend.to_float16(values), values.astype(np.float16)
     normal = np.abs(values) >= 2.0**-14
-    error, least = np.abs(found - values), np.abs(nearest - values)
+    error, least = np.abs(rounded - values), np.abs(nearest - values)
     np.testing.assert_array_equal(error[normal], least[normal])  # of two that are equally near, either
     assert error[~normal].max() <= 2.0**-15
 
@@ -240,6 +242,6 @@ def test_a_version_stands_for_its_numbers(loaded, name):
     settings = front_ends.front_end(name, loaded)
     recording = np.sin(2 * np.pi * 300 * TIME * (1 + TIME)) * np.minimum(1, 4 * TIME) / 2
     recording[:3000] = 0
-    found = computed(recording[None].astype(np.float32), settings)[0]
-    figures = found[0, 0], found[50, 19], found.mean(dtype=np.float64)
+    features = computed(recording[None].astype(np.float32), settings)[0]
+    figures = features[0, 0], features[50, 19], features.mean(dtype=np.float64)
     np.testing.assert_allclose(figures, GOLDEN[name, settings.version], atol=5e-5)

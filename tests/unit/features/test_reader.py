@@ -40,7 +40,7 @@ def folder(tmp_path_factory):
 def clips() -> pd.DataFrame:
     """Four in five of the clips, in no order; `value` is what their features hold."""
     value = np.random.default_rng(0).permutation(3 * SHARD_CLIPS)[: 12 * SHARD_CLIPS // 5]
-    shard = [f"shard-{each // SHARD_CLIPS}.tar" for each in value]
+    shard = [f"shard-{number // SHARD_CLIPS}.tar" for number in value]
     # float16 has no odd numbers above 2,048: what was written is what it rounds to.
     return pd.DataFrame({"shard": shard, "member": value % SHARD_CLIPS, "value": value.astype(np.float16)})
 
@@ -54,24 +54,26 @@ def values(reader: FeatureReader, generator=None, batch: int = 64, repeats=None)
 
 
 @pytest.mark.parametrize("seed", [None, 1])
-def test_streamed_and_held_are_the_same_clips_in_the_same_order(folder, clips, seed):
+def test_streamed_and_in_memory_are_the_same_clips_in_the_same_order(folder, clips, seed):
     assert len(clips) * 2 * BIG.frames * BIG.bins > WINDOW_BYTES
-    held, streamed = (FeatureReader(folder, clips, in_memory=each) for each in (True, False))
+    in_memory, streamed = (FeatureReader(folder, clips, in_memory=choice) for choice in (True, False))
     for _ in range(2):
         generators = [None if seed is None else np.random.default_rng(seed) for _ in range(2)]
-        (order, found), (other_order, other) = values(held, generators[0]), values(streamed, generators[1])
+        (order, features), (other_order, other) = values(in_memory, generators[0]), values(streamed, generators[1])
         np.testing.assert_array_equal(order, other_order)
-        np.testing.assert_array_equal(found, other)
-        np.testing.assert_array_equal(found, clips["value"].to_numpy()[order])
+        np.testing.assert_array_equal(features, other)
+        np.testing.assert_array_equal(features, clips["value"].to_numpy()[order])
         np.testing.assert_array_equal(np.sort(order), np.arange(len(clips)))
 
 
-@pytest.mark.parametrize("held", [True, False])
-def test_a_clip_comes_as_often_as_is_asked(folder, clips, held):
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_a_clip_comes_as_often_as_it_is_repeated(folder, clips, in_memory):
     repeats = np.random.default_rng(2).integers(0, 4, len(clips))
-    order, found = values(FeatureReader(folder, clips, in_memory=held), np.random.default_rng(1), repeats=repeats)
+    order, features = values(
+        FeatureReader(folder, clips, in_memory=in_memory), np.random.default_rng(1), repeats=repeats
+    )
     np.testing.assert_array_equal(np.bincount(order, minlength=len(clips)), repeats)
-    np.testing.assert_array_equal(found, clips["value"].to_numpy()[order])
+    np.testing.assert_array_equal(features, clips["value"].to_numpy()[order])
     assert (np.diff(order) == 0).mean() < 0.01  # copies of a clip do not follow each other
 
 
@@ -104,7 +106,7 @@ def test_many_small_shards_are_shuffled_as_few_large_ones_are(tmp_path):
         with feature_shards.open_writer(tmp_path, f"shard-{shard:03}.tar", 2, small) as append:
             append(np.full((2, 8, 8), shard, dtype=np.float16))
     clips = pd.DataFrame(
-        {"shard": np.repeat([f"shard-{each:03}.tar" for each in range(300)], 2), "member": [0, 1] * 300}
+        {"shard": np.repeat([f"shard-{number:03}.tar" for number in range(300)], 2), "member": [0, 1] * 300}
     )
     order = FeatureReader(tmp_path, clips).epoch(np.random.default_rng(0)).order
     neighbours = np.abs(np.diff(order // 2)) == 0
@@ -112,9 +114,9 @@ def test_many_small_shards_are_shuffled_as_few_large_ones_are(tmp_path):
 
 
 def test_a_shard_that_is_missing_is_a_sentence(folder, clips):
-    strange = clips.assign(shard="shard-9.tar")
+    unknown = clips.assign(shard="shard-9.tar")
     with pytest.raises(UserError, match=r"shard-9.npy is missing; run 'dvc repro extract' first"):
-        FeatureReader(folder, strange)
+        FeatureReader(folder, unknown)
 
 
 def test_a_shard_of_other_settings_in_the_folder_is_refused(tmp_path):

@@ -41,11 +41,11 @@ def test_seed_cnn_is_the_tutorials_network(loaded):
 def test_bc_resnet_has_the_papers_parameters(scale, parameters):
     """Kim et al. 2021, table 1: 9.2k and 321k for the 12 labels of Speech Commands."""
     model = module_of("bc_resnet").build((98, 40), 12, scale=scale, dropout=0.1)
-    assert sum(int(np.prod(each.shape)) for each in model.trainable_weights) == parameters
+    assert sum(int(np.prod(weight.shape)) for weight in model.trainable_weights) == parameters
 
 
 def test_bc_resnet_refuses_bands_that_it_cannot_divide():
-    with pytest.raises(ValueError, match="64 bands; allowed are multiples of 40"):
+    with pytest.raises(ValueError, match="64 bands; expected a multiple of 40"):
         module_of("bc_resnet").build((98, 64), 12, scale=1, dropout=0.1)
 
 

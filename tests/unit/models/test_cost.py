@@ -23,15 +23,15 @@ def counted_by_tensorflow(model: keras.Model) -> float:
     graph = convert_variables_to_constants_v2(concrete).graph
     options = tf.compat.v1.profiler.ProfileOptionBuilder.float_operation()
     options = tf.compat.v1.profiler.ProfileOptionBuilder(options).with_empty_output()
-    found = tf.compat.v1.profiler.profile(graph, cmd="op", options=options.build())
-    return operations(found) / 2
+    profile = tf.compat.v1.profiler.profile(graph, cmd="op", options=options.build())
+    return operations(profile) / 2
 
 
 def operations(node) -> float:
     """Of `node` and all below it; the profile has a node's own and those below it in one number."""
-    own = node.total_float_ops - sum(each.total_float_ops for each in node.children)
-    wanted = node.name in ("Conv2D", "DepthwiseConv2dNative", "MatMul", "BatchMatMulV2")
-    return wanted * own + sum(map(operations, node.children))
+    own = node.total_float_ops - sum(child.total_float_ops for child in node.children)
+    is_product = node.name in ("Conv2D", "DepthwiseConv2dNative", "MatMul", "BatchMatMulV2")
+    return is_product * own + sum(map(operations, node.children))
 
 
 @pytest.mark.parametrize("candidate", CANDIDATES)
@@ -57,25 +57,25 @@ def test_a_model_on_waveforms_counts_the_network_inside_and_its_mel_bands(tmp_pa
 
 def test_one_core_is_one_core_for_every_thread_and_is_given_back():
     before = os.sched_getaffinity(0)
-    inside, looked, leave, seen = threading.Event(), threading.Event(), threading.Event(), {}
+    inside, looked, leave, affinities = threading.Event(), threading.Event(), threading.Event(), {}
 
     def other() -> None:
         inside.wait()
-        seen["while"] = os.sched_getaffinity(0)
+        affinities["while"] = os.sched_getaffinity(0)
         looked.set()
         leave.wait()
-        seen["after"] = os.sched_getaffinity(0)
+        affinities["after"] = os.sched_getaffinity(0)
 
     thread = threading.Thread(target=other)
     thread.start()
     with cost.one_core():
         assert len(os.sched_getaffinity(0)) == 1
-        born = threading.Thread(target=lambda: (leave.wait(), seen.update(born=os.sched_getaffinity(0))))
+        born = threading.Thread(target=lambda: (leave.wait(), affinities.update(born=os.sched_getaffinity(0))))
         born.start()
         inside.set()
         assert looked.wait(60)
     leave.set()
     thread.join()
     born.join()
-    assert len(seen["while"]) == 1
-    assert seen["after"] == seen["born"] == os.sched_getaffinity(0) == before
+    assert len(affinities["while"]) == 1
+    assert affinities["after"] == affinities["born"] == os.sched_getaffinity(0) == before

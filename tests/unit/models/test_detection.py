@@ -1,4 +1,4 @@
-"""Words are heard once, when they were said, however the windows come."""
+"""Words are detected once, at the right time, in blocks of windows of any size."""
 
 import numpy as np
 import pytest
@@ -33,7 +33,7 @@ def drawn(seed: int, count: int) -> np.ndarray:
 
 def as_the_paper_has_it(probabilities: np.ndarray, threshold: float) -> list[tuple[int, str]]:
     """Windows and words, by section 2.3's formula for one frame after the other; a run of one word is one word."""
-    found, deaf_until, run = [], 0, ""
+    detections, deaf_until, run = [], 0, ""
     for j in range(len(probabilities)):
         first = max(0, j - SMOOTHED_WINDOWS + 1)
         smoothed = [float(np.mean(probabilities[first : j + 1, i], dtype=np.float64)) for i in range(len(LABELS))]
@@ -42,41 +42,41 @@ def as_the_paper_has_it(probabilities: np.ndarray, threshold: float) -> list[tup
         if word != run:
             run = ""
         if word and not run and j >= deaf_until:
-            found.append((j, word))
+            detections.append((j, word))
             deaf_until, run = j + REFRACTORY_WINDOWS, word
-    return found
+    return detections
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.5, 0.8])
 def test_detections_are_those_of_the_papers_formula(threshold):
     probabilities = drawn(1, 1500)
-    found = Detector(LABELS, threshold).detect(probabilities)
+    detections = Detector(LABELS, threshold).detect(probabilities)
     expected = as_the_paper_has_it(probabilities, threshold)
     assert len(expected) > 10
-    assert [(round(each.seconds / HOP_SECONDS), each.label) for each in found] == expected
+    assert [(round(detection.seconds / HOP_SECONDS), detection.label) for detection in detections] == expected
 
 
 @given(st.integers(0, 2**32 - 1), st.lists(st.integers(0, 12), max_size=30))
 def test_windows_in_blocks_of_any_size_give_the_same_detections(seed, sizes):
     probabilities = drawn(seed, sum(sizes) + 5)
-    detector, found, at = Detector(LABELS, 0.6), [], 0
+    detector, detections, at = Detector(LABELS, 0.6), [], 0
     for size in [*sizes, 5]:
-        found += detector.detect(probabilities[at : at + size])
+        detections += detector.detect(probabilities[at : at + size])
         at += size
-    assert found == Detector(LABELS, 0.6).detect(probabilities)
+    assert detections == Detector(LABELS, 0.6).detect(probabilities)
 
 
 def test_a_word_is_heard_at_its_window_with_its_mean_probability():
     silence = np.tile(one_window("_silence_"), (20, 1))
     word = np.stack([one_window("yes", 0.9)] * SMOOTHED_WINDOWS)
-    [found] = Detector(LABELS, 0.85).detect(np.concatenate([silence, word, silence]))
-    assert found == Detection(pytest.approx((19 + SMOOTHED_WINDOWS) * HOP_SECONDS), "yes", pytest.approx(0.9))
+    [detection] = Detector(LABELS, 0.85).detect(np.concatenate([silence, word, silence]))
+    assert detection == Detection(pytest.approx((19 + SMOOTHED_WINDOWS) * HOP_SECONDS), "yes", pytest.approx(0.9))
 
 
 def test_one_window_alone_is_no_word_but_at_the_beginning_of_a_recording():
     lonely = windows(("_silence_", 5), ("yes", 1), ("_silence_", 5))
     assert Detector(LABELS, 0.5).detect(lonely) == []
-    assert [each.label for each in Detector(LABELS, 0.5).detect(windows(("yes", 1)))] == ["yes"]
+    assert [detection.label for detection in Detector(LABELS, 0.5).detect(windows(("yes", 1)))] == ["yes"]
 
 
 @pytest.mark.parametrize("label", detection.NOT_WORDS)
@@ -91,15 +91,15 @@ def test_a_word_less_probable_than_an_unknown_one_is_not_heard():
 
 def test_after_a_word_nothing_is_heard_for_the_refractory_time_and_then_something_is():
     sound = windows(("yes", SMOOTHED_WINDOWS), ("no", 2 * REFRACTORY_WINDOWS))
-    found = Detector(LABELS, 0.9).detect(sound)
-    assert [each.label for each in found] == ["yes", "no"]
-    assert found[1].seconds - found[0].seconds == pytest.approx(REFRACTORY_SECONDS)
+    detections = Detector(LABELS, 0.9).detect(sound)
+    assert [detection.label for detection in detections] == ["yes", "no"]
+    assert detections[1].seconds - detections[0].seconds == pytest.approx(REFRACTORY_SECONDS)
 
 
 def test_a_long_word_is_heard_once_and_again_after_a_pause():
     long = ("yes", 3 * REFRACTORY_WINDOWS)
-    found = Detector(LABELS, 0.9).detect(windows(long, ("_silence_", 1), long))
-    assert [each.label for each in found] == ["yes", "yes"]
+    detections = Detector(LABELS, 0.9).detect(windows(long, ("_silence_", 1), long))
+    assert [detection.label for detection in detections] == ["yes", "yes"]
 
 
 def test_no_windows_are_no_detections():

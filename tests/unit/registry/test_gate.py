@@ -1,4 +1,4 @@
-"""The gate: which new model takes the champion's place, and what is said of those that do not."""
+"""The gate: which candidate replaces the champion, and the reasons given for those that do not."""
 
 import numpy as np
 import pandas as pd
@@ -30,7 +30,9 @@ LABELS = ("no", "yes")
 SPEAKERS, CLIPS_OF_EACH = 40, 20
 
 
-def said(wrong: dict[int, int] | None = None, speakers: int = SPEAKERS, clips: int = CLIPS_OF_EACH) -> pd.DataFrame:
+def predictions_with(
+    wrong: dict[int, int] | None = None, speakers: int = SPEAKERS, clips: int = CLIPS_OF_EACH
+) -> pd.DataFrame:
     """Predictions of half "yes" and half "no" of `clips` clips by each speaker; `wrong` of them by speaker."""
     rows = [
         (label, f"speaker {speaker}", label if clip >= (wrong or {}).get(speaker, 0) else "something else")
@@ -44,84 +46,102 @@ def model(predictions: pd.DataFrame, labels: tuple[str, ...] = LABELS, cost: Cos
     return Contender(labels, predictions, cost)
 
 
-def judged(new: Contender, champion: Contender | Unscored | None, at_10_db: float | None = 0.8, limits: Gate = LIMITS):
+def evaluated(
+    new: Contender, champion: Contender | Unscored | None, at_10_db: float | None = 0.8, limits: Gate = LIMITS
+):
     return verdict(limits, new, at_10_db, champion, seed=1)
 
 
-def check(found: gate.Verdict, name: str) -> gate.Check:
-    return next(each for each in found.checks if each.name == name)
+def check(result: gate.Verdict, name: str) -> gate.Check:
+    return next(criterion for criterion in result.checks if criterion.name == name)
 
 
 EVERYBODY = dict.fromkeys(range(SPEAKERS), 1)
 
 
 def test_the_first_version_is_champion_where_the_limits_hold():
-    found = judged(model(said()), None)
-    assert (found.promoted, found.alias, found.reason) == (True, "champion", "there is no champion yet")
+    result = evaluated(model(predictions_with()), None)
+    assert (result.promoted, result.alias, result.reason) == (True, "champion", "there is no champion yet")
 
 
 @pytest.mark.parametrize(
     ("new", "at_10_db", "name", "observed", "allowed"),
     [
         (
-            model(said(dict.fromkeys(range(SPEAKERS), 11))),
+            model(predictions_with(dict.fromkeys(range(SPEAKERS), 11))),
             0.8,
             "accuracy",
             "45.00% of 800 testing clips",
             "at least 50.00%",
         ),
-        (model(said()), 0.29, "accuracy at 10 dB", "29.00%", "at least 30.00%"),
-        (model(said(), cost=costing(2_000_001, 2.0, 4.0)), 0.8, "saved size", "2,000 kB", "at most 2,000 kB"),
-        (model(said(), cost=costing(1_000_000, 2.0, 50.1)), 0.8, "p99 latency", "50.10 ms", "at most 50 ms"),
+        (model(predictions_with()), 0.29, "accuracy at 10 dB", "29.00%", "at least 30.00%"),
+        (
+            model(predictions_with(), cost=costing(2_000_001, 2.0, 4.0)),
+            0.8,
+            "saved size",
+            "2,000 kB",
+            "at most 2,000 kB",
+        ),
+        (
+            model(predictions_with(), cost=costing(1_000_000, 2.0, 50.1)),
+            0.8,
+            "p99 latency",
+            "50.10 ms",
+            "at most 50 ms",
+        ),
     ],
 )
 def test_a_broken_limit_alone_makes_a_challenger_of_the_first_version(new, at_10_db, name, observed, allowed):
-    found = judged(new, None, at_10_db)
-    assert [each.name for each in found.checks if not each.passed] == [name]
-    assert (check(found, name).observed, check(found, name).allowed) == (observed, allowed)
-    assert found.alias == "challenger"
-    assert found.reason == f"{name}: {observed} (expected {allowed})"
+    result = evaluated(new, None, at_10_db)
+    assert [criterion.name for criterion in result.checks if not criterion.passed] == [name]
+    assert (check(result, name).observed, check(result, name).allowed) == (observed, allowed)
+    assert result.alias == "challenger"
+    assert result.reason == f"{name}: {observed} (expected {allowed})"
 
 
 def test_what_lies_exactly_on_a_limit_passes():
-    half_right = model(said(dict.fromkeys(range(SPEAKERS), 10)), cost=costing(2_000_000, 2.0, 50.0))
-    assert judged(half_right, None, at_10_db=0.3).promoted
+    half_right = model(predictions_with(dict.fromkeys(range(SPEAKERS), 10)), cost=costing(2_000_000, 2.0, 50.0))
+    assert evaluated(half_right, None, at_10_db=0.3).promoted
 
 
 def test_without_background_noise_the_noise_limit_is_skipped_and_it_is_said():
-    found = judged(model(said()), None, at_10_db=None)
-    assert found.promoted
+    result = evaluated(model(predictions_with()), None, at_10_db=None)
+    assert result.promoted
     expected = "not measured: the split has no background noise as long as a clip"
-    assert check(found, "accuracy at 10 dB").observed == expected
+    assert check(result, "accuracy at 10 dB").observed == expected
 
 
 def test_better_beyond_chance_takes_the_champions_place():
-    found = judged(model(said()), model(said(EVERYBODY)))
-    assert found.promoted
-    assert "800 of 800 clips right, the champion 760 of the same" in found.reason
-    assert "better beyond chance (+5.00 points" in found.reason
+    result = evaluated(model(predictions_with()), model(predictions_with(EVERYBODY)))
+    assert result.promoted
+    assert "800 of 800 clips right, the champion 760 of the same" in result.reason
+    assert "better beyond chance (+5.00 points" in result.reason
 
 
 def test_better_by_chance_does_not():
-    found = judged(model(said({0: 1})), model(said({1: 2})))
-    assert not found.promoted
-    assert "neither smaller nor faster" in found.reason
+    result = evaluated(model(predictions_with({0: 1})), model(predictions_with({1: 2})))
+    assert not result.promoted
+    assert "neither smaller nor faster" in result.reason
 
 
 def test_better_clips_of_one_speaker_are_chance_however_many_they_are():
     """Twenty clips more, which would be far beyond chance were they independent."""
-    found = judged(model(said()), model(said({0: CLIPS_OF_EACH})))
-    assert not found.promoted
-    assert "as good (+2.50 points" in found.reason
+    result = evaluated(model(predictions_with()), model(predictions_with({0: CLIPS_OF_EACH})))
+    assert not result.promoted
+    assert "as good (+2.50 points" in result.reason
 
 
 @pytest.mark.parametrize(("speakers", "promoted"), [(2, False), (5, False), (6, True), (12, True)])
 def test_what_every_one_of_few_speakers_gains_may_still_be_chance(speakers, promoted):
     """Were both as good, each speaker would gain or lose alike: all of n gain with a chance of 1 in 2 to the n."""
     everybody = dict.fromkeys(range(speakers), 1)
-    found = judged(model(said(speakers=speakers)), model(said(everybody, speakers=speakers)))
-    assert found.promoted is promoted
-    chance = gate.difference(said(speakers=speakers), said(everybody, speakers=speakers), seed=2).chance
+    result = evaluated(
+        model(predictions_with(speakers=speakers)), model(predictions_with(everybody, speakers=speakers))
+    )
+    assert result.promoted is promoted
+    chance = gate.difference(
+        predictions_with(speakers=speakers), predictions_with(everybody, speakers=speakers), seed=2
+    ).chance
     assert chance == pytest.approx(0.5**speakers, abs=0.015)
 
 
@@ -131,23 +151,25 @@ def test_the_fewest_speakers_are_those_of_whom_all_can_gain_beyond_chance():
 
 def test_the_interval_is_that_of_paired_differences_of_speakers_drawn_one_by_one():
     rng = np.random.default_rng(5)
-    new, champion = (said({each: int(rng.integers(6)) for each in range(12)}, speakers=12) for _ in range(2))
-    found = gate.difference(new, champion, seed=3)
+    new, champion = (
+        predictions_with({speaker: int(rng.integers(6)) for speaker in range(12)}, speakers=12) for _ in range(2)
+    )
+    result = gate.difference(new, champion, seed=3)
     gained = (new["predicted"] == new["label"]).astype(int) - (champion["predicted"] == champion["label"])
-    of_speaker = [gained[new["speaker"] == f"speaker {each}"] for each in sorted(range(12), key=str)]
+    of_speaker = [gained[new["speaker"] == f"speaker {speaker}"] for speaker in sorted(range(12), key=str)]
     draws = np.random.default_rng(3).integers(12, size=(metrics.RESAMPLES, 12))
     means = [np.concatenate([of_speaker[at] for at in draw]).mean() for draw in draws]
-    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(means, [0.025, 0.975])))
-    assert found.mean == pytest.approx(gained.mean())
+    assert (result.low, result.high) == pytest.approx(tuple(np.quantile(means, [0.025, 0.975])))
+    assert result.mean == pytest.approx(gained.mean())
 
 
 def test_recordings_of_noise_that_silence_is_cut_from_are_no_speakers():
     silence = pd.DataFrame(
         {"label": SILENCE, "predicted": SILENCE, "speaker": [f"_background_noise_/{at}.wav" for at in range(8)]}
     )
-    new = pd.concat([said(speakers=2), silence], ignore_index=True)
-    found = gate.difference(new, new.assign(predicted=SILENCE), seed=2)
-    assert (found.speakers, found.clips, found.mean) == (2, 48, pytest.approx(40 / 48))
+    new = pd.concat([predictions_with(speakers=2), silence], ignore_index=True)
+    result = gate.difference(new, new.assign(predicted=SILENCE), seed=2)
+    assert (result.speakers, result.clips, result.mean) == (2, 48, pytest.approx(40 / 48))
 
 
 @pytest.mark.parametrize(
@@ -162,56 +184,63 @@ def test_recordings_of_noise_that_silence_is_cut_from_are_no_speakers():
     ],
 )
 def test_an_equal_one_must_be_cheaper_and_not_pay_for_it_with_the_other(cost, promoted, says):
-    found = judged(model(said(), cost=cost), model(said()))
-    assert found.promoted is promoted
-    assert says in found.reason
+    result = evaluated(model(predictions_with(), cost=cost), model(predictions_with()))
+    assert result.promoted is promoted
+    assert says in result.reason
 
 
 def test_what_is_faster_is_so_in_every_round():
     """Other work on the machine: the champion was slow in most rounds, or the new one in one."""
-    reigning = Cost(1_000_000, (2.0, 9.0, 9.0, 9.0, 2.0), 9.0)
-    assert not judged(model(said()), Contender(LABELS, said(), reigning)).promoted
+    champion_cost = Cost(1_000_000, (2.0, 9.0, 9.0, 9.0, 2.0), 9.0)
+    assert not evaluated(model(predictions_with()), Contender(LABELS, predictions_with(), champion_cost)).promoted
     slow_once = Cost(1_000_000, (1.0, 1.0, 1.0, 1.0, 2.0), 4.0)
-    assert not judged(model(said(), cost=slow_once), model(said())).promoted
+    assert not evaluated(model(predictions_with(), cost=slow_once), model(predictions_with())).promoted
     both_slow_once = Cost(1_000_000, (1.0, 1.0, 4.0, 1.0, 1.0), 4.0)
-    reigning = Cost(1_000_000, (2.0, 2.0, 8.0, 2.0, 2.0), 8.0)
-    assert "50% faster" in judged(model(said(), cost=both_slow_once), Contender(LABELS, said(), reigning)).reason
+    champion_cost = Cost(1_000_000, (2.0, 2.0, 8.0, 2.0, 2.0), 8.0)
+    assert (
+        "50% faster"
+        in evaluated(
+            model(predictions_with(), cost=both_slow_once), Contender(LABELS, predictions_with(), champion_cost)
+        ).reason
+    )
 
 
 def test_a_cheaper_one_that_may_be_worse_is_a_challenger():
     tiny = costing(1000, 0.1, 0.2)
-    found = judged(model(said(dict.fromkeys(range(10), 1)), cost=tiny), model(said()))
-    assert not found.promoted
-    assert "not surely as good (-1.25 points" in found.reason
+    result = evaluated(model(predictions_with(dict.fromkeys(range(10), 1)), cost=tiny), model(predictions_with()))
+    assert not result.promoted
+    assert "not surely as good (-1.25 points" in result.reason
 
 
 @pytest.mark.parametrize("speakers", [1, 2, 3, 4, 5])
 @pytest.mark.parametrize("wrong", [0, 8])
 def test_of_few_speakers_nothing_is_better_beyond_chance_nor_as_good(speakers, wrong):
     """Of 1000 clips of each, all right: clips are not what lacks."""
-    champion = said(dict.fromkeys(range(speakers), wrong), speakers, clips=1000)
-    found = judged(model(said(speakers=speakers, clips=1000), cost=costing(1000, 0.1, 0.2)), model(champion))
-    assert not found.promoted
-    assert [each.name for each in found.checks if not each.passed] == ["against the champion"]
-    assert f"too few speakers to tell from chance, {speakers} of at least 6" in found.reason
+    champion = predictions_with(dict.fromkeys(range(speakers), wrong), speakers, clips=1000)
+    result = evaluated(
+        model(predictions_with(speakers=speakers, clips=1000), cost=costing(1000, 0.1, 0.2)), model(champion)
+    )
+    assert not result.promoted
+    assert [criterion.name for criterion in result.checks if not criterion.passed] == ["against the champion"]
+    assert f"too few speakers to tell from chance, {speakers} of at least 6" in result.reason
 
 
 @pytest.mark.parametrize("speakers", [6, 29])
 def test_of_some_speakers_it_cannot_be_told_whether_as_good_however_many_clips_they_have(speakers):
-    same = said(speakers=speakers, clips=1000)
-    found = judged(model(same, cost=costing(1000, 0.1, 0.2)), model(same.copy()))
-    assert not found.promoted
-    assert f"too few speakers to tell whether as good, {speakers} of at least 30" in found.reason
+    same = predictions_with(speakers=speakers, clips=1000)
+    result = evaluated(model(same, cost=costing(1000, 0.1, 0.2)), model(same.copy()))
+    assert not result.promoted
+    assert f"too few speakers to tell whether as good, {speakers} of at least 30" in result.reason
 
 
 def test_a_loss_with_one_speaker_in_six_is_seldom_overlooked_by_the_fewest_speakers():
     """A tenth of the clips of a sixth of all speakers: 1.67 points in all, of which half a point may be lost."""
     rng, tiny = np.random.default_rng(4), costing(1000, 0.1, 0.2)
-    champion, promoted = said(speakers=30), 0
+    champion, promoted = predictions_with(speakers=30), 0
     for _ in range(100):
         losing = np.flatnonzero(rng.random(30) < 1 / 6)
-        new = said({int(each): int(rng.binomial(20, 0.1)) for each in losing}, speakers=30)
-        promoted += judged(model(new, cost=tiny), model(champion)).promoted
+        new = predictions_with({int(speaker): int(rng.binomial(20, 0.1)) for speaker in losing}, speakers=30)
+        promoted += evaluated(model(new, cost=tiny), model(champion)).promoted
     assert promoted <= 5
 
 
@@ -220,88 +249,100 @@ def test_a_loss_with_one_speaker_in_six_is_seldom_overlooked_by_the_fewest_speak
     ("speakers", "clips", "promoted"), [(30, 2, False), (30, 18, False), (30, 20, True), (299, 2, False)]
 )
 def test_without_a_loss_there_must_be_clips_enough_to_have_shown_one(speakers, clips, promoted):
-    same = said({0: 1}, speakers, clips)
-    found = judged(model(same, cost=costing(500_000, 1.0, 4.0)), model(same.copy()))
-    assert found.promoted is promoted
+    same = predictions_with({0: 1}, speakers, clips)
+    result = evaluated(model(same, cost=costing(500_000, 1.0, 4.0)), model(same.copy()))
+    assert result.promoted is promoted
     if promoted:
-        assert "as good (+0.00 points" in found.reason
+        assert "as good (+0.00 points" in result.reason
     else:
         might = f"{100 * 3 / (speakers * clips):.2f} points"
         says = (
             f"too few clips to tell whether as good: none of {speakers * clips} is lost, up to {might} of more may be"
         )
-        assert says in found.reason
+        assert says in result.reason
 
 
 def test_few_clips_may_be_better_beyond_chance_where_none_was_lost():
-    found = judged(model(said(speakers=6, clips=4)), model(said(dict.fromkeys(range(6), 2), 6, clips=4)))
-    assert found.promoted
-    assert "better beyond chance (+50.00 points" in found.reason
+    result = evaluated(
+        model(predictions_with(speakers=6, clips=4)), model(predictions_with(dict.fromkeys(range(6), 2), 6, clips=4))
+    )
+    assert result.promoted
+    assert "better beyond chance (+50.00 points" in result.reason
 
 
 def test_where_clips_were_lost_the_interval_alone_says_how_many_may_be():
-    found = gate.difference(said({0: 1}), said({1: 1}), seed=1)
-    assert (found.clips, found.lost, found.lowest) == (800, 1, found.low)
-    unlike = gate.difference(said(), said({0: 1, 1: 2}), seed=1)
+    result = gate.difference(predictions_with({0: 1}), predictions_with({1: 1}), seed=1)
+    assert (result.clips, result.lost, result.lowest) == (800, 1, result.low)
+    unlike = gate.difference(predictions_with(), predictions_with({0: 1, 1: 2}), seed=1)
     assert (unlike.lost, unlike.lowest) == (0, -3 / 800) and unlike.low >= 0
 
 
 def test_a_label_that_is_found_less_often_keeps_a_better_one_from_the_place():
-    new, champion = said(), said(dict.fromkeys(range(SPEAKERS), 8))
+    new, champion = predictions_with(), predictions_with(dict.fromkeys(range(SPEAKERS), 8))
     lost = (new["label"] == "yes") & (np.arange(len(new)) % 20 > 15)
     new.loc[lost, "predicted"] = "no"
     champion.loc[new["label"] == "yes", "predicted"] = "yes"
     champion.loc[(new["label"] == "no"), "predicted"] = "yes"
-    found = judged(model(new), model(champion))
-    assert not found.promoted
-    assert found.reason == "largest drop in recall: 20.00 points, of 'yes' (expected at most 10.00 points, or one clip)"
+    result = evaluated(model(new), model(champion))
+    assert not result.promoted
+    assert (
+        result.reason == "largest drop in recall: 20.00 points, of 'yes' (expected at most 10.00 points, or one clip)"
+    )
 
 
 def test_one_clip_fewer_of_a_rare_label_is_allowed_and_two_are_not():
     rare = pd.DataFrame({"label": "rare", "speaker": "speaker 0", "predicted": ["rare"] * 5, "split": "testing"})
-    champion = pd.concat([said(EVERYBODY), rare], ignore_index=True)
+    champion = pd.concat([predictions_with(EVERYBODY), rare], ignore_index=True)
     for missed, promoted in ((1, True), (2, False)):
-        new = pd.concat([said(), rare], ignore_index=True)
+        new = pd.concat([predictions_with(), rare], ignore_index=True)
         new.loc[new.index[-missed:], "predicted"] = "no"
         labels = (*LABELS, "rare")
-        assert judged(model(new, labels), model(champion, labels)).promoted is promoted
+        assert evaluated(model(new, labels), model(champion, labels)).promoted is promoted
 
 
 def test_a_champion_that_lacks_labels_is_wrong_on_their_clips_and_it_is_said():
-    champion = said()
+    champion = predictions_with()
     champion.loc[champion["label"] == "yes", "predicted"] = "no"
-    found = judged(model(said()), model(champion, labels=("maybe", "no")), limits=LIMITS)
-    assert "'yes' the champion does not know" in check(found, "against the champion").observed
-    assert not found.promoted and "'maybe' not known" in found.reason  # it knows one that the new one does not
-    assert judged(model(said()), model(champion, labels=("no",))).promoted
+    result = evaluated(model(predictions_with()), model(champion, labels=("maybe", "no")), limits=LIMITS)
+    assert "'yes' the champion does not know" in check(result, "against the champion").observed
+    assert not result.promoted and "'maybe' not known" in result.reason  # it knows one that the new one does not
+    assert evaluated(model(predictions_with()), model(champion, labels=("no",))).promoted
 
 
 def test_a_label_that_only_the_champion_knows_leaves_the_choice_to_a_person():
-    found = judged(model(said()), model(said(EVERYBODY), labels=(*LABELS, *(f"label {each}" for each in range(7)))))
-    assert not found.promoted
-    assert [each.name for each in found.checks if not each.passed] == ["labels of the champion"]
-    assert "'label 4', 2 more not known; a person may promote it anyway" in found.reason
+    result = evaluated(
+        model(predictions_with()),
+        model(predictions_with(EVERYBODY), labels=(*LABELS, *(f"label {number}" for number in range(7)))),
+    )
+    assert not result.promoted
+    assert [criterion.name for criterion in result.checks if not criterion.passed] == ["labels of the champion"]
+    assert "'label 4', 2 more not known; a person may promote it anyway" in result.reason
 
 
 def test_a_champion_that_cannot_be_scored_leaves_the_choice_to_a_person():
-    found = judged(model(said()), Unscored("its files are gone"))
-    assert not found.promoted
-    assert "it cannot be scored: its files are gone; a person may promote it anyway" in found.reason
+    result = evaluated(model(predictions_with()), Unscored("its files are gone"))
+    assert not result.promoted
+    assert "it cannot be scored: its files are gone; a person may promote it anyway" in result.reason
 
 
 def test_all_that_is_wrong_is_said_at_once():
-    found = judged(model(said(dict.fromkeys(range(SPEAKERS), 15)), cost=costing(3_000_000, 2.0, 60.0)), None, 0.1)
-    assert found.reason.count("(expected ") == 4
+    result = evaluated(
+        model(predictions_with(dict.fromkeys(range(SPEAKERS), 15)), cost=costing(3_000_000, 2.0, 60.0)), None, 0.1
+    )
+    assert result.reason.count("(expected ") == 4
 
 
 def test_every_verdict_has_the_same_checks_in_the_same_order():
-    verdicts = [judged(model(said()), each) for each in (None, Unscored("gone"), model(said()))]
-    assert len({tuple(each.name for each in found.checks) for found in verdicts}) == 1
+    verdicts = [
+        evaluated(model(predictions_with()), champion)
+        for champion in (None, Unscored("gone"), model(predictions_with()))
+    ]
+    assert len({tuple(criterion.name for criterion in result.checks) for result in verdicts}) == 1
 
 
 @pytest.mark.parametrize("column", ["label", "speaker"])
 def test_models_that_were_scored_on_other_clips_are_not_compared(column):
-    other = said()
+    other = predictions_with()
     other[column] = other[column].to_numpy()[::-1]
     with pytest.raises(ValueError, match=column):
-        judged(model(said()), model(other))
+        evaluated(model(predictions_with()), model(other))

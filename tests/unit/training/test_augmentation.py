@@ -88,8 +88,8 @@ def test_masks_hide_runs_of_frames_and_of_bands_no_longer_than_asked(augmentatio
 
 
 def test_the_same_seed_draws_the_same(augmentation):
-    wanted = {"shift_ms": 100, "speed_percent": 10, "gain_db": 6, "noise_probability": 0.5, "time_mask_ms": 150}
-    first, second = (np.asarray(augmentation(**wanted)(FEATURES, training=True)) for _ in range(2))
+    settings = {"shift_ms": 100, "speed_percent": 10, "gain_db": 6, "noise_probability": 0.5, "time_mask_ms": 150}
+    first, second = (np.asarray(augmentation(**settings)(FEATURES, training=True)) for _ in range(2))
     np.testing.assert_array_equal(first, second)
 
 

@@ -12,30 +12,30 @@ LABELS = np.arange(100) % 3
 
 
 def batches(batch_size=16, epoch=0, seed=1, labels=LABELS, devices=1, **settings):
-    wanted = Candidate(batch_size=batch_size, optimizer={"name": "sgd", "learning_rate": 0.1}, **settings)
-    found = TrainingBatches(in_memory(FEATURES, labels), 3, wanted, seed, devices)
-    found.begin(epoch)
-    return found
+    candidate = Candidate(batch_size=batch_size, optimizer={"name": "sgd", "learning_rate": 0.1}, **settings)
+    drawn_batches = TrainingBatches(in_memory(FEATURES, labels), 3, candidate, seed, devices)
+    drawn_batches.begin(epoch)
+    return drawn_batches
 
 
-def clips(found) -> np.ndarray:
-    return np.concatenate([found[at][0][:, 0, 0] for at in range(len(found))]).astype(int)
+def clips(drawn_batches) -> np.ndarray:
+    return np.concatenate([drawn_batches[at][0][:, 0, 0] for at in range(len(drawn_batches))]).astype(int)
 
 
 def test_an_epoch_has_whole_batches_of_distinct_clips_with_their_labels():
-    found = batches()
-    assert len(found) == 6 and all(len(found[at][0]) == 16 for at in range(6))
-    assert len(set(clips(found))) == 96
-    features, one_hot = found[2]
+    drawn_batches = batches()
+    assert len(drawn_batches) == 6 and all(len(drawn_batches[at][0]) == 16 for at in range(6))
+    assert len(set(clips(drawn_batches))) == 96
+    features, one_hot = drawn_batches[2]
     np.testing.assert_array_equal(one_hot.argmax(axis=1), LABELS[features[:, 0, 0].astype(int)])
 
 
 def test_every_epoch_has_another_order_and_leaves_others_out():
-    found = batches()
-    first = clips(found)
-    found.begin(1)
-    assert not np.array_equal(first, clips(found))
-    assert set(first) != set(clips(found))
+    drawn_batches = batches()
+    first = clips(drawn_batches)
+    drawn_batches.begin(1)
+    assert not np.array_equal(first, clips(drawn_batches))
+    assert set(first) != set(clips(drawn_batches))
 
 
 def test_an_epoch_is_the_same_whether_those_before_it_came_or_not():
@@ -47,19 +47,19 @@ def test_an_epoch_is_the_same_whether_those_before_it_came_or_not():
 
 
 def test_fewer_clips_than_a_batch_wants_are_one_batch():
-    found = batches(batch_size=1000)
-    assert (len(found), len(found[0][0])) == (1, 100)
+    drawn_batches = batches(batch_size=1000)
+    assert (len(drawn_batches), len(drawn_batches[0][0])) == (1, 100)
 
 
 def test_balanced_sampling_lets_every_label_be_heard_equally_often():
     labels = np.repeat([0, 1, 2], [80, 15, 5])
     rng = np.random.default_rng(3)
     drawn = [balancing_repeats(labels, rng) for _ in range(200)]
-    assert all(each.sum() == 100 and each.min() >= 0 for each in drawn)
-    heard = np.mean([np.bincount(labels, weights=each) for each in drawn], axis=0)
-    np.testing.assert_allclose(heard, 100 / 3, atol=0.5)
-    found = batches(batch_size=100, labels=labels, balanced_sampling=True)
-    np.testing.assert_allclose(found[0][1].sum(axis=0), 100 / 3, atol=1)
+    assert all(repeats.sum() == 100 and repeats.min() >= 0 for repeats in drawn)
+    frequencies = np.mean([np.bincount(labels, weights=repeats) for repeats in drawn], axis=0)
+    np.testing.assert_allclose(frequencies, 100 / 3, atol=0.5)
+    drawn_batches = batches(batch_size=100, labels=labels, balanced_sampling=True)
+    np.testing.assert_allclose(drawn_batches[0][1].sum(axis=0), 100 / 3, atol=1)
 
 
 def test_mixup_mixes_labels_as_it_mixes_clips():
@@ -73,13 +73,13 @@ def test_mixup_mixes_labels_as_it_mixes_clips():
 
 @pytest.mark.parametrize("mixup", [False, True])
 def test_validation_has_every_clip_once_and_unmixed_in_batches_of_one_size(mixup):
-    found = list(validation_batches(in_memory(FEATURES, LABELS), 3, mixup, 64))
-    heard = [inputs[0] if mixup else inputs for inputs, _ in found]
-    assert [len(each) for each in heard] == [64, 64]
-    assert not mixup or all((inputs[1] == 1).all() for inputs, _ in found)
-    np.testing.assert_array_equal(np.concatenate(heard)[:100], FEATURES)
-    assert not np.concatenate(heard)[100:].any()
-    np.testing.assert_array_equal(np.concatenate([one_hot for _, one_hot in found]).argmax(axis=1), LABELS)
+    drawn_batches = list(validation_batches(in_memory(FEATURES, LABELS), 3, mixup, 64))
+    features = [inputs[0] if mixup else inputs for inputs, _ in drawn_batches]
+    assert [len(batch) for batch in features] == [64, 64]
+    assert not mixup or all((inputs[1] == 1).all() for inputs, _ in drawn_batches)
+    np.testing.assert_array_equal(np.concatenate(features)[:100], FEATURES)
+    assert not np.concatenate(features)[100:].any()
+    np.testing.assert_array_equal(np.concatenate([one_hot for _, one_hot in drawn_batches]).argmax(axis=1), LABELS)
 
 
 def test_a_batch_can_be_divided_among_devices():
@@ -87,9 +87,9 @@ def test_a_batch_can_be_divided_among_devices():
 
 
 def test_a_batch_keeps_to_the_epoch_that_it_was_asked_of():
-    found = batches()
-    first = found.batch_of_epoch
+    drawn_batches = batches()
+    first = drawn_batches.batch_of_epoch
     before = first(0)[0]
-    found.begin(1)
+    drawn_batches.begin(1)
     np.testing.assert_array_equal(first(0)[0], before)
-    assert not np.array_equal(found[0][0], before)
+    assert not np.array_equal(drawn_batches[0][0], before)

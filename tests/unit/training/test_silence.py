@@ -19,8 +19,8 @@ def examples() -> WithSilence:
     clips[:] = np.arange(CLIPS)[:, None, None]
     noise = np.random.default_rng(3).normal(size=5 * LOG_MEL.sample_rate_hz).astype(np.float32) * 0.1
     (frames,) = numpy_backend.features(noise[None], (LOG_MEL,))
-    known = in_memory(clips, np.zeros(CLIPS, int)).features
-    return WithSilence(known, CLIPS, SILENCES, frames[0].astype(np.float16), LOG_MEL)
+    numbered = in_memory(clips, np.zeros(CLIPS, int)).features
+    return WithSilence(numbered, CLIPS, SILENCES, frames[0].astype(np.float16), LOG_MEL)
 
 
 def in_batches(epoch, size: int) -> np.ndarray:

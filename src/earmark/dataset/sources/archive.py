@@ -1,4 +1,4 @@
-"""A data set in a tar or zip archive, read member by member: nothing is written, and no member is trusted."""
+"""Reads a data set from a tar or zip archive, member by member, without extracting it; every member is checked."""
 
 import hashlib
 import lzma
@@ -9,7 +9,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, NoReturn
+from typing import IO, NoReturn, Self
 
 from isal import igzip, igzip_lib
 
@@ -28,12 +28,12 @@ _HEADER_TYPES = (
     tarfile.GNUTYPE_LONGLINK,
 )
 _READ_BYTES = 2**20
-# What igzip, tarfile and zipfile raise on damaged bytes; RuntimeError is zipfile's for an encrypted member.
-_DAMAGE = (
+# Raised by igzip, tarfile and zipfile for damaged bytes; zipfile raises RuntimeError for an encrypted member.
+_DAMAGE_ERRORS: tuple[type[Exception], ...] = (
     tarfile.TarError,
     zipfile.BadZipFile,
     zlib.error,
-    igzip_lib.IsalError,
+    igzip_lib.IsalError,  # type: ignore[assignment]  # its stub declares an instance
     lzma.LZMAError,
     struct.error,
     EOFError,
@@ -46,7 +46,7 @@ _ZIP_FLAG_UTF8 = 0x800
 
 
 def is_archive_name(name: str) -> bool:
-    """Return whether a file name ends like an archive that ``entries`` reads."""
+    """Return whether ``entries`` can read an archive of this name."""
     return name.lower().endswith(SUFFIXES)
 
 
@@ -60,43 +60,44 @@ def sha256_of(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}): needed is a readable file") from error
+        raise UserError(f"{path} cannot be read ({error.strerror}); expected a readable file") from error
 
 
 def entries(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Yield (POSIX path relative to the data set's root, file bytes) of the data set's files in the archive's order.
+    """Yield (POSIX path relative to the data set's root, content) of the data set's files, in the archive's order.
 
-    The root may be any one folder of the archive. A tar archive is read in one pass and holds one member in memory.
+    The root can be any single folder of the archive. A tar archive is read in one pass, with one member in memory.
 
     Raises:
-        UserError: a damaged or truncated archive; a member that is a link or a device, lies outside of the archive,
-            has a control character or a backslash in its name, claims more than ``MEMBER_LIMIT_BYTES``, or is there
-            twice; or files of the data set below two different roots.
+        UserError: the archive is damaged or truncated; a member is a link or a device, lies outside of the archive,
+            has a control character or a backslash in its name, claims more than ``MEMBER_LIMIT_BYTES``, or occurs
+            twice; or files of the data set lie below two roots.
     """
     read = _zip_entries if path.name.lower().endswith(".zip") else _tar_entries
     try:
         yield from read(path)
-    except _DAMAGE as error:
+    except _DAMAGE_ERRORS as error:
         reason = str(error) or type(error).__name__
-        raise UserError(f"the archive {path} is damaged or cut off ({reason}): allowed is a whole archive") from error
+        raise UserError(f"the archive {path} is damaged or cut off ({reason}); expected a whole archive") from error
 
 
 def _tar_entries(path: Path) -> Iterator[tuple[str, bytes]]:
     members = _Members(path)
     with _open_decompressed(path) as file, tarfile.open(fileobj=file, mode="r:", tarinfo=_StrictTarInfo) as archive:
         while (member := archive.next()) is not None:
-            archive.members.clear()  # tarfile keeps every header: 100,000 of them take some 100 MB
+            # tarfile keeps every header: 100,000 take about 100 MB.
+            archive.members.clear()  # type: ignore[attr-defined]  # missing in typeshed
             if not (member.isfile() or member.isdir()) or member.issparse():
                 members.refuse(member.name, "is a link, a device or a sparse file", "plain files and folders")
             relative = members.admit(member.name, member.size, member.isdir())
             if relative is not None:
                 yield relative, _content(file, member)
-        while file.read(_READ_BYTES):  # gzip compares its checksum only at the end
+        while file.read(_READ_BYTES):  # gzip checks its checksum only at the end
             pass
 
 
 def _content(file: IO[bytes], member: tarfile.TarInfo) -> bytes:
-    # A plain file's bytes follow its header; tarfile's own reader of members takes half as long again.
+    # The bytes of a plain file follow its header; reading them through tarfile takes half as long again.
     file.seek(member.offset_data)
     content = file.read(member.size)
     if len(content) != member.size:
@@ -107,14 +108,15 @@ def _content(file: IO[bytes], member: tarfile.TarInfo) -> bytes:
 def _open_decompressed(path: Path) -> IO[bytes]:
     if path.name.lower().endswith(".tar"):
         return path.open("rb")
-    return igzip.open(path, "rb")
+    file: IO[bytes] = igzip.open(path, "rb")  # type: ignore[no-untyped-call]  # its stub has no types
+    return file
 
 
 class _StrictTarInfo(tarfile.TarInfo):
-    """A header that reports damage, where tarfile takes a damaged header for the end of the archive."""
+    """A header that reports damage; tarfile would treat a damaged header as the end of the archive."""
 
     @classmethod
-    def frombuf(cls, buf: bytes, encoding: str, errors: str) -> "_StrictTarInfo":
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
         header = super().frombuf(buf, encoding, errors)
         if header.size < 0 or header.type == tarfile.GNUTYPE_SPARSE:
             raise tarfile.ReadError(f"{header.name!r} is a sparse file or of a negative size")
@@ -123,10 +125,10 @@ class _StrictTarInfo(tarfile.TarInfo):
         return header
 
     @classmethod
-    def fromtarfile(cls, archive: tarfile.TarFile) -> "_StrictTarInfo":
+    def fromtarfile(cls, tarfile_: tarfile.TarFile) -> Self:
         try:
-            return super().fromtarfile(archive)
-        except tarfile.EOFHeaderError:
+            return super().fromtarfile(tarfile_)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # missing in typeshed
             raise
         except tarfile.HeaderError as error:
             raise tarfile.ReadError(str(error)) from error
@@ -146,8 +148,8 @@ def _zip_entries(path: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _zip_name(member: zipfile.ZipInfo) -> str:
-    # The Finder writes UTF-8 without the flag that says so, and zipfile then takes it for code page 437.
-    # orig_filename, unlike filename, still has what follows a NUL.
+    # The Finder writes UTF-8 without setting the flag for it; zipfile then decodes the name as code page 437.
+    # Unlike filename, orig_filename is not cut off at a NUL.
     if member.flag_bits & _ZIP_FLAG_UTF8:
         return member.orig_filename
     try:
@@ -157,7 +159,7 @@ def _zip_name(member: zipfile.ZipInfo) -> str:
 
 
 class _Members:
-    """Judges the members of one archive by name and claimed size, and finds the data set's one root."""
+    """Checks the members of an archive by name and claimed size, and finds the single root of the data set."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -165,7 +167,7 @@ class _Members:
         self._root: tuple[str, ...] | None = None
 
     def admit(self, name: str, size_bytes: int, is_folder: bool) -> str | None:
-        """Return a member's path relative to the root, or None for a member that is no part of the data set."""
+        """Return a member's path relative to the root, or None if it is not part of the data set."""
         parts = self._safe_parts(name)
         if not 0 <= size_bytes <= MEMBER_LIMIT_BYTES:
             self.refuse(name, f"claims {size_bytes} bytes", f"at most {MEMBER_LIMIT_BYTES}")
@@ -178,8 +180,8 @@ class _Members:
         self._keep_root(parts[:-depth], name)
         return self._inventory.admit(relative)
 
-    def refuse(self, name: str, what: str, allowed: str) -> NoReturn:
-        raise UserError(f"the archive {self._path} has the member {name!r}, which {what}: allowed is {allowed}")
+    def refuse(self, name: str, problem: str, expected: str) -> NoReturn:
+        raise UserError(f"the archive {self._path} has the member {name!r}, which {problem}; expected {expected}")
 
     def _safe_parts(self, name: str) -> tuple[str, ...]:
         if is_unprintable(name) or "\\" in name:
@@ -193,5 +195,5 @@ class _Members:
         if self._root is None:
             self._root = root
         elif root != self._root:
-            here = f"the folder {'/'.join(self._root)!r}" if self._root else "the top"
-            self.refuse(name, f"does not belong to the data set in {here}", "<label>/<clip>.wav below one folder")
+            root_name = f"the folder {'/'.join(self._root)!r}" if self._root else "the top folder"
+            self.refuse(name, f"does not belong to the data set in {root_name}", "<label>/<clip>.wav below one folder")

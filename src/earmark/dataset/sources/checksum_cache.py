@@ -1,4 +1,4 @@
-"""SHA-256 of large files, remembered from one start to the next for as long as a file keeps its size and time."""
+"""Caches the SHA-256 of large files between runs, as long as a file keeps its size and modification time."""
 
 import json
 import os
@@ -8,33 +8,35 @@ from pathlib import Path
 from earmark.dataset.sources.archive import sha256_of
 
 
-def remembered_sha256(path: Path, memory: Path) -> str:
-    """Return the SHA-256 of a file as 64 hex digits, from ``memory`` where path, size and time are those noted there.
+def cached_sha256(path: Path, cache: Path) -> str:
+    """Return the SHA-256 of a file as 64 hex digits, from ``cache`` if path, size and modification time match.
 
-    ``memory`` is a JSON file; it is replaced as a whole, and one that is missing or damaged counts as empty.
+    ``cache`` is a JSON file that is replaced atomically; a missing or damaged one counts as empty.
     """
     file = path.resolve()
     status = file.stat()
     version = [status.st_size, status.st_mtime_ns]
-    noted = _load(memory).get(str(file))
-    if isinstance(noted, dict) and noted.get("version") == version and isinstance(noted.get("sha256"), str):
-        return noted["sha256"]
+    entry = _load(cache).get(str(file))
+    if isinstance(entry, dict) and entry.get("version") == version:
+        cached = entry.get("sha256")
+        if isinstance(cached, str):
+            return cached
     sha256 = sha256_of(file)
-    # Read once more: another process may have added to it while this one was hashing.
-    _store(memory, _load(memory) | {str(file): {"version": version, "sha256": sha256}})
+    # Load it again: another process may have added an entry in the meantime.
+    _store(cache, _load(cache) | {str(file): {"version": version, "sha256": sha256}})
     return sha256
 
 
-def _load(memory: Path) -> dict:
+def _load(cache: Path) -> dict[str, object]:
     try:
-        content = json.loads(memory.read_text(encoding="utf-8"))
+        content = json.loads(cache.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
 
 
-def _store(memory: Path, content: dict) -> None:
-    memory.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=memory.parent, suffix=".tmp", delete=False) as file:
+def _store(cache: Path, content: dict[str, object]) -> None:
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=cache.parent, suffix=".tmp", delete=False) as file:
         json.dump(content, file, indent=1, sort_keys=True)
-    os.replace(file.name, memory)
+    os.replace(file.name, cache)

@@ -1,4 +1,4 @@
-"""One file from an HTTP server onto the disk: resumed after a break, checked, and there as a whole or not at all."""
+"""Downloads a file over HTTP: resumes after a broken connection, checks the SHA-256, writes atomically."""
 
 import json
 import os
@@ -24,33 +24,33 @@ _CHUNK_BYTES = 2**18
 
 
 def download(url: str, destination: Path, sha256: str | None, *, backoff_seconds: float = 0.5) -> Path:
-    """Bring the file at an http or https URL to ``destination`` and return ``destination``.
+    """Download the file at an http or https URL to ``destination`` and return ``destination``.
 
-    Bytes are gathered in "<destination>.part", which a later call resumes where the server says that the file is
-    still the same; the destination appears by a rename. Progress is drawn on stderr.
+    Bytes are collected in "<destination>.part", which a later call resumes if the server says that the file has not
+    changed. The destination appears by a rename. Progress is shown on stderr.
 
     Args:
-        url: where the file lies.
-        destination: where it shall lie; a file with the right checksum that is there already is returned as it is.
-        sha256: 64 hex digits that the file must have, or None where they are not known.
-        backoff_seconds: the first wait between two tries, doubled by each try in a row that brings nothing new.
+        url: address of the file.
+        destination: path for the file; an existing file with the right checksum is kept.
+        sha256: the expected checksum as 64 hex digits, or None if it is unknown.
+        backoff_seconds: first wait between two tries, doubled by each try in a row that brings no new bytes.
 
     Raises:
-        UserError: another scheme; the server refuses, or brings nothing new in 5 tries in a row; another checksum, in
-            which case the file is removed; or a disk that cannot be written.
+        UserError: the scheme is another one; the server refuses, or sends no new bytes in 5 tries in a row; the
+            checksum differs, in which case the file is removed; or the disk cannot be written.
     """
     if split_url(url).scheme not in ("http", "https"):
-        raise UserError(f"the URL {shown(url)} cannot be downloaded: allowed are http and https")
+        raise UserError(f"the URL {redact_url(url)} cannot be downloaded; expected http or https")
     if destination.is_file() and (sha256 is None or sha256_of(destination) == sha256.lower()):
         return destination
     partial = _Partial(destination)
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
-        _gather(url, partial, backoff_seconds)
+        _fetch(url, partial, backoff_seconds)
         _check(url, partial, sha256)
         partial.finish(destination)
     except OSError as error:
-        raise UserError(f"{destination} cannot be written ({error.strerror}): needed is a place with room") from error
+        raise UserError(f"{destination} cannot be written ({error.strerror}); expected a folder with space") from error
     return destination
 
 
@@ -58,22 +58,22 @@ def split_url(url: str) -> SplitResult:
     """Return the parts of a URL.
 
     Raises:
-        UserError: the text is no URL.
+        UserError: the text is not a URL.
     """
     try:
         return urlsplit(url)
     except ValueError as error:
-        raise UserError(f"{url!r} is no URL ({error}): allowed is http(s)://<host>/<path>") from error
+        raise UserError(f"{url!r} is not a URL ({error}); expected http(s)://<host>/<path>") from error
 
 
-def shown(url: str) -> str:
-    """Return a URL without what may be secret in it: the user, the password and the query."""
+def redact_url(url: str) -> str:
+    """Return a URL without the parts that may be secret: user, password, query and fragment."""
     parts = split_url(url)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
 
 class _Partial:
-    """The bytes gathered so far, and what the server called the version that they are of."""
+    """The bytes received so far, and the server's validator (ETag or date) of the version that they belong to."""
 
     def __init__(self, destination: Path) -> None:
         self.path = destination.with_name(destination.name + ".part")
@@ -83,18 +83,18 @@ class _Partial:
         return self.path.stat().st_size if self.path.is_file() else 0
 
     def validator(self, url: str) -> str | None:
-        """Return what If-Range must name so that the gathered bytes can be continued, or None to start afresh."""
+        """Return the value of If-Range with which the download can be resumed, or None to start again."""
         try:
-            noted = json.loads(self._sidecar.read_text(encoding="utf-8"))
+            sidecar = json.loads(self._sidecar.read_text(encoding="utf-8"))
         except (FileNotFoundError, ValueError):
             return None
-        if not isinstance(noted, dict) or noted.get("url") != url or self.size_bytes() == 0:
+        if not isinstance(sidecar, dict) or sidecar.get("url") != url or self.size_bytes() == 0:
             return None
-        validator = noted.get("validator")
+        validator = sidecar.get("validator")
         return validator if isinstance(validator, str) else None
 
     def start(self, url: str, validator: str | None) -> None:
-        """Forget the gathered bytes before those of another version arrive."""
+        """Discard the bytes received so far before those of another version arrive."""
         self.path.write_bytes(b"")
         self._sidecar.write_text(json.dumps({"url": url, "validator": validator}), encoding="utf-8")
 
@@ -103,7 +103,7 @@ class _Partial:
         self._sidecar.unlink(missing_ok=True)
 
     def finish(self, destination: Path) -> None:
-        """Give the gathered bytes their name once they are safely on the disk."""
+        """Sync the file and rename it to its destination."""
         with self.path.open("rb") as file:
             os.fsync(file.fileno())
         self.path.replace(destination)
@@ -115,7 +115,7 @@ class _Partial:
             os.close(folder)
 
 
-def _gather(url: str, partial: _Partial, backoff_seconds: float) -> None:
+def _fetch(url: str, partial: _Partial, backoff_seconds: float) -> None:
     largest_bytes, idle_tries = partial.size_bytes(), 0
     with _progress() as progress:
         while (failure := _receive(url, partial, progress)) is not None:
@@ -123,8 +123,8 @@ def _gather(url: str, partial: _Partial, backoff_seconds: float) -> None:
             largest_bytes = max(largest_bytes, partial.size_bytes())
             if idle_tries >= _TRIES_WITHOUT_PROGRESS:
                 raise UserError(
-                    f"{shown(url)} brought nothing new in {idle_tries} tries in a row ({failure}): "
-                    "needed is a server that answers, and what has arrived is kept for the next call"
+                    f"{redact_url(url)} sent no new bytes in {idle_tries} tries in a row ({failure}); "
+                    "run the command again to resume when the server answers"
                 )
             time.sleep(backoff_seconds * 2**idle_tries)
 
@@ -140,47 +140,47 @@ def _progress() -> Iterator["Progress"]:
 
 
 def _receive(url: str, partial: _Partial, progress: "Progress") -> str | None:
-    """Add what one request brings; return None when the file is whole, else why to try again."""
+    """Append the bytes of one request; return None when the file is complete, else the reason to try again."""
     import requests
     import urllib3
 
     try:
         with requests.get(url, headers=_headers(url, partial), stream=True, timeout=_TIMEOUT_SECONDS) as response:
-            return _take(response, url, partial, progress)
+            return _receive_body(response, url, partial, progress)
     except urllib3.exceptions.HTTPError as error:  # in the middle of a body
         return str(error)
     except requests.RequestException as error:
-        # The error's own text has the whole URL, with what is secret in it; its inner reason has the host alone.
+        # The text of the error has the whole URL with its secrets; the inner reason has only the host.
         reason = getattr(error.args[0] if error.args else None, "reason", None) or type(error).__name__
-        passing = isinstance(error, requests.ConnectionError | requests.Timeout)
-        if passing and not isinstance(error, requests.exceptions.SSLError):
+        is_transient = isinstance(error, requests.ConnectionError | requests.Timeout)
+        if is_transient and not isinstance(error, requests.exceptions.SSLError):
             return str(reason)
-        raise UserError(f"{shown(url)} cannot be reached ({reason}): needed is a URL that opens") from error
+        raise UserError(f"{redact_url(url)} cannot be reached ({reason}); expected a URL that opens") from error
 
 
 def _headers(url: str, partial: _Partial) -> dict[str, str]:
-    # "identity": a server may otherwise unpack a .gz, or pack it once more, on its way.
+    # "identity": otherwise a server may decompress a .gz file, or compress it again.
     headers = {"Accept-Encoding": "identity"}
     if (validator := partial.validator(url)) is not None:
         headers |= {"Range": f"bytes={partial.size_bytes()}-", "If-Range": validator}
     return headers
 
 
-def _take(response: "requests.Response", url: str, partial: _Partial, progress: "Progress") -> str | None:
+def _receive_body(response: "requests.Response", url: str, partial: _Partial, progress: "Progress") -> str | None:
     status = f"{response.status_code} {response.reason}"
     if response.status_code >= 500:
         return status
-    if response.status_code == 416:  # the part has as many bytes as the file, or more
+    if response.status_code == 416:  # the partial file has as many bytes as the file, or more
         partial.remove()
         return status
     if response.status_code not in (200, 206):
-        raise UserError(f"{shown(url)} answers {status}: needed is a URL of a file")
+        raise UserError(f"{redact_url(url)} answers {status}; expected the URL of a file")
     span = _span(response)
     if response.status_code == 200:
         partial.start(url, _strong_validator(response))
     elif span.first != partial.size_bytes():
         partial.remove()
-        return "the server sent another part than asked for"
+        return "the server sent another range than requested"
     _append(response, partial, span, progress)
     missing = span.total is not None and partial.size_bytes() != span.total
     return f"{partial.size_bytes()} of {span.total} bytes" if missing else None
@@ -188,7 +188,7 @@ def _take(response: "requests.Response", url: str, partial: _Partial, progress: 
 
 @dataclass(frozen=True)
 class _Span:
-    """The first byte of an answer within the file, and the size of the file in bytes where the server tells it."""
+    """Position in the file of a response's first byte, and the size of the file in bytes if the server sends it."""
 
     first: int
     total: int | None
@@ -223,7 +223,7 @@ def _append(response: "requests.Response", partial: _Partial, span: _Span, progr
 def _check(url: str, partial: _Partial, sha256: str | None) -> None:
     if sha256 is None:
         return
-    found = sha256_of(partial.path)
-    if found != sha256.lower():
+    actual = sha256_of(partial.path)
+    if actual != sha256.lower():
         partial.remove()
-        raise UserError(f"{shown(url)} has the SHA-256 {found}, and expected is {sha256}: the file was removed")
+        raise UserError(f"{redact_url(url)} has the SHA-256 {actual}; expected {sha256}: the file was removed")

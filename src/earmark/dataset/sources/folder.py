@@ -1,4 +1,4 @@
-"""A data set in a folder: one folder a label, with WAV files."""
+"""Reads a data set from a folder with one subfolder of WAV files per label."""
 
 import hashlib
 import os
@@ -8,12 +8,12 @@ from pathlib import Path
 
 from earmark.dataset.layout import Inventory, is_hidden
 from earmark.dataset.sources.archive import MEMBER_LIMIT_BYTES
-from earmark.dataset.sources.source_file import Found, Memory
+from earmark.dataset.sources.source_file import Memory, SourceFile
 from earmark.errors import UserError
 
 
-def entries(path: Path, memory: Memory) -> Iterator[Found]:
-    """Yield every file of the data set, sorted by path; one that is remembered with its version is not read.
+def entries(path: Path, memory: Memory) -> Iterator[SourceFile]:
+    """Yield every file of the data set, sorted by path; a file whose version is in ``memory`` is not read.
 
     Raises:
         UserError: two names differ only in Unicode form, a name has a control character, or a file cannot be read.
@@ -22,18 +22,18 @@ def entries(path: Path, memory: Memory) -> Iterator[Found]:
         for relative, file in _files(path):
             status = file.stat()
             version = _version(status)
-            known, sha256 = memory.get(relative, ("", ""))
+            cached_version, sha256 = memory.get(relative, ("", ""))
             if status.st_size > MEMBER_LIMIT_BYTES:
-                reason = f"the file has {status.st_size} bytes: allowed are {MEMBER_LIMIT_BYTES} or less"
-                yield Found(relative, version, refused=reason)
-            elif known == version:
-                yield Found(relative, version, sha256=sha256)
+                reason = f"the file has {status.st_size} bytes; expected at most {MEMBER_LIMIT_BYTES}"
+                yield SourceFile(relative, version, refused=reason)
+            elif cached_version == version:
+                yield SourceFile(relative, version, sha256=sha256)
             else:
-                yield Found(relative, version, content=file.read_bytes())
+                yield SourceFile(relative, version, content=file.read_bytes())
 
 
-def glance(path: Path) -> str:
-    """Return hex digits that change when a file is added, removed, renamed or written to; none is read.
+def local_fingerprint(path: Path) -> str:
+    """Return hex digits that change when a file is added, removed, renamed or written; no file is read.
 
     Raises:
         UserError: as ``entries`` does.
@@ -51,16 +51,16 @@ def _version(status: os.stat_result) -> str:
 
 def _files(root: Path) -> list[tuple[str, Path]]:
     inventory = Inventory(f"the folder {root}")
-    found = []
+    files = []
     for file in _two_levels(root):
         relative = inventory.admit(file.relative_to(root).as_posix())
         if relative is not None and file.is_file():
-            found.append((relative, file))
-    return sorted(found)
+            files.append((relative, file))
+    return sorted(files)
 
 
 def _two_levels(root: Path) -> Iterator[Path]:
-    # Path.glob would pass over a folder that it may not read.
+    # Path.glob would silently skip a folder that it may not read.
     for child in root.iterdir():
         if child.is_dir() and not is_hidden(child.name):
             yield from child.iterdir()
@@ -74,4 +74,4 @@ def _reading(root: Path) -> Iterator[None]:
         yield
     except OSError as error:
         name = error.filename or root
-        raise UserError(f"{name} cannot be read ({error.strerror}): needed are readable files and folders") from error
+        raise UserError(f"{name} cannot be read ({error.strerror}); expected readable files and folders") from error

@@ -1,71 +1,71 @@
-"""What an error of a bucket means: a reason to try again, a change, or a sentence for people."""
+"""Classifies errors of a bucket: transient, a changed or missing object, or a sentence for people."""
 
 from typing import Any
 
-GONE = ("NoSuchKey", "404")
-OVERTAKEN = ("PreconditionFailed", "412", *GONE)
+MISSING_CODES = ("NoSuchKey", "404")
+CHANGED_CODES = ("PreconditionFailed", "412", *MISSING_CODES)
 _THROTTLED = ("SlowDown", "RequestTimeout", "Throttling", "ThrottlingException", "RequestLimitExceeded", "429")
 _DENIED = ("AccessDenied", "403", "401", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken")
 
 
 class TransferError(Exception):
-    """The content ended early."""
+    """The content has another length than expected."""
 
 
-def sentence(error: Exception, what: str, bucket: str, endpoint: str) -> str:
-    """Return one sentence on what cannot be read and what is needed, without anything secret."""
+def explain(error: Exception, subject: str, bucket: str, endpoint: str) -> str:
+    """Return one sentence that says what cannot be read and what is expected, without any secret."""
     from botocore.exceptions import ClientError
 
     if not isinstance(error, ClientError):
-        if is_passing(error):
-            return f"{what} cannot be read from {endpoint} ({type(error).__name__}): needed is a server that answers"
-        return f"{what} cannot be read with the AWS settings ({settings_reason(error)})"
+        if is_transient(error):
+            return f"{subject} cannot be read from {endpoint} ({type(error).__name__}); expected a server that answers"
+        return f"{subject} cannot be read with the AWS settings ({explain_settings(error)})"
     code = code_of(error)
     if code == "NoSuchBucket":
-        return f"{what} cannot be read: {endpoint} has no bucket {bucket!r}, and needed is one that exists"
+        return f"{subject} cannot be read: {endpoint} has no bucket {bucket!r}; expected one that exists"
     if code in _DENIED:
-        return f"{what} is refused by {endpoint} ({code}): needed are credentials that may list and read the bucket"
-    return f"{what} cannot be read: {endpoint} answers {code}, and needed is a bucket that can be listed and read"
+        return f"{subject} is refused by {endpoint} ({code}); expected credentials that may list and read the bucket"
+    return f"{subject} cannot be read: {endpoint} answers {code}; expected a bucket that can be listed and read"
 
 
-def settings_reason(error: Exception) -> str:
-    """Return what is wrong with the settings, and what is needed."""
-    # Only the name of the error: its text may hold what a credentials program printed, or a URL with a password.
+def explain_settings(error: Exception) -> str:
+    """Return what is wrong with the AWS settings, and what is expected."""
+    # Only the name of the error: its text may contain the output of a credentials program, or a URL with a password.
     return (
-        f"{type(error).__name__}: needed are credentials, as in AWS_PROFILE or in AWS_ACCESS_KEY_ID and "
-        "AWS_SECRET_ACCESS_KEY, and with AWS_ENDPOINT_URL an http(s) URL"
+        f"{type(error).__name__}; expected credentials in AWS_PROFILE, or in AWS_ACCESS_KEY_ID and "
+        "AWS_SECRET_ACCESS_KEY, and an http(s) URL in AWS_ENDPOINT_URL if it is set"
     )
 
 
 def code_of(error: Any) -> str:
-    """Return the code that S3 gave a botocore ClientError, such as "NoSuchKey"; a status where it has no more."""
+    """Return the S3 code of a botocore ClientError, such as "NoSuchKey", or the HTTP status if it has no code."""
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
-def is_passing(error: BaseException) -> bool:
+def is_transient(error: BaseException) -> bool:
     """Return whether the same request may succeed a moment later."""
     from botocore.exceptions import ClientError
 
     if isinstance(error, ClientError):
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         return status >= 500 or code_of(error) in _THROTTLED
-    return isinstance(error, broken_off())
+    return isinstance(error, broken_transfer_errors())
 
 
-def is_passing_once_reached(error: BaseException) -> bool:
-    """Return whether to go on with a server that has not answered yet: not where there may be none."""
+def is_transient_once_connected(error: BaseException) -> bool:
+    """Return whether to retry a first request: not if no connection is possible, since there may be no server."""
     from botocore.exceptions import ConnectionError
 
-    return is_passing(error) and not isinstance(error, ConnectionError)
+    return is_transient(error) and not isinstance(error, ConnectionError)
 
 
-def broken_off() -> tuple[type[BaseException], ...]:
-    """Return the errors of a request or an answer that broke off, was garbled, or never came."""
+def broken_transfer_errors() -> tuple[type[Exception], ...]:
+    """Return the errors of a request or response that was cut off, was garbled, or never arrived."""
     from botocore import exceptions
     from botocore.parsers import ResponseParserError
     from urllib3.exceptions import HTTPError
 
-    # urllib3's own come through while a body is read.
+    # urllib3's errors are passed through while a body is read.
     return (
         exceptions.ConnectionError,
         exceptions.HTTPClientError,

@@ -1,11 +1,11 @@
-"""The published Speech Commands archives: where they lie, and how to know them."""
+"""The published Speech Commands archives with their addresses and checksums."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class OfficialArchive:
-    """An archive that never changes: its address and the SHA-256, in hex, of its bytes."""
+    """An archive that never changes; `sha256` is in hex digits."""
 
     name: str
     url: str

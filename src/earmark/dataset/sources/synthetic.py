@@ -1,10 +1,10 @@
-"""The embedded data set: the words of Speech Commands, spoken on the spot by espeak-ng in invented voices.
+"""The synthetic data set: the words of Speech Commands, spoken by espeak-ng in generated voices.
 
-It needs no download and is the same to the byte for a seed. It is for learning the tools, for demonstrations and for
-tests; a classifier trained on it knows no human speech.
+It needs no download, and a seed always gives the same bytes. Use it to learn the tools, for demonstrations and for
+tests; a classifier trained on it does not recognise human speech.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -15,6 +15,11 @@ from earmark.dataset.splits import speaker_split
 
 if TYPE_CHECKING:
     import numpy as np
+    import numpy.typing as npt
+
+    from earmark.dataset.sources.synthetic_noise import Signal
+
+    Word = npt.NDArray[np.float32]
 
 SAMPLE_RATE_HZ = 16_000
 # fmt: off
@@ -29,7 +34,7 @@ _ACCENTS = (
     "gmw/en", "gmw/en-US", "gmw/en-GB-scotland", "gmw/en-GB-x-rp", "gmw/en-GB-x-gbclan", "gmw/en-GB-x-gbcwmd",
     "gmw/en-029", "gmw/en-US-nyc",
 )
-# Files of espeak-ng-data/voices/!v, without robots, whispers, creaks, strong echo, and those that overload.
+# Files of espeak-ng-data/voices/!v, without robots, whispers, creaks, strong echo, and voices that overload.
 _VARIANTS = (
     "Alex", "Alicia", "Annie", "Denis", "Diogo", "Hugo", "Mario", "Michael", "Mike", "Nguyen", "adam", "announcer",
     "aunty", "belinda", "benjamin", "david", "edward2", "f1", "f2", "f3", "f4", "f5", "grandma", "grandpa", "ian",
@@ -37,13 +42,13 @@ _VARIANTS = (
 )
 # fmt: on
 
-# Raised when the same seed gives other bytes than before.
+# Increase it when the same seed gives other bytes.
 _VERSION = 1
 
-# Twenty speakers: 14 train, 3 validate, 3 test, and each split has one among the first six.
+# Twenty speakers: 14 for training, 3 for validation, 3 for testing; each split has one among the first six.
 _SPLITS = tuple({"t": "training", "v": "validation", "e": "testing"}[letter] for letter in "ttvttetttvttetttvtte")
 
-# Streams of random numbers, so that none depends on how much another has drawn.
+# Separate streams of random numbers, so that no stream depends on how much another has drawn.
 _VOICES, _SPEAKER, _CLIP, _NOISE = range(4)
 
 _SHORT_CLIPS = 0.1
@@ -55,7 +60,7 @@ _PEAK = 10 ** (-1 / 20)
 
 
 def fingerprint(seed: int, speakers: int) -> str:
-    """Return what identifies the data set: generator, its version, that of espeak-ng's package, the arguments.
+    """Return what identifies the data set: the version of this module and of espeak-ng's package, and the arguments.
 
     Raises:
         UserError: espeak-ng's package is not installed.
@@ -65,15 +70,14 @@ def fingerprint(seed: int, speakers: int) -> str:
 
 
 def entries(seed: int, speakers: int) -> Iterator[tuple[str, bytes]]:
-    """Yield (POSIX path relative to the data set's root, file bytes), sorted by path.
+    """Yield (POSIX path relative to the data set's root, content), sorted by path.
 
-    There is each of ``LABELS`` once by each speaker, up to one second long, and four recordings of background noise;
-    all WAV, 16 bit, mono, ``SAMPLE_RATE_HZ``. About 1 MB of speech a speaker is held in memory.
+    Each speaker says each of ``LABELS`` once, in up to one second; four recordings of background noise come with them.
+    All are WAV, 16 bit, mono, ``SAMPLE_RATE_HZ``. Takes about 1 MB of memory per speaker.
 
     Args:
-        seed: 0 or more; the same gives the same bytes.
-        speakers: 1 or more; with more, those that were there stay as they were. From 6 on, the splits by speaker
-            ("training", "validation", "testing") all have a speaker.
+        seed: 0 or more; the same seed gives the same bytes.
+        speakers: 1 or more; adding speakers does not change the others. From 6 on, every split by speaker has one.
 
     Raises:
         UserError: espeak-ng does not run on this platform.
@@ -89,7 +93,7 @@ def entries(seed: int, speakers: int) -> Iterator[tuple[str, bytes]]:
 
 @dataclass(frozen=True)
 class _Speaker:
-    """A person and the room around: voice as in ``Utterance``, loudness, signal-to-noise ratio, the noise's colour."""
+    """A speaker in a room: voice as in ``Utterance``, level, signal-to-noise ratio, exponent of the noise spectrum."""
 
     index: int
     id: str
@@ -118,16 +122,16 @@ def _cast(seed: int, speakers: int) -> list[_Speaker]:
 
 
 def _draw_id(generator: "np.random.Generator", index: int, taken: set[str]) -> str:
-    wished = _SPLITS[index % len(_SPLITS)]
+    split = _SPLITS[index % len(_SPLITS)]
     while True:
         speaker = f"{generator.integers(2**32):08x}"
-        if speaker_split(speaker) == wished and speaker not in taken:
+        if speaker_split(speaker) == split and speaker not in taken:
             taken.add(speaker)
             return speaker
 
 
 def _variant(seed: int, index: int) -> str:
-    # Each variant once before any comes again.
+    # Each variant occurs once before any repeats.
     turn, place = divmod(index, len(_VARIANTS))
     return _VARIANTS[_generator(seed, _VOICES, turn).permutation(len(_VARIANTS))[place]]
 
@@ -146,7 +150,7 @@ def _draw_speaker(generator: "np.random.Generator", index: int, speaker: str, va
     )
 
 
-def _speak(seed: int, speaker: _Speaker) -> list["np.ndarray"]:
+def _speak(seed: int, speaker: _Speaker) -> list["Word"]:
     """Return each word of ``LABELS``, trimmed: float32 at ``SAMPLE_RATE_HZ``."""
     import soxr
 
@@ -159,7 +163,7 @@ def _speak(seed: int, speaker: _Speaker) -> list["np.ndarray"]:
 
 
 def _utterance(generator: "np.random.Generator", speaker: _Speaker, label: str) -> synthetic_espeak.Utterance:
-    # Nobody says two words alike.
+    # Nobody says two words in quite the same way.
     return synthetic_espeak.Utterance(
         text=label,
         voice=speaker.voice,
@@ -169,17 +173,17 @@ def _utterance(generator: "np.random.Generator", speaker: _Speaker, label: str) 
     )
 
 
-def _trim(word: "np.ndarray") -> "np.ndarray":
+def _trim(word: "Word") -> "Word":
     import numpy as np
 
     level = np.abs(word)
     loud = np.flatnonzero(level > _SILENCE * level.max())
-    # The slowest word met lasts 0.8 s; the limit keeps the promise of one second for any that no one has met.
+    # The slowest word seen so far lasts 0.8 s; the limit guarantees one second for all others.
     longest = int((1 - 2 * _MARGIN_SECONDS) * SAMPLE_RATE_HZ)
     return _fade(word[loud[0] : loud[-1] + 1][:longest])
 
 
-def _fade(word: "np.ndarray") -> "np.ndarray":
+def _fade(word: "Word") -> "Word":
     import numpy as np
 
     ramp = np.linspace(0, 1, int(_FADE_SECONDS * SAMPLE_RATE_HZ), dtype=word.dtype)
@@ -189,8 +193,8 @@ def _fade(word: "np.ndarray") -> "np.ndarray":
     return faded
 
 
-def _clip(generator: "np.random.Generator", speaker: _Speaker, word: "np.ndarray") -> "np.ndarray":
-    """Return a word at a random place in its speaker's room, full scale being 1: (samples,) float64."""
+def _clip(generator: "np.random.Generator", speaker: _Speaker, word: "Word") -> "Signal":
+    """Return a word at a random position in its speaker's room: float64 (samples,), full scale 1."""
     import numpy as np
 
     count = _clip_samples(generator, len(word))
@@ -208,16 +212,17 @@ def _clip_samples(generator: "np.random.Generator", word_samples: int) -> int:
     return max(int(seconds * SAMPLE_RATE_HZ), word_samples + 2 * int(_MARGIN_SECONDS * SAMPLE_RATE_HZ))
 
 
-def _at_level(signal: "np.ndarray", level_dbfs: float) -> "np.ndarray":
-    """Return a signal whose level is 0 dBFS at a level, or at the highest below it that keeps peaks under -1 dBFS."""
+def _at_level(signal: "Signal", level_dbfs: float) -> "Signal":
+    """Scale a signal of level 0 dBFS to a level, or to the highest below it that keeps peaks under -1 dBFS."""
     import numpy as np
 
-    return signal * min(10 ** (level_dbfs / 20), _PEAK / np.abs(signal).max())
+    scaled: Signal = signal * min(10 ** (level_dbfs / 20), _PEAK / np.abs(signal).max())
+    return scaled
 
 
 def _noises(seed: int) -> Iterator[tuple[str, bytes]]:
     voices = tuple(f"gmw/en+{variant}" for variant in _VARIANTS)
-    makers = {
+    makers: dict[str, Callable[[np.random.Generator, int, int], Signal]] = {
         "babble": partial(synthetic_noise.babble, voices=voices),
         "machinery": synthetic_noise.machinery,
         "mains_hum": synthetic_noise.mains_hum,
@@ -230,7 +235,7 @@ def _noises(seed: int) -> Iterator[tuple[str, bytes]]:
         yield f"{NOISE_FOLDER}/{name}.wav", _wav(_at_level(signal, generator.uniform(-30, -22)))
 
 
-def _wav(signal: "np.ndarray") -> bytes:
+def _wav(signal: "Signal") -> bytes:
     import io
     import wave
 

@@ -1,9 +1,9 @@
-"""The one door to espeak-ng: utterances in, samples out, each batch in a process of its own.
+"""The only module that uses espeak-ng: it speaks each batch of utterances in a new process.
 
-espeak-ng keeps state that none of its calls resets and unloading the library does not clear (the phase of the pitch's
-flutter, echo, gain control), so what it says depends on all that it said before. A new process is the one place where
-it starts from nothing; it also keeps a crash of the library out of ours. Run as a script, this file is that process;
-it needs the standard library only, so that it starts in about 20 ms.
+espeak-ng keeps state that no call resets and that survives unloading the library (the phase of the pitch flutter, echo,
+gain control), so its output depends on everything that it spoke before. A new process is the only way to start from a
+known state; it also isolates crashes of the library. That process runs this file as a script. The file imports only the
+standard library, so that it starts in about 20 ms.
 """
 
 import ctypes
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
+    import numpy.typing as npt
 
     from earmark.errors import UserError
 
@@ -30,7 +31,7 @@ _CHARACTERS_UTF8 = 1
 _POSITION_CHARACTER = 1
 _PARAMETER_RATE, _PARAMETER_VOLUME, _PARAMETER_PITCH, _PARAMETER_RANGE = 1, 2, 3, 4
 _RANDOM_SEED = 1
-# Of 100, which is the default and overloads with some voices.
+# Percent; the default of 100 overloads with some voices.
 _VOLUME = 60
 
 _LENGTH_BYTES = 4
@@ -52,7 +53,7 @@ class Utterance:
 
 
 def package_version() -> str:
-    """Return the version of the package that brings espeak-ng and its voices.
+    """Return the version of the package that contains espeak-ng and its voices.
 
     Raises:
         UserError: it is not installed.
@@ -65,26 +66,26 @@ def package_version() -> str:
         raise _unavailable("the package espeakng-loader is not installed") from error
 
 
-def speak(utterances: Sequence[Utterance]) -> list["np.ndarray"]:
+def speak(utterances: Sequence[Utterance]) -> list["npt.NDArray[np.int16]"]:
     """Return the samples of each utterance: int16, mono, at ``SAMPLE_RATE_HZ``, with silence around it.
 
-    The same utterances in the same order give the same samples, whatever was spoken before.
+    The same utterances in the same order give the same samples, regardless of earlier calls.
 
     Raises:
         UserError: espeak-ng does not run on this platform.
     """
     import numpy as np
 
-    return [np.frombuffer(pcm, dtype="<i2") for pcm in _split(_ask_new_process(utterances))]
+    return [np.frombuffer(pcm, dtype="<i2") for pcm in _split(_run_child(utterances))]
 
 
-def _ask_new_process(utterances: Sequence[Utterance]) -> bytes:
+def _run_child(utterances: Sequence[Utterance]) -> bytes:
     try:
         import espeakng_loader
 
-        # Started beside the voices, since espeak-ng cuts their path off at 160 characters.
+        # Started in the folder of the voices, since espeak-ng cuts their path off at 160 characters.
         folder = Path(espeakng_loader.get_data_path()).parent
-        request = {"library": espeakng_loader.get_library_path(), "utterances": [asdict(one) for one in utterances]}
+        request = {"library": espeakng_loader.get_library_path(), "utterances": [asdict(item) for item in utterances]}
         child = subprocess.run(
             [sys.executable, "-I", "-S", str(Path(__file__).resolve())],
             input=json.dumps(request).encode(),
@@ -104,8 +105,8 @@ def _unavailable(reason: str) -> "UserError":
     from earmark.errors import UserError
 
     return UserError(
-        f"espeak-ng, which speaks the synthetic data set, does not run on {platform.system()} {platform.machine()} "
-        f"({reason}): set dataset.source to another source, such as a folder of recordings"
+        f"espeak-ng, which generates the synthetic data set, does not run on {platform.system()} {platform.machine()} "
+        f"({reason}); set dataset.source to another source, such as a folder of recordings"
     )
 
 
@@ -118,15 +119,15 @@ def _split(answer: bytes) -> Iterator[bytes]:
 
 
 class _Engine:
-    """The library, loaded and started in this process."""
+    """The library, loaded and initialised in this process."""
 
     def __init__(self, library: str) -> None:
         self._library = ctypes.CDLL(library)
         self._declare()
         rate_hz = self._library.espeak_Initialize(_OUTPUT_SYNCHRONOUS, 0, b".", _DO_NOT_EXIT)
         if rate_hz != SAMPLE_RATE_HZ:
-            raise RuntimeError(f"espeak_Initialize answered {rate_hz}, not {SAMPLE_RATE_HZ} Hz")
-        # The start seeds the generator with the clock.
+            raise RuntimeError(f"espeak_Initialize returned {rate_hz}; expected {SAMPLE_RATE_HZ} Hz")
+        # The initialisation seeds the random generator with the clock.
         self._library.espeak_ng_SetRandSeed(_RANDOM_SEED)
         self._chunks: list[bytes] = []
         self._receiver = self._receiver_type(self._receive)
@@ -152,7 +153,7 @@ class _Engine:
         return 0
 
     def say(self, utterance: dict[str, Any]) -> bytes:
-        """Return what is spoken as 16-bit samples."""
+        """Return the speech as 16-bit samples."""
         self._chunks.clear()
         self._check(self._library.espeak_SetVoiceByName(utterance["voice"].encode()), "voice", utterance)
         self._library.espeak_SetParameter(_PARAMETER_VOLUME, _VOLUME, 0)
@@ -175,7 +176,7 @@ class _Engine:
             raise RuntimeError(f"espeak-ng refuses {key} {utterance[key]!r} with status {status}")
 
 
-def _answer() -> None:
+def _main() -> None:
     request = json.load(sys.stdin.buffer)
     engine = _Engine(request["library"])
     for utterance in request["utterances"]:
@@ -184,4 +185,4 @@ def _answer() -> None:
 
 
 if __name__ == "__main__":
-    _answer()
+    _main()

@@ -1,4 +1,4 @@
-"""The synthetic data set's noise: what rooms sound like while nobody speaks to the device."""
+"""Generates the background noise of the synthetic data set."""
 
 from typing import TYPE_CHECKING
 
@@ -6,12 +6,15 @@ from earmark.dataset.sources import synthetic_espeak
 
 if TYPE_CHECKING:
     import numpy as np
+    import numpy.typing as npt
+
+    Signal = npt.NDArray[np.float64]
 
 PINK_EXPONENT = 1.0
 BROWN_EXPONENT = 2.0
 _COLOUR_STARTS_AT_HZ = 40.0
 _BABBLE_VOICES = 12
-# Everyday talk without the words of the data set.
+# Everyday sentences that contain none of the data set's words.
 _TALK = (
     "Could somebody open a window, please? It gets quite warm in here around lunchtime.",
     "They moved the meeting again, so we have another week for finishing those drawings.",
@@ -21,10 +24,10 @@ _TALK = (
 )
 
 
-def coloured(generator: "np.random.Generator", count: int, sample_rate_hz: int, exponent: float) -> "np.ndarray":
-    """Return (count,) float64 noise of root mean square 1, whose power falls as frequency ** -exponent.
+def coloured(generator: "np.random.Generator", count: int, sample_rate_hz: int, exponent: float) -> "Signal":
+    """Return noise, float64 (count,), of root mean square 1, whose power falls as frequency ** -exponent.
 
-    The fall starts at 40 Hz; below, there is nothing. Exponent 0 is white, 1 pink, 2 brown.
+    Exponent 0 is white, 1 pink, 2 brown. There is no power below 40 Hz.
     """
     import numpy as np
 
@@ -34,8 +37,8 @@ def coloured(generator: "np.random.Generator", count: int, sample_rate_hz: int, 
     return _unit_rms(np.fft.irfft(spectrum * gain * (frequency_hz >= _COLOUR_STARTS_AT_HZ), count))
 
 
-def babble(generator: "np.random.Generator", count: int, sample_rate_hz: int, voices: tuple[str, ...]) -> "np.ndarray":
-    """Return (count,) of root mean square 1: many of the voices talking at once, near and far.
+def babble(generator: "np.random.Generator", count: int, sample_rate_hz: int, voices: tuple[str, ...]) -> "Signal":
+    """Return (count,) of root mean square 1: many voices talking at once, near and far.
 
     Raises:
         UserError: espeak-ng does not run on this platform.
@@ -46,10 +49,10 @@ def babble(generator: "np.random.Generator", count: int, sample_rate_hz: int, vo
     chosen = generator.choice(voices, _BABBLE_VOICES, replace=False)
     mixture = np.zeros(count)
     for talk in synthetic_espeak.speak([_talk(generator, voice) for voice in chosen]):
-        heard = soxr.resample(talk / 32_768, synthetic_espeak.SAMPLE_RATE_HZ, sample_rate_hz)
+        speech = soxr.resample(talk / 32_768, synthetic_espeak.SAMPLE_RATE_HZ, sample_rate_hz)
         distance_gain = 10 ** (generator.uniform(-12, 0) / 20)
-        started_samples_ago = int(generator.integers(len(heard)))
-        mixture += distance_gain * np.resize(np.roll(_unit_rms(heard), -started_samples_ago), count)
+        start = int(generator.integers(len(speech)))
+        mixture += distance_gain * np.resize(np.roll(_unit_rms(speech), -start), count)
     return _unit_rms(_unit_rms(mixture) + 0.05 * coloured(generator, count, sample_rate_hz, PINK_EXPONENT))
 
 
@@ -63,15 +66,15 @@ def _talk(generator: "np.random.Generator", voice: str) -> synthetic_espeak.Utte
     )
 
 
-def ventilation(generator: "np.random.Generator", count: int, sample_rate_hz: int) -> "np.ndarray":
-    """Return (count,) of root mean square 1: pink noise that slowly swells and fades by about 4 dB."""
+def ventilation(generator: "np.random.Generator", count: int, sample_rate_hz: int) -> "Signal":
+    """Return (count,) of root mean square 1: pink noise whose level slowly varies by about 4 dB."""
     import numpy as np
 
     swell_db = 2 * np.sin(_phase(generator, count, sample_rate_hz, frequency_hz=generator.uniform(0.1, 0.25)))
     return _unit_rms(coloured(generator, count, sample_rate_hz, PINK_EXPONENT) * 10 ** (swell_db / 20))
 
 
-def mains_hum(generator: "np.random.Generator", count: int, sample_rate_hz: int) -> "np.ndarray":
+def mains_hum(generator: "np.random.Generator", count: int, sample_rate_hz: int) -> "Signal":
     """Return (count,) of root mean square 1: 50 or 60 Hz with harmonics, odd ones stronger, over brown noise."""
     import numpy as np
 
@@ -83,7 +86,7 @@ def mains_hum(generator: "np.random.Generator", count: int, sample_rate_hz: int)
     return _unit_rms(_unit_rms(hum) + 0.5 * coloured(generator, count, sample_rate_hz, BROWN_EXPONENT))
 
 
-def machinery(generator: "np.random.Generator", count: int, sample_rate_hz: int) -> "np.ndarray":
+def machinery(generator: "np.random.Generator", count: int, sample_rate_hz: int) -> "Signal":
     """Return (count,) of root mean square 1: two or three uneven taps a second over a motor's low noise."""
     import numpy as np
 
@@ -98,7 +101,7 @@ def machinery(generator: "np.random.Generator", count: int, sample_rate_hz: int)
     return _unit_rms(_unit_rms(taps) + 0.5 * motor)
 
 
-def _tap(generator: "np.random.Generator", sample_rate_hz: int) -> "np.ndarray":
+def _tap(generator: "np.random.Generator", sample_rate_hz: int) -> "Signal":
     import numpy as np
 
     count = sample_rate_hz // 4
@@ -111,13 +114,15 @@ def _tap(generator: "np.random.Generator", sample_rate_hz: int) -> "np.ndarray":
     return generator.uniform(0.6, 1.0) * (ring * np.exp(-time_seconds / 0.03) + click)
 
 
-def _phase(generator: "np.random.Generator", count: int, sample_rate_hz: int, frequency_hz: float) -> "np.ndarray":
+def _phase(generator: "np.random.Generator", count: int, sample_rate_hz: int, frequency_hz: float) -> "Signal":
     import numpy as np
 
-    return generator.uniform(0, 2 * np.pi) + 2 * np.pi * frequency_hz * np.arange(count) / sample_rate_hz
+    phase: Signal = generator.uniform(0, 2 * np.pi) + 2 * np.pi * frequency_hz * np.arange(count) / sample_rate_hz
+    return phase
 
 
-def _unit_rms(signal: "np.ndarray") -> "np.ndarray":
+def _unit_rms(signal: "Signal") -> "Signal":
     import numpy as np
 
-    return signal / np.sqrt(np.mean(np.square(signal)))
+    scaled: Signal = signal / np.sqrt(np.mean(np.square(signal)))
+    return scaled

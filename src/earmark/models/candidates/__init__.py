@@ -3,30 +3,38 @@
 import importlib
 import importlib.util
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from earmark.errors import UserError
 
+if TYPE_CHECKING:
+    import keras
+
 
 def module_of(candidate: str) -> ModuleType:
-    """The module of `candidate`; UserError where there is none."""
+    """Imports the module of `candidate`.
+
+    Raises:
+        UserError: there is no such module.
+    """
     name = f"{__name__}.{candidate}"
     if not candidate.isidentifier() or importlib.util.find_spec(name) is None:
         raise UserError(
-            f"params.yaml: train.candidates names {candidate!r}; allowed are the modules in models/candidates"
+            f"params.yaml: train.candidates: {candidate!r} is no candidate; expected a module in models/candidates"
         )
     return importlib.import_module(name)
 
 
 def front_end_of(candidate: str) -> str:
-    """The name of the front end that `candidate` listens through."""
-    return module_of(candidate).FRONT_END
+    """The name of the front end that `candidate` uses."""
+    return str(module_of(candidate).FRONT_END)
 
 
-def batch_normalisation(**arguments):
-    """Keras' layer, with running statistics of about the last ten batches.
+def batch_normalisation(**arguments: str | bool) -> "keras.layers.BatchNormalization":
+    """Returns Keras' layer with running statistics over about the last ten batches.
 
-    Keras' own default, a hundred, lags so far behind the weights that a network which has learnt looks for a dozen
-    epochs of few steps as if it had not.
+    Keras' default is a hundred. With few steps an epoch, such statistics lag behind the weights, and a network that
+    has learnt looks untrained in validation for a dozen epochs.
     """
     from keras import layers
 

@@ -1,31 +1,39 @@
-"""BC-ResNet: features in two dimensions, temporal context in one, broadcast back over the bands (Kim et al. 2021,
+"""BC-ResNet: two-dimensional features, and temporal context that is broadcast over the bands (Kim et al. 2021,
 "Broadcasted Residual Learning for Efficient Keyword Spotting")."""
 
+from typing import TYPE_CHECKING
+
 from earmark.models.candidates import batch_normalisation
+
+if TYPE_CHECKING:
+    import keras
 
 FRONT_END = "log_mel"
 
 BLOCKS = (2, 2, 4, 4)
-"""Residual blocks of each stage (table 1); the first of a stage changes the width."""
+"""Residual blocks of each stage (table 1); the first block of a stage changes the width."""
 WIDTHS = (8, 12, 16, 20)
 """Channels of each stage, for scale 1."""
 BAND_STRIDES = (1, 2, 2, 1)
-"""How each stage thins out the bands."""
+"""Stride of each stage over the bands."""
 SUB_BANDS = 5
-"""Groups of bands, each of which is normalised by itself (section 3.2)."""
+"""Groups of neighbouring bands that are normalised separately (section 3.2)."""
 
 
-def build(input_shape: tuple[int, int], labels: int, *, scale: float, dropout: float):
-    """Features (frames, bands) to probabilities of `labels`.
+def build(input_shape: tuple[int, int], labels: int, *, scale: float, dropout: float) -> "keras.Model":
+    """Builds the network from features (frames, bands) to probabilities of `labels` labels.
 
-    `scale` multiplies every width: 1 is the paper's BC-ResNet-1 with 9.2 thousand parameters for 12 labels, 8 its
-    BC-ResNet-8 with 321 thousand. ValueError where `bands` is no multiple of 40.
+    `scale` multiplies every width: 1 gives the paper's BC-ResNet-1 with 9.2 thousand parameters for 12 labels, 8 its
+    BC-ResNet-8 with 321 thousand.
+
+    Raises:
+        ValueError: the number of bands is no multiple of 40.
     """
     from keras import Input, Model, layers
 
     frames, bands = input_shape
     if bands % (8 * SUB_BANDS):
-        raise ValueError(f"log_mel has {bands} bands; allowed are multiples of {8 * SUB_BANDS}")
+        raise ValueError(f"log_mel has {bands} bands; expected a multiple of {8 * SUB_BANDS}")
     features = Input(input_shape)
     x = layers.Permute((2, 1))(features)
     x = layers.Reshape((bands, frames, 1))(x)
@@ -42,8 +50,8 @@ def build(input_shape: tuple[int, int], labels: int, *, scale: float, dropout: f
     return Model(features, layers.Dense(labels, activation="softmax", dtype="float32")(x), name="bc_resnet")
 
 
-def _block(x, width: int, stride: int, dilation: int, dropout: float):
-    """A convolution over bands (f2), and one over the frames of its mean over bands (f1), added up (figure 1)."""
+def _block(x: "keras.KerasTensor", width: int, stride: int, dilation: int, dropout: float) -> "keras.KerasTensor":
+    """The sum of a convolution over bands (f2) and one over frames of its mean over bands (f1) (figure 1)."""
     from keras import layers
 
     shortcut = [x] if x.shape[-1] == width else []
@@ -51,7 +59,7 @@ def _block(x, width: int, stride: int, dilation: int, dropout: float):
         x = _normalised(layers.Conv2D(width, 1, use_bias=False)(x), "relu")
     if stride == 1:
         x = layers.DepthwiseConv2D((3, 1), padding="same", use_bias=False)(x)
-    else:  # Keras knows one stride for both axes only
+    else:  # Keras supports only one stride for both axes
         x = layers.DepthwiseConv2D((3, 1), padding="same", use_bias=False)(x)[:, ::stride]
     x = _sub_spectrally_normalised(x)
     y = layers.AveragePooling2D((x.shape[1], 1))(x)
@@ -61,14 +69,14 @@ def _block(x, width: int, stride: int, dilation: int, dropout: float):
     return layers.Activation("relu")(layers.Add()([x, y, *shortcut]))
 
 
-def _normalised(x, activation: str):
+def _normalised(x: "keras.KerasTensor", activation: str) -> "keras.KerasTensor":
     from keras import layers
 
     return layers.Activation(activation)(batch_normalisation()(x))
 
 
-def _sub_spectrally_normalised(x):
-    """Batch normalisation of each group of neighbouring bands by itself (Chang et al. 2021)."""
+def _sub_spectrally_normalised(x: "keras.KerasTensor") -> "keras.KerasTensor":
+    """Batch normalisation of each group of neighbouring bands separately (Chang et al. 2021)."""
     from keras import layers
 
     bands, frames, width = x.shape[1:]

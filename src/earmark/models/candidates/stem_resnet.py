@@ -1,10 +1,14 @@
-"""Our own: one convolution over time and frequency, which hears a word at another pitch as the same one, then the
-temporal blocks of TC-ResNet on half as many frames."""
+"""Earmark's own network: one convolution over time and frequency, which tolerates a change of pitch, then the temporal
+blocks of TC-ResNet on half as many frames."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from earmark.models.candidates import batch_normalisation
 from earmark.models.candidates.tc_resnet import residual
+
+if TYPE_CHECKING:
+    import keras
 
 FRONT_END = "log_mel"
 
@@ -17,11 +21,12 @@ def build(
     channels: Sequence[int],
     kernel_size: int,
     dropout: float,
-):
-    """Features (frames, bands) to probabilities of `labels`.
+) -> "keras.Model":
+    """Builds the network from features (frames, bands) to probabilities of `labels` labels.
 
-    `stem_channels`: of the convolution over frames and bands, which halves both; `channels`: of the mixing of its bands
-    and channels, then of each residual block; all blocks but the first one halve time.
+    `stem_channels`: channels of the convolution over frames and bands, which halves both. `channels`: channels of the
+    1 x 1 convolution that mixes bands and channels, then of each residual block; every block but the first halves the
+    number of frames.
     """
     from keras import Input, Model, layers
 

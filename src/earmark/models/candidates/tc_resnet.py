@@ -2,8 +2,12 @@
 Keyword Spotting on Mobile Devices")."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from earmark.models.candidates import batch_normalisation
+
+if TYPE_CHECKING:
+    import keras
 
 FRONT_END = "log_mel"
 
@@ -16,11 +20,11 @@ def build(
     blocks_per_stage: int,
     kernel_size: int,
     dropout: float,
-):
-    """Features (frames, bands) to probabilities of `labels`.
+) -> "keras.Model":
+    """Builds the network from features (frames, bands) to probabilities of `labels` labels.
 
-    `channels`: of the first convolution, then of each stage; a stage is `blocks_per_stage` residual blocks, the
-    first of which halves time.
+    `channels`: channels of the first convolution, then of each stage. A stage has `blocks_per_stage` residual blocks;
+    the first halves the number of frames.
     """
     from keras import Input, Model, layers
 
@@ -35,8 +39,8 @@ def build(
     return Model(features, layers.Dense(labels, activation="softmax", dtype="float32")(x), name="tc_resnet")
 
 
-def residual(x, width: int, kernel_size: int, stride: int):
-    """Two temporal convolutions and a shortcut, (clips, frames, channels) to (clips, frames / stride, width)."""
+def residual(x: "keras.KerasTensor", width: int, kernel_size: int, stride: int) -> "keras.KerasTensor":
+    """Two temporal convolutions and a shortcut: (clips, frames, channels) to (clips, frames / stride, width)."""
     from keras import layers
 
     y = layers.Conv1D(width, kernel_size, strides=stride, padding="same", use_bias=False)(x)

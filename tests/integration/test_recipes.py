@@ -1,0 +1,111 @@
+"""The recipes of CONTRIBUTING.md, followed in a copy of the package with the code that stands there."""
+
+import functools
+import hashlib
+import http.server
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import ROOT, change_params
+from support import markdown
+from support.growing import RECORDINGS, fill
+
+from earmark.params import yaml
+
+BLOCKS = markdown.blocks(ROOT / "CONTRIBUTING.md")
+CANDIDATE, ARCHIVE, RULE = (block.body for block in BLOCKS if block.language == "python")
+(SETTINGS,) = (yaml.load(block.body) for block in BLOCKS if block.language == "yaml")
+BUILD = """
+from earmark import params
+from earmark.features.front_ends import front_end
+from earmark.models.candidates import front_end_of, module_of
+
+loaded = params.load()
+settings = front_end(front_end_of("gru"), loaded)
+network = module_of("gru").build((settings.frames, settings.bins), 3, **loaded.train.candidate("gru").network)
+print(network.output_shape)
+"""
+
+
+@pytest.fixture
+def checkout(tmp_path) -> Path:
+    """A folder with params.yaml, and the package as `src/earmark`, to be changed."""
+    shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy2(ROOT / "params.yaml", tmp_path)
+    return tmp_path
+
+
+def run(checkout: Path, *arguments: str) -> subprocess.CompletedProcess:
+    """Runs this Python in the checkout, with the checkout's package."""
+    environment = os.environ | {"PYTHONPATH": str(checkout / "src"), "NO_PROXY": "127.0.0.1"}
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, timeout=120)
+
+
+def earmark(checkout: Path, stage: str) -> subprocess.CompletedProcess:
+    return run(checkout, "-c", "from earmark.cli import main; main()", stage)
+
+
+def insert(file: Path, after: str, entry: str) -> None:
+    """Adds an entry on lines of its own behind the only place in the file that reads `after`."""
+    text = file.read_text(encoding="utf-8")
+    assert text.count(after) == 1, f"{file.name} has {text.count(after)} places that read {after!r}"
+    file.write_text(text.replace(after, f"{after}\n        {entry},"), encoding="utf-8")
+
+
+@pytest.fixture
+def web(tmp_path) -> Iterator[str]:
+    """The address of a server of the folder `web`."""
+    (tmp_path / "web").mkdir()
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path / "web")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+def test_a_candidate_is_a_file_and_an_entry(checkout):
+    (checkout / "src/earmark/models/candidates/gru.py").write_text(CANDIDATE, encoding="utf-8")
+    change_params(checkout, SETTINGS)
+    done = run(checkout, "-c", BUILD)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "(None, 3)"
+
+
+def test_a_published_archive_is_an_entry(checkout, web):
+    fill(checkout / "recordings", RECORDINGS)
+    with tarfile.open(checkout / "web/my_words_v1.tar.gz", "w:gz") as archive:
+        archive.add(checkout / "recordings", ".")
+    sha256 = hashlib.sha256((checkout / "web/my_words_v1.tar.gz").read_bytes()).hexdigest()
+    entry = re.sub(r'url="https://[^/"]+', f'url="{web}', ARCHIVE).replace("…", sha256)
+    insert(checkout / "src/earmark/dataset/sources/speech_commands.py", "for archive in (", entry)
+    change_params(checkout, {"dataset": {"source": "my_words_v1"}})
+    done = earmark(checkout, "ingest")
+    assert done.returncode == 0, done.stderr
+    assert f"{len(RECORDINGS)} new clips from my_words_v1" in done.stdout
+
+
+def test_an_expectation_is_an_entry(checkout):
+    fill(checkout / "recordings", RECORDINGS)
+    loud = np.where(np.arange(16_000) // 40 % 2, 0.9, -0.9)
+    soundfile.write(checkout / "recordings/yes/dora_nohash_0.wav", loud, 16_000, subtype="PCM_16")
+    rules = checkout / "src/earmark/stages/validate.py"
+    insert(rules, 'allowed=("", NOT_FINITE), broken="not decodable"),', RULE)
+    change_params(checkout, {"dataset": {"source": "recordings"}})
+    assert earmark(checkout, "ingest").returncode == 0
+    refused = earmark(checkout, "validate")  # the data set is too small, but all rules are checked
+    assert refused.returncode == 2, refused.stderr[-2000:]
+    result = json.loads((checkout / "reports/validation/result.json").read_text(encoding="utf-8"))
+    (rule,) = [rule for rule in result["rules"] if rule["rule"].startswith("not too loud")]
+    assert rule["failed_ids"] == ["yes/dora_nohash_0.wav"]
