@@ -248,7 +248,7 @@ def test_an_old_copy_of_the_raw_shards_is_refused(recordings):
     fill(recordings, {"yes/new_nohash_0.wav": wav(50, 1.0)})
     run_ingest()
     places = {"raw": "data/copy", "features": "data/features"}
-    with pytest.raises(UserError, match=r"extract.raw data/copy is not a copy of data/raw as it is now"):
+    with pytest.raises(UserError, match=r"extract.raw data/copy is an outdated copy of data/raw"):
         run_extract(extract=places)
 
 

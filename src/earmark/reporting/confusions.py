@@ -1,4 +1,4 @@
-"""Which label was taken for which: counts of one candidate's predictions on one split."""
+"""The confusion matrix of one candidate on one split."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,13 +21,14 @@ class Confusions:
     """
 
     labels: Sequence[str]
-    counts: np.ndarray
+    counts: npt.NDArray[np.int64]
 
     @property
-    def shares(self) -> np.ndarray:
+    def shares(self) -> npt.NDArray[np.float64]:
         """(L, L) float64 in [0, 1]: each row's counts over its sum; a row without clips is all zero."""
         clips = self.counts.sum(axis=1, keepdims=True)
-        return self.counts / np.maximum(clips, 1)
+        shares: npt.NDArray[np.float64] = self.counts / np.maximum(clips, 1)
+        return shares
 
     @property
     def errors(self) -> list[tuple[str, str, int, float]]:

@@ -1,4 +1,4 @@
-"""Numbers as people read them; each has its exact value beside it in the page."""
+"""Formats numbers for people; the page has the exact values too."""
 
 _BYTES_PER_UNIT = 1000.0
 _NO_BREAK_SPACE = "\u00a0"
@@ -6,7 +6,7 @@ _MISSING = "–"
 
 
 def percent(fraction: float) -> str:
-    """Return a fraction from 0 to 1 as a percentage with one decimal, and a dash for one that is missing."""
+    """Return a fraction from 0 to 1 as a percentage with one decimal; NaN is a dash."""
     return _MISSING if fraction != fraction else f"{fraction * 100:.1f}{_NO_BREAK_SPACE}%"
 
 
@@ -20,7 +20,7 @@ def count(number: int) -> str:
     return f"{int(number):,}"
 
 
-def size(bytes_: int) -> str:
+def size(bytes_: float) -> str:
     """Return a number of bytes in decimal units, from B to GB."""
     value, units = float(bytes_), ["B", "kB", "MB", "GB"]
     while round(value) >= _BYTES_PER_UNIT and len(units) > 1:
@@ -31,7 +31,7 @@ def size(bytes_: int) -> str:
 
 
 def milliseconds(number: float) -> str:
-    """Return milliseconds with three digits where there are fewer than a thousand."""
+    """Return milliseconds with three digits, or as a whole number from a thousand on."""
     shown = f"{number:.3g}" if round(number) < 1000 else f"{number:,.0f}"
     return f"{shown}{_NO_BREAK_SPACE}ms"
 
@@ -48,5 +48,5 @@ def duration(seconds: float) -> str:
 
 
 def decimals(value: float) -> str:
-    """Return a number with three decimals, and a dash for one that is missing."""
+    """Return a number with three decimals; NaN is a dash."""
     return _MISSING if value != value else f"{value:.3f}"

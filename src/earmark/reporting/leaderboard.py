@@ -12,7 +12,7 @@ HEADINGS = ("candidate", "accuracy", "macro F1", "validation", "parameters", "si
 
 @dataclass(frozen=True)
 class Figure:
-    """A number as people read it, and its exact value; no value for what is only text."""
+    """A number as text, and its exact value; None if there is only text."""
 
     text: str
     value: float | None = None
@@ -20,7 +20,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Cell:
-    """A figure, and the one that stands below it: an interval, or a related figure."""
+    """A figure, and an interval or a related figure that is shown below it."""
 
     main: Figure
     below: Figure | None = None
@@ -28,7 +28,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """One candidate; `cells` stand below HEADINGS, the first of which is its name."""
+    """One candidate. `cells` belong to HEADINGS after the first, which is the name."""
 
     name: str
     is_best: bool
@@ -37,14 +37,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """`split` is "test" or "validation", which the figures are of; the most accurate candidate is first."""
+    """All candidates, the most accurate first; `split` of the figures is "test" or "validation"."""
 
     split: str
     rows: tuple[Row, ...]
 
 
 def leaderboard(candidates: Mapping[str, Mapping[str, Any]], best: str) -> Leaderboard:
-    """The leaderboard of candidates by name, each with its metrics as in reports/metrics.json.
+    """Builds the leaderboard from the candidates' metrics in reports/metrics.json, by name.
 
     Figures are of the test split, or of validation where there is no test split.
     """

@@ -1,4 +1,4 @@
-"""What Prefect shows of a run, as Markdown."""
+"""The Markdown artifacts of a flow run."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,13 +7,13 @@ from earmark.reporting import outcomes
 from earmark.reporting.leaderboard import HEADINGS, Cell, Leaderboard
 
 
-def leaderboard(found: Leaderboard) -> str:
+def leaderboard(content: Leaderboard) -> str:
     """The leaderboard as a table, the best candidate in bold."""
     rows = [f"| {' | '.join(HEADINGS)} |", f"|---|{'--:|' * (len(HEADINGS) - 1)}"]
-    for row in found.rows:
+    for row in content.rows:
         name = f"**{row.name}**" if row.is_best else row.name
         rows.append(f"| {name} | {' | '.join(map(_cell, row.cells))} |")
-    return f"Figures are of the {found.split} split.\n\n" + "\n".join(rows) + "\n"
+    return f"Figures are of the {content.split} split.\n\n" + "\n".join(rows) + "\n"
 
 
 def _cell(cell: Cell) -> str:

@@ -1,22 +1,22 @@
-"""What the report is told of each candidate, and of the mistakes of the best."""
+"""The inputs of the report: each candidate's scores, and the worst mistakes of the best one."""
 
 from __future__ import annotations
 
 import base64
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
 METRICS_OF_SPLIT = {"validation": "validation", "testing": "test"}
-"""What reports/metrics.json calls a split."""
+"""The key of each split in reports/metrics.json."""
 
 
 @dataclass(frozen=True)
 class CandidateScores:
-    """How good one candidate is.
+    """The scores of one candidate.
 
     metrics: {"validation": scores, "test": scores (absent without a test split), "parameters": n, "multiply_adds": n,
         "saved_bytes": n, "latency_ms_p50": ms a clip, "latency_ms_p99": ms, "train_seconds": s,
@@ -35,7 +35,7 @@ class CandidateScores:
     """
 
     name: str
-    metrics: dict
+    metrics: dict[str, Any]
     history: pd.DataFrame
     predictions: pd.DataFrame
     labels: pd.DataFrame
@@ -45,10 +45,10 @@ class CandidateScores:
 
 @dataclass(frozen=True)
 class Mistake:
-    """A clip that was taken for another label.
+    """A clip for which another label was predicted.
 
-    probability: 0 to 1, that the model gave to `predicted`; wav: a WAV file of the clip as the model hears it;
-    spectrogram: (frames, bands) float, larger is louder; seconds: what the frames span.
+    probability: of `predicted`, 0 to 1; wav: a WAV file of the clip as the model gets it; spectrogram: (frames, bands)
+    float, larger is louder; seconds: the duration of all frames.
     """
 
     id: str
@@ -62,5 +62,5 @@ class Mistake:
 
     @property
     def wav_base64(self) -> str:
-        """The WAV file as a data: URI holds it."""
+        """The WAV file in base64, for a data: URI."""
         return base64.b64encode(self.wav).decode("ascii")

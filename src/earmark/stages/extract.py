@@ -1,8 +1,7 @@
-"""extract: raw shards to feature shards, for every front end that a candidate uses."""
+"""extract: computes feature shards from raw shards, for every front end that a candidate uses."""
 
 import itertools
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,7 +15,7 @@ from earmark.features.extraction import Job
 from earmark.features.front_ends import FrontEnd
 from earmark.features.plan import ExtractionPlan
 from earmark.io import worker_pool
-from earmark.io.files import clear_leftovers, exclusive_writer, is_local, storage_errors
+from earmark.io.files import AnyPath, clear_leftovers, exclusive_writer, is_local, storage_errors
 from earmark.io.progress import progress
 from earmark.models.candidates import front_end_of
 from earmark.params import Params, environment
@@ -29,9 +28,9 @@ PIECE_FRAMES = 1024
 
 
 def extract(params: Params) -> str:
-    """Writes the features of every raw shard that has none, one folder a front end; returns one sentence.
+    """Writes the features of every raw shard that has none yet, a folder for each front end; returns one sentence.
 
-    Features of other settings are set aside. Features of raw shards that are gone are removed.
+    Features of other settings are set aside. Features of raw shards that no longer exist are removed.
 
     Raises:
         UserError: a folder or address cannot be used, or extract.raw is an outdated copy of data/raw.
@@ -65,8 +64,8 @@ def _require_up_to_date(plan: ExtractionPlan) -> None:
         return
     if not shards.read_members(RAW).equals(plan.members):
         raise UserError(
-            f"params.yaml: extract.raw {plan.raw} is not a copy of {RAW} as it is now; bring it up to date, for a"
-            f" bucket with 'aws s3 sync --delete {RAW} {plan.raw}'"
+            f"params.yaml: extract.raw {plan.raw} is an outdated copy of {RAW}; update it, in a bucket with"
+            f" 'aws s3 sync --delete {RAW} {plan.raw}'"
         )
 
 
@@ -91,7 +90,7 @@ def _write_noise(plan: ExtractionPlan) -> None:
             feature_shards.write_noise(plan.folder_of(front_end), split, pieces, front_end)
 
 
-def _noise(raw: Path, recordings: pd.DataFrame, split: str, front_end: FrontEnd) -> Iterator[np.ndarray]:
+def _noise(raw: AnyPath, recordings: pd.DataFrame, split: str, front_end: FrontEnd) -> Iterator[np.ndarray]:
     """The background noise that `split` may use as one run of frames: pieces of float16 (frames, bins)."""
     for content in shards.read_recordings(raw, recordings):
         try:

@@ -227,7 +227,7 @@ def test_validation_is_shown_as_its_own_page_shows_it(page):
 
 @pytest.mark.parametrize(("best", "split"), [("nobody", "testing"), ("tc_resnet", "training")])
 def test_an_unknown_best_or_split_is_refused(candidates, best, split):
-    with pytest.raises(ValueError, match="allowed: "):
+    with pytest.raises(ValueError, match="expected one of "):
         render("Report", best, split, candidates, [], DATA, VALIDATION, ORIGIN)
 
 

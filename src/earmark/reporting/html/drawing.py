@@ -1,9 +1,9 @@
-"""Which charts the page has, by the id of their place in it."""
+"""The charts of the report, by the id of their element in the page."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from earmark.reporting import formats
 from earmark.reporting.confusions import Confusions
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def of_candidates(
-    candidates: Sequence[CandidateScores], scores: Mapping[str, Mapping], noise: NoiseCurves
+    candidates: Sequence[CandidateScores], scores: Mapping[str, Mapping[str, Any]], noise: NoiseCurves
 ) -> dict[str, Chart]:
     """Return the charts that compare candidates; scores: of the reporting split, by candidate."""
     histories = {candidate.name: candidate.history for candidate in candidates}

@@ -1,4 +1,4 @@
-"""The report: one page that needs nothing but itself."""
+"""The report as one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -28,20 +28,24 @@ def render(
     validation: Mapping[str, Any],
     origin: Mapping[str, str],
 ) -> str:
-    """Return the report as an HTML page that loads nothing from elsewhere; same arguments, same text.
+    """Return the report as an HTML page that loads nothing from elsewhere. The same arguments give the same text.
 
-    best: the chosen candidate's name; reporting_split: "validation" or "testing", the split that the figures are of;
-    mistakes: those of the best on that split that are shown and heard, worst first; data, origin: facts by name, shown
-    as they are; validation: the content of reports/validation/result.json. `with_verdict` adds the gate's verdict.
-    Raises ValueError for another split, and for a best that is no candidate.
+    best: the name of the best candidate; reporting_split: "validation" or "testing", the split of all figures;
+    mistakes: those of the best candidate on that split, worst first; data, origin: facts by name; validation: the
+    content of reports/validation/result.json. `with_verdict` adds the gate's verdict.
+
+    Raises:
+        ValueError: the split is another, or `best` is no candidate.
     """
     split = _metrics_of(reporting_split)
     chosen = _chosen(candidates, best)
     scores = {candidate.name: candidate.metrics[split] for candidate in candidates}
     noise = noise_curves(scores)
-    found = _found(chosen, reporting_split)
+    results = _results(chosen, reporting_split)
     charts = drawing.of_candidates(candidates, scores, noise) | drawing.of_mistakes(mistakes)
-    charts |= drawing.of_best(found["confusions"], found["calibration"], found["slices"], scores[best]["accuracy"])
+    charts |= drawing.of_best(
+        results["confusions"], results["calibration"], results["slices"], scores[best]["accuracy"]
+    )
     template = templates.environment().get_template("template.html.jinja")
     text = template.render(
         title=title,
@@ -52,7 +56,7 @@ def render(
         leaderboard=leaderboard({candidate.name: candidate.metrics for candidate in candidates}, best),
         headings=HEADINGS,
         noise=noise,
-        **found,
+        **results,
         mistakes=mistakes,
         charts=charts,
         embedded={"themes": themes(), "charts": {name: chart.to_json() for name, chart in charts.items()}},
@@ -67,19 +71,21 @@ def render(
 
 def _metrics_of(reporting_split: str) -> str:
     if reporting_split not in METRICS_OF_SPLIT:
-        raise ValueError(f"reporting_split is {reporting_split!r}; allowed: {', '.join(METRICS_OF_SPLIT)}")
+        raise ValueError(
+            f"reporting_split: {reporting_split!r} is not a split; expected one of {', '.join(METRICS_OF_SPLIT)}"
+        )
     return METRICS_OF_SPLIT[reporting_split]
 
 
 def _chosen(candidates: Sequence[CandidateScores], best: str) -> CandidateScores:
     by_name = {candidate.name: candidate for candidate in candidates}
     if best not in by_name:
-        raise ValueError(f"best is {best!r}; allowed: {', '.join(by_name)}")
+        raise ValueError(f"best: {best!r} is not a candidate; expected one of {', '.join(by_name)}")
     return by_name[best]
 
 
-def _found(chosen: CandidateScores, split: str) -> dict[str, Any]:
-    """Return what was found of one candidate on one split, as the template and the charts name it."""
+def _results(chosen: CandidateScores, split: str) -> dict[str, Any]:
+    """Return the results of one candidate on one split, by their names in the template."""
 
     def of_split(frame: pd.DataFrame) -> pd.DataFrame:
         return frame[frame["split"] == split]
@@ -93,7 +99,7 @@ def _found(chosen: CandidateScores, split: str) -> dict[str, Any]:
 
 
 def _scripts() -> dict[str, Any]:
-    """Return the page's scripts and the policy that lets the browser run these and load nothing."""
+    """Return the page's scripts, and the content security policy that allows these scripts and no others."""
     from markupsafe import Markup
     from plotly.offline import get_plotlyjs
 
@@ -101,7 +107,7 @@ def _scripts() -> dict[str, Any]:
     hashes = " ".join(f"'sha256-{_sha256_base64(script)}'" for script in scripts)
     policy = (
         "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
-        # Plotly draws a heat map as an image, and a clip is heard from a WAV file, that the page itself holds.
+        # Plotly draws heat maps as data: images, and clips are played from data: WAV files.
         f"img-src data:; media-src data:; script-src {hashes}"
     )
     return {"scripts": [Markup(script) for script in scripts], "policy": policy}

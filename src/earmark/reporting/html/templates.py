@@ -1,4 +1,4 @@
-"""The page's templates, in which all text is escaped."""
+"""The Jinja environment of the HTML pages; it escapes all text."""
 
 from __future__ import annotations
 
@@ -17,14 +17,19 @@ def environment() -> Environment:
     """Return the environment that finds this folder's templates and has `formats` and `outcomes` as filters."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    whitespace = {"trim_blocks": True, "lstrip_blocks": True}
-    made = Environment(loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined, **whitespace)
+    environment = Environment(
+        loader=FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     for name in ("percent", "interval", "count", "size", "duration", "decimals"):
-        made.filters[name] = getattr(formats, name)
-    made.filters |= {"outcome": outcomes.of_rule, "broken_by": outcomes.broken_by}
-    return made
+        environment.filters[name] = getattr(formats, name)
+    environment.filters |= {"outcome": outcomes.of_rule, "broken_by": outcomes.broken_by}
+    return environment
 
 
 def encodable(page: str) -> str:
-    """Return the page without half surrogate pairs, as a file name can hold them: they have no UTF-8."""
+    """Return the page with lone surrogates replaced: file names can have them, UTF-8 cannot."""
     return page.encode("utf-8", "replace").decode("utf-8")

@@ -1,34 +1,64 @@
-"""The gate's verdict, which comes after the page: it is put into its place there."""
+"""Puts the gate's verdict into the report; the verdict comes later, when the model is registered."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
 
 from earmark.reporting.html import templates
 
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-# Text in the page is escaped, so none of it is taken for these.
+# All other text in the page is escaped, so it cannot be mistaken for these.
 _START, _END = "<!-- the gate's verdict -->", "<!-- end of the gate's verdict -->"
 
 
-def with_verdict(page: str, verdict, title: str) -> str:
-    """Return the page with what the gate found; a verdict that is in it already is replaced.
+class Check(Protocol):
+    """One of the gate's checks."""
 
-    page: what `render` returned; verdict: an object with promoted (bool), alias, reason, judged_against (the champion's
-    number, "" for none) and checks, each check with name, observed, allowed (texts) and passed (bool); title: the
-    version as people name it. Raises ValueError for a page that has no place for a verdict.
+    @property
+    def name(self) -> str: ...
+    @property
+    def observed(self) -> str: ...
+    @property
+    def allowed(self) -> str: ...
+    @property
+    def passed(self) -> bool: ...
+
+
+class Verdict(Protocol):
+    """The gate's verdict; `judged_against` is the champion's number, "" for none."""
+
+    @property
+    def promoted(self) -> bool: ...
+    @property
+    def alias(self) -> str: ...
+    @property
+    def reason(self) -> str: ...
+    @property
+    def judged_against(self) -> str: ...
+    @property
+    def checks(self) -> Sequence[Check]: ...
+
+
+def with_verdict(page: str, verdict: Verdict, title: str) -> str:
+    """Return the report with the verdict; one that is in it already is replaced.
+
+    page: what `render` returned; title: the version's name for people.
+
+    Raises:
+        ValueError: the page has no place for a verdict.
     """
     before, start, rest = page.partition(_START)
     _, end, after = rest.partition(_END)
     if not start or not end:
-        raise ValueError("the page has no place for a verdict; allowed is a page that render has made")
+        raise ValueError("the page has no place for a verdict; expected a page made by render")
     return templates.encodable(f"{before}{section(verdict, title)}{after}")
 
 
-def section(verdict, title: str = "") -> Markup:
-    """Return what stands in the verdict's place, as HTML; for None, that nothing was registered yet."""
+def section(verdict: Verdict | None, title: str = "") -> Markup:
+    """Return the verdict as HTML; None says that the model is not registered yet."""
     from markupsafe import Markup
 
     template = templates.environment().get_template("sections/verdict.html.jinja")

@@ -15,17 +15,17 @@ WIDTH = 110
 def table(leaderboard: Leaderboard) -> str:
     """The leaderboard as a table: figures, and the interval of the accuracy below it."""
     title = f"candidates on the {leaderboard.split} split"
-    style = {"box": box.SIMPLE_HEAD, "padding": (0, 1, 0, 0), "pad_edge": False, "show_edge": False}
-    shown = Table(title=title, title_justify="left", title_style="bold", **style)
+    shown = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    shown.padding, shown.pad_edge, shown.show_edge = (0, 1, 0, 0), False, False
     for heading in HEADINGS:
         shown.add_column(heading, justify="left" if heading == HEADINGS[0] else "right", no_wrap=True)
     for row in leaderboard.rows:
         accuracy, *others = row.cells
         name = f"{row.name}\n(best)" if row.is_best else row.name
         shown.add_row(Text(name), _with_interval(accuracy), *(Text(cell.main.text) for cell in others))
-    console = Console(file=io.StringIO(), width=WIDTH, color_system=None)
-    console.print(shown)
-    return "\n".join(line.rstrip() for line in console.file.getvalue().rstrip().splitlines())
+    text = io.StringIO()
+    Console(file=text, width=WIDTH, color_system=None).print(shown)
+    return "\n".join(line.rstrip() for line in text.getvalue().rstrip().splitlines())
 
 
 def _with_interval(cell: Cell) -> Text:

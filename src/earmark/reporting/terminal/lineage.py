@@ -1,4 +1,4 @@
-"""The chain behind a registered version on the terminal."""
+"""The lineage of a registered version on the terminal."""
 
 import io
 import shutil
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def table(rows: Sequence[tuple[str, str, str]]) -> str:
-    """Rows of a link's name, what the version recorded, and its state, as wide as the terminal, at least 80 columns."""
+    """Returns rows of (name, recorded, state) as a table as wide as the terminal, at least 80 columns."""
     from rich.console import Console
     from rich.table import Table
 
@@ -16,6 +16,6 @@ def table(rows: Sequence[tuple[str, str, str]]) -> str:
     shown.add_column(overflow="fold")
     for row in rows:
         shown.add_row(*row)
-    console = Console(file=io.StringIO(), width=max(80, shutil.get_terminal_size((120, 24)).columns), markup=False)
-    console.print(shown)
-    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
+    text = io.StringIO()
+    Console(file=text, width=max(80, shutil.get_terminal_size((120, 24)).columns), markup=False).print(shown)
+    return "\n".join(line.rstrip() for line in text.getvalue().splitlines())

@@ -1,35 +1,32 @@
-"""Registered versions, and one of them with all that is known of it, as tables on the terminal."""
+"""Registered versions, and the details of one, as tables on the terminal."""
 
 import io
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 GROUPS = {"gate.": "gate", "dvc.": "DVC's hashes", "sha256.": "SHA-256 of files", "": "other tags"}
-"""What the tags of a version are grouped by: how they begin, and the heading."""
+"""The groups of a version's tags: prefix and heading."""
 VERDICT = "verdict"
 VERDICT_CHARACTERS = 70
-UNJUDGED = "not judged yet"
+NO_VERDICT = "not compared yet"
 
 
-def listed(title: str, rows: Iterable[Mapping[str, object]], width: int) -> str:
-    """One row a version: number, aliases, tags (candidate, test_accuracy or validation_accuracy, saved_bytes, verdict)
-    and `registered`."""
+def listed(title: str, rows: Iterable[Mapping[str, Any]], width: int) -> str:
+    """Returns a table of versions.
+
+    Each row has number, aliases, registered (datetime), and tags: candidate, test_accuracy or validation_accuracy,
+    saved_bytes, verdict.
+    """
     table = Table(title=title, title_justify="left", title_style="bold")
-    for heading, how in (
-        ("version", {"justify": "right"}),
-        ("aliases", {}),
-        ("candidate", {}),
-        ("accuracy", {"justify": "right"}),
-        ("saved kB", {"justify": "right"}),
-        ("registered", {"no_wrap": True}),
-        ("verdict", {}),
-    ):
-        table.add_column(heading, **how)
+    for heading in ("version", "aliases", "candidate", "accuracy", "saved kB", "registered", "verdict"):
+        is_number = heading in ("version", "accuracy", "saved kB")
+        table.add_column(heading, justify="right" if is_number else "left", no_wrap=heading == "registered")
     for row in rows:
         tags = row["tags"]
         cells = (
@@ -39,21 +36,21 @@ def listed(title: str, rows: Iterable[Mapping[str, object]], width: int) -> str:
             _accuracy(tags),
             f"{int(tags['saved_bytes']) / 1000:,.0f}" if tags.get("saved_bytes", "").isdigit() else "",
             _moment(row["registered"]),
-            textwrap.shorten(tags.get(VERDICT, UNJUDGED), VERDICT_CHARACTERS, placeholder=" …"),
+            textwrap.shorten(tags.get(VERDICT, NO_VERDICT), VERDICT_CHARACTERS, placeholder=" …"),
         )
         table.add_row(*map(Text, cells))
     return _text([table], width)
 
 
-def shown(title: str, tags: Mapping[str, str], moves: Sequence[Mapping[str, object]], width: int) -> str:
-    """A version's verdict, its tags in groups, and the moves of aliases to it and away from it."""
-    parts: list[RenderableType] = [Text(title, style="bold"), Text(tags.get(VERDICT, UNJUDGED))]
+def shown(title: str, tags: Mapping[str, str], moves: Sequence[Mapping[str, Any]], width: int) -> str:
+    """Returns a version's verdict, its tags in groups, and the moves of aliases to and from it."""
+    parts: list[RenderableType] = [Text(title, style="bold"), Text(tags.get(VERDICT, NO_VERDICT))]
     remaining = {key: value for key, value in sorted(tags.items()) if key != VERDICT}
     for prefix, heading in GROUPS.items():
-        mine = {key: value for key, value in remaining.items() if key.startswith(prefix)}
-        remaining = {key: value for key, value in remaining.items() if key not in mine}
-        if mine:
-            parts.append(_pairs(heading, {key.removeprefix(prefix): value for key, value in mine.items()}))
+        group = {key: value for key, value in remaining.items() if key.startswith(prefix)}
+        remaining = {key: value for key, value in remaining.items() if key not in group}
+        if group:
+            parts.append(_pairs(heading, {key.removeprefix(prefix): value for key, value in group.items()}))
     return _text([*parts, _moves(moves)], width)
 
 
@@ -66,9 +63,9 @@ def _pairs(heading: str, values: Mapping[str, str]) -> Table:
     return table
 
 
-def _moves(moves: Sequence[Mapping[str, object]]) -> RenderableType:
+def _moves(moves: Sequence[Mapping[str, Any]]) -> RenderableType:
     if not moves:
-        return Text("no alias was moved to it")
+        return Text("no alias has pointed to it")
     table = Table(title="moves", title_justify="left", title_style="bold")
     for heading in ("alias", "from", "to", "how", "who", "when", "why"):
         table.add_column(heading, overflow="fold")
@@ -82,10 +79,10 @@ def _moves(moves: Sequence[Mapping[str, object]]) -> RenderableType:
 def _accuracy(tags: Mapping[str, str]) -> str:
     for split in ("test", "validation"):
         try:
-            said = f"{float(tags[f'{split}_accuracy']):.2%}"
+            accuracy = f"{float(tags[f'{split}_accuracy']):.2%}"
         except (KeyError, ValueError):
             continue
-        return said if split == "test" else f"{said} ({split})"
+        return accuracy if split == "test" else f"{accuracy} ({split})"
     return ""
 
 
@@ -94,8 +91,8 @@ def _moment(moment: datetime) -> str:
 
 
 def _text(parts: Iterable[RenderableType], width: int) -> str:
-    console = Console(file=io.StringIO(), width=width, color_system=None)
+    text = io.StringIO()
+    console = Console(file=text, width=width, color_system=None)
     for part in parts:
         console.print(part)
-    lines = console.file.getvalue().rstrip().splitlines()
-    return "\n".join(line.rstrip() for line in lines)
+    return "\n".join(line.rstrip() for line in text.getvalue().rstrip().splitlines())

@@ -1,4 +1,4 @@
-"""Whether a probability means what it says."""
+"""The reliability curve."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Charts of all candidates, in which each keeps its colour and its marker."""
+"""Charts of all candidates; each candidate has the same colour and marker in all of them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def curve_chart(histories: Mapping[str, pd.DataFrame], columns: Sequence[str], t
 
 
 def trade_off_chart(
-    costs: Mapping[str, float], scores: Mapping[str, Mapping], title: str, shown: Callable[[float], str]
+    costs: Mapping[str, float], scores: Mapping[str, Mapping[str, Any]], title: str, shown: Callable[[float], str]
 ) -> Chart:
     """Return accuracy with its 95 % interval against what it costs, on a logarithmic axis: a point a candidate.
 

@@ -1,4 +1,4 @@
-"""Which label was taken for which: the matrix, and the alluvial diagram."""
+"""The confusion matrix, as a heat map and as an alluvial diagram."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def flow_chart(confusions: Confusions) -> Chart:
     figure = go.Figure(sankey, layout(height=plot_px + margin_px["t"] + margin_px["b"], margin=margin_px))
     for right, (side, clips, centre) in enumerate(zip(sides, totals, centres, strict=True)):
         place = {"x": right, "xanchor": ("right", "left")[right], "xshift": (-10, 10)[right], "showarrow": False}
-        texts = [f"{short(names[i])}  <b>{n:,}</b>" for i, n in zip(side, clips, strict=True)]
+        texts = [f"{short(names[int(i)])}  <b>{n:,}</b>" for i, n in zip(side, clips, strict=True)]
         for text, y in [(("true", "predicted")[right], -18 / plot_px), *zip(texts, centre, strict=True)]:
             figure.add_annotation(text=text, y=1 - y, **place)
     figure.update_annotations(xref="paper", yref="paper", yanchor="middle")

@@ -1,4 +1,4 @@
-"""What all charts share: their layout, text that Plotly does not interpret, and the colours of light and dark."""
+"""Shared by all charts: layout, literal text for Plotly, and the light and dark themes."""
 
 from __future__ import annotations
 
@@ -38,18 +38,19 @@ class Chart:
 
     def to_json(self) -> dict[str, Any]:
         """Return the figure as plain JSON values: ``data`` and ``layout``."""
-        return json.loads(self.figure.to_json())
+        content: dict[str, Any] = json.loads(self.figure.to_json())
+        return content
 
 
 def plain(text: str) -> str:
-    """Return text such that Plotly shows it as it is: no tags, entities or ``%{template}``, its direction its own."""
+    """Return text that Plotly shows literally, without tags, entities, ``%{template}``; its direction is isolated."""
     if not _TURNS_DIRECTION.isdisjoint(map(unicodedata.bidirectional, text)):
         text = f"\N{FIRST STRONG ISOLATE}{text}\N{POP DIRECTIONAL ISOLATE}"
     return html.escape(text, quote=False).replace("{", "&#123;")
 
 
 def short(text: str) -> str:
-    """Return text for Plotly, cut where a chart has no room for it; the hover text and the tables have all of it."""
+    """Return text for Plotly, shortened to the room of a chart; hover text and tables have the full text."""
     return plain(text if len(text) <= _LABEL_CHARACTERS else f"{text[: _LABEL_CHARACTERS - 1]}…")
 
 
@@ -69,7 +70,7 @@ def layout(height: int, margin: dict[str, int]) -> dict[str, Any]:
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "hoverlabel": {"align": "left", "namelength": -1, "font": {"family": _FONT}},
-        # A finger that moves over a chart scrolls the page.
+        # On a touch screen, dragging over a chart scrolls the page.
         "dragmode": False,
     }
 
@@ -82,7 +83,7 @@ def positions(names: Sequence[str], title: str) -> dict[str, Any]:
 
 
 def accuracy_axis() -> dict[str, Any]:
-    """Return an axis of accuracies that begins where they do, and never shows less than nothing or more than all."""
+    """Return an axis of accuracies that is scaled to the data, but never extends below 0 or above 1."""
     within = {"autorangeoptions": {"clipmin": -0.02, "clipmax": 1.02}}
     return {"title": {"text": "accuracy", "standoff": 4}, "tickformat": ".3~%", "hoverformat": ".1%", **within}
 
@@ -99,7 +100,7 @@ def _theme(scheme: str) -> dict[str, Any]:
         "data": {"heatmap": [{"type": "heatmap", "colorscale": _stops(scheme, 1)}]},
         "layout": {
             "font": {"color": ink},
-            # Squared stops: a share of a few percent must already be seen.
+            # Squared stops make a share of a few percent visible.
             "coloraxis": {"colorscale": _stops(scheme, 2)},
             "hoverlabel": {"bgcolor": surface, "bordercolor": grid, "font": {"color": ink}},
             "xaxis": axis,

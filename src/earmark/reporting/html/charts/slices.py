@@ -1,4 +1,4 @@
-"""Accuracy by a property of the clips."""
+"""Accuracy by a property of the clips, such as their loudness."""
 
 from __future__ import annotations
 

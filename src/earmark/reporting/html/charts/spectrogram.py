@@ -1,4 +1,4 @@
-"""What a model sees of one clip."""
+"""The spectrogram of one clip."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def spectrogram_chart(spectrogram: np.ndarray, seconds: float) -> Chart:
 
     step = seconds / len(spectrogram)
     heatmap = go.Heatmap(
-        # A byte a value keeps a dozen of them small, and is more than a screen tells apart.
+        # One byte a value keeps the page small, and is more than a screen can show.
         z=_levels(spectrogram).T,
         x0=step / 2,
         dx=step,
