@@ -126,7 +126,7 @@ def cat(recording: str) -> None:
     """Write the file of recording ID to standard output."""
     from earmark.commands import recordings
 
-    click.get_binary_stream("stdout").write(recordings.content(recording))
+    click.echo(recordings.content(recording), nl=False)
 
 
 @main.command()

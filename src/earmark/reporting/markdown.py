@@ -22,7 +22,7 @@ def _cell(cell: Cell) -> str:
 
 def validation(result: Mapping[str, Any]) -> str:
     """A table of the rules in reports/validation/result.json; what did not pass is bold."""
-    rows = ["| of | rule | outcome | observed | broken by |", "|---|---|---|--:|---|"]
+    rows = ["| suite | rule | outcome | observed | broken by |", "|---|---|---|--:|---|"]
     for entry in result["rules"]:
         more = [f"and {entry['failed'] - len(entry['failed_ids'])} more"] * (entry["failed"] > len(entry["failed_ids"]))
         broken_by = ", ".join([*map(_code, entry["failed_ids"]), *more])

@@ -107,7 +107,7 @@ def test_without_background_noise_the_sections_say_so(candidates):
     scores = {k: v for k, v in candidates[0].metrics["test"].items() if k != "accuracy_in_noise"}
     scores["rejection"] = {k: scores["rejection"][k] for k in ("threshold", "miss_rate", "false_accept_rate")}
     page = Page(fake_page(dataclasses.replace(candidates[0], metrics=candidates[0].metrics | {"test": scores})))
-    assert "Not measured: the split has no background noise as long as a clip." in page.text
+    assert "Not measured: no background noise of this split is as long as a clip." in page.text
     assert "noise-chart" not in page.ids
     assert after(page, "Rejection", "tc_resnet")[:4] == ["0.438", "5.1 %", "1.9 %", "not measured"]
 
@@ -152,7 +152,7 @@ def test_each_mistake_is_named_and_heard_byte_for_byte_in_the_order_given(page, 
         assert (sound.getnchannels(), sound.getsampwidth(), sound.getframerate()) == (1, 2, SAMPLE_RATE_HZ)
     for mistake in mistakes:
         line = page.text.index(f"{mistake.id}, speaker {mistake.speaker}")
-        assert page.text[line - 4 : line - 2] == [mistake.label, "taken for"]
+        assert page.text[line - 4 : line - 2] == [mistake.label, "predicted as"]
         assert page.text[line - 2] == mistake.predicted and f"({mistake.probability * 100:.1f}" in page.text[line - 1]
 
 
@@ -191,7 +191,7 @@ def test_the_verdict_stands_in_its_place_and_the_rest_of_the_page_is_as_it_was(h
     assert judged.headings == page.headings and judged.policy == page.policy and judged.scripts == page.scripts
     assert f"Registered as {TITLE}," in judged.text
     assert "challenger" in judged.text and ", not promoted: too slow" in judged.text
-    assert after(judged, "Verdict", "Allowed")[:8] == [
+    assert after(judged, "Verdict", "Expected")[:8] == [
         *("test accuracy", "passed", "95.2 %", "at least 80 %"),
         *("p99", "failed", "12 ms", "at most 10 ms"),
     ]

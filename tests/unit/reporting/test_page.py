@@ -15,7 +15,7 @@ from earmark.reporting.confusions import count_confusions
 from earmark.reporting.html.page import CandidateScores, render
 
 SECTIONS = [
-    *("Leaderboard", "Verdict", "Accuracy and cost", "Training", "Confusion matrix", "Where clips go", "Noise"),
+    *("Leaderboard", "Verdict", "Accuracy and cost", "Training", "Confusion matrix", "Flow of clips", "Noise"),
     *("Calibration", "Slices", "Rejection", "Worst mistakes", "Data set", "Origin"),
 ]
 CHARTS = [
@@ -195,7 +195,7 @@ def test_half_a_surrogate_pair_as_a_file_name_can_hold_still_gives_a_page_that_c
 @pytest.mark.parametrize(("labels", "accuracy"), [(WORDS[:2], 0.6), (WORDS, 0.8), (WORDS[:2], 1.0), (WORDS, 1.0)])
 def test_any_number_of_labels_with_errors_or_without(labels, accuracy):
     page = page_of(fake_candidate("tc_resnet", labels, accuracy, clips=700))
-    assert ("No clip was taken for another label." in page.text) == (accuracy == 1.0)
+    assert ("There are no errors." in page.text) == (accuracy == 1.0)
     assert len(page.chart("confusion-chart")["data"][0]["z"]) == len(labels)
     assert all(true == predicted for true, predicted in flows(page)) == (accuracy == 1.0)
 
@@ -214,7 +214,7 @@ def test_the_quarantine_is_listed_with_reasons(page, candidates):
     [clip] = VALIDATION["quarantine"]
     assert page.text[page.text.index(clip["id"]) + 1] == clip["reason"]
     without = page_of(*candidates, validation=VALIDATION | {"quarantine": []})
-    assert "What is in quarantine or was refused, and why" not in without.text
+    assert "Quarantined clips and refused files, with reasons" not in without.text
 
 
 def test_validation_is_shown_as_its_own_page_shows_it(page):

@@ -14,7 +14,7 @@ GROUPS = {"gate.": "gate", "dvc.": "DVC's hashes", "sha256.": "SHA-256 of files"
 """The groups of a version's tags: prefix and heading."""
 VERDICT = "verdict"
 VERDICT_CHARACTERS = 70
-NO_VERDICT = "not compared yet"
+NO_VERDICT = "no verdict yet"
 
 
 def listed(title: str, rows: Iterable[Mapping[str, Any]], width: int) -> str:
