@@ -9,6 +9,7 @@ from typing import BinaryIO
 import pandas as pd
 
 from earmark.errors import UserError
+from earmark.io.files import AnyPath
 
 MAX_SHARD_BYTES = 64 * 1024 * 1024
 MANIFEST = "manifest.parquet"
@@ -99,7 +100,7 @@ def write_manifest(folder: Path, manifest: pd.DataFrame) -> None:
     manifest.to_parquet(folder / MANIFEST, index=False)
 
 
-def read_members(folder: Path) -> pd.DataFrame:
+def read_members(folder: AnyPath) -> pd.DataFrame:
     """All rows of the manifest in `folder`, retired ones included.
 
     Raises:
@@ -112,7 +113,7 @@ def read_members(folder: Path) -> pd.DataFrame:
         raise UserError(f"{folder / MANIFEST} is missing; run 'dvc repro ingest' or 'dvc pull' first") from None
 
 
-def read_manifest(folder: Path) -> pd.DataFrame:
+def read_manifest(folder: AnyPath) -> pd.DataFrame:
     """The current recordings of the manifest in `folder`, and `member`: the position of each in its shard, from 0.
 
     Raises:
@@ -135,7 +136,7 @@ def read_accepted(path: Path) -> pd.DataFrame:
         raise UserError(f"{path} is missing; run 'dvc repro validate' or 'dvc pull' first") from None
 
 
-def read_recordings(folder: Path, rows: pd.DataFrame) -> Iterator[bytes]:
+def read_recordings(folder: AnyPath, rows: pd.DataFrame) -> Iterator[bytes]:
     """Yield the bytes of each of `rows`, in order, with one seek each.
 
     Raises:

@@ -20,6 +20,7 @@ from earmark.params import Normalisation, Padding, Params
 
 VERSIONS = {"spectrogram": 2, "log_mel": 2, "mfcc": 1}
 """Version of each front end; increase it when the front end's values change."""
+Name = Literal["spectrogram", "log_mel", "mfcc"]
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class FrontEnd:
         return asdict(self)
 
 
-def front_end(name: Literal["spectrogram", "log_mel", "mfcc"], params: Params) -> FrontEnd:
+def front_end(name: Name, params: Params) -> FrontEnd:
     """The front end `name` with the settings of params.yaml.
 
     Raises:

@@ -93,7 +93,7 @@ def test_the_first_version_is_champion_where_the_limits_hold():
 )
 def test_a_broken_limit_alone_makes_a_challenger_of_the_first_version(new, at_10_db, name, observed, allowed):
     result = evaluated(new, None, at_10_db)
-    assert [criterion.name for criterion in result.checks if not criterion.passed] == [name]
+    assert [each.name for each in result.checks if not each.passed] == [name]
     assert (check(result, name).observed, check(result, name).allowed) == (observed, allowed)
     assert result.alias == "challenger"
     assert result.reason == f"{name}: {observed} (expected {allowed})"
@@ -312,7 +312,7 @@ def test_a_champion_that_lacks_labels_is_wrong_on_their_clips_and_it_is_said():
 def test_a_label_that_only_the_champion_knows_leaves_the_choice_to_a_person():
     result = evaluated(
         model(predictions_with()),
-        model(predictions_with(EVERYBODY), labels=(*LABELS, *(f"label {number}" for number in range(7)))),
+        model(predictions_with(EVERYBODY), labels=(*LABELS, *(f"label {each}" for each in range(7)))),
     )
     assert not result.promoted
     assert [criterion.name for criterion in result.checks if not criterion.passed] == ["labels of the champion"]

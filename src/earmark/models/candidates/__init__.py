@@ -10,6 +10,8 @@ from earmark.errors import UserError
 if TYPE_CHECKING:
     import keras
 
+    from earmark.features import front_ends
+
 
 def module_of(candidate: str) -> ModuleType:
     """Imports the module of `candidate`.
@@ -25,9 +27,10 @@ def module_of(candidate: str) -> ModuleType:
     return importlib.import_module(name)
 
 
-def front_end_of(candidate: str) -> str:
+def front_end_of(candidate: str) -> "front_ends.Name":
     """The name of the front end that `candidate` uses."""
-    return str(module_of(candidate).FRONT_END)
+    name: front_ends.Name = module_of(candidate).FRONT_END
+    return name
 
 
 def batch_normalisation(**arguments: str | bool) -> "keras.layers.BatchNormalization":
