@@ -118,7 +118,7 @@ def worst_mistakes(predictions: pd.DataFrame, test_set: TestSet, front_end: Fron
 
 
 def _in_noise(predictions: pd.DataFrame) -> dict[str, dict[int, float]]:
-    """Accuracy at each signal-to-noise ratio in decibels; nothing where the split has no noise as long as a clip."""
+    """Accuracy at each signal-to-noise ratio in decibels; empty if the split has no noise as long as a clip."""
     accuracies = {
         snr: metrics.accuracy(predictions.assign(predicted=predictions[noise.column(snr)]))
         for snr in noise.SNR_DB
@@ -137,7 +137,7 @@ def _rejection(classifier: "Classifier", predictions: pd.DataFrame, test_set: Te
 
 def _false_accepts_per_hour(classifier: "Classifier", noise_recordings: list[np.ndarray]) -> dict[str, Any]:
     """How often `earmark listen` would report a word in background noise alone."""
-    recordings = [each for each in noise_recordings if len(each) >= classifier.front_end.clip_samples]
+    recordings = [samples for samples in noise_recordings if len(samples) >= classifier.front_end.clip_samples]
     if not recordings:
         return {}
     threshold = classifier.rejection_threshold

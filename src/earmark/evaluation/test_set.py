@@ -73,7 +73,7 @@ class TestSet:
 
     @property
     def reporting_split(self) -> str:
-        """The split that reported figures are of: test, or validation where there is no test split."""
+        """The split that reported figures are of: test, or validation if there is no test split."""
         return reporting_split(self.clips)
 
     def restricted_to(self, split: str, labels: Sequence[str] | None = None) -> "TestSet":
@@ -173,7 +173,7 @@ def read(params: Params) -> TestSet:
 
 
 def reporting_split(clips: pd.DataFrame) -> str:
-    """The split of `clips` that figures are of: test, or validation where there is no test split."""
+    """The split of `clips` that figures are of: test, or validation if there is no test split."""
     return "testing" if (clips["split"] == "testing").any() else "validation"
 
 

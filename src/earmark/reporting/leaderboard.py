@@ -46,7 +46,7 @@ class Leaderboard:
 def leaderboard(candidates: Mapping[str, Mapping[str, Any]], best: str) -> Leaderboard:
     """Builds the leaderboard from the candidates' metrics in reports/metrics.json, by name.
 
-    Figures are of the test split, or of validation where there is no test split.
+    Figures are of the test split, or of validation if there is no test split.
     """
     split = "test" if all("test" in metrics for metrics in candidates.values()) else "validation"
     by_accuracy = sorted(candidates.items(), key=lambda item: -item[1][split]["accuracy"])

@@ -43,8 +43,8 @@ if TYPE_CHECKING:
 
 NAMED_CHANGES = 3
 """How many changed files an error names."""
-Judge = Callable[[str], gate.Verdict]
-"""Compares the best candidate with the champion of this number, "" for none."""
+VerdictAgainst = Callable[[str], gate.Verdict]
+"""Returns the verdict on the best candidate against the champion of this number, "" for none."""
 
 
 def register(params: Params) -> str:
@@ -172,13 +172,15 @@ def _flat(entry: dict[str, Any]) -> Iterator[tuple[str, float]]:
             yield key, value
 
 
-def _admit_and_publish(registry: "Registry", version: "Version", best: str, run_id: str, verdict_against: Judge) -> str:
-    def judge(champion: str) -> gate.Verdict:
+def _admit_and_publish(
+    registry: "Registry", version: "Version", best: str, run_id: str, verdict_against: VerdictAgainst
+) -> str:
+    def published_verdict(champion: str) -> gate.Verdict:
         verdict = verdict_against(champion)
         _publish(verdict, version, best, run_id)
         return verdict
 
-    verdict = admit(registry, version, best, judge)
+    verdict = admit(registry, version, best, published_verdict)
     if verdict is None:
         _publish_again(version, best, run_id)
         aliases = ", ".join(registry.find(version.number).aliases) or "without an alias"
@@ -241,19 +243,21 @@ def _add(best: str, entry: dict[str, Any], run_id: str, registry: "Registry", or
     return registry.add(run_id, entry["content_sha256"], {**_tags(best, entry), **origin.tags, **folder_tag})
 
 
-def admit(registry: "Registry", version: "Version", candidate: str, judge: Judge) -> gate.Verdict | None:
+def admit(
+    registry: "Registry", version: "Version", candidate: str, verdict_against: VerdictAgainst
+) -> gate.Verdict | None:
     """Compares a version with the champion, and moves the alias that it earned to it.
 
     Returns None if an alias was moved to the version before. If another version becomes champion or challenger in the
     meantime, the move is void, and the version is compared again.
     """
-    judge = cache(judge)
+    verdict_against = cache(verdict_against)
     while True:
         record = registry.aliases.reconcile()
         if any(move.after == version.number for move in record.valid_moves):
             return None
         champion = record.aliases["champion"]
-        verdict = judge(champion)
+        verdict = verdict_against(champion)
         # Before the move, so that a version with an alias has its verdict even if this process is killed.
         registry.describe(version, f"{candidate}; {_summary(verdict)}", _verdict_tags(verdict))
         at = record.aliases[verdict.alias]
