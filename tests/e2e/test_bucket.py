@@ -31,10 +31,10 @@ def put(recordings: dict[str, bytes]) -> None:
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    found = [
+    paths = [
         path for name in DATA for path in ((folder / name).rglob("*") if (folder / name).is_dir() else [folder / name])
     ]
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found if path.is_file()}
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths if path.is_file()}
 
 
 def test_recordings_from_a_bucket_through_the_data_stages_and_back_into_a_fresh_clone(tmp_path, proxy, run, earmark):
@@ -49,8 +49,8 @@ def test_recordings_from_a_bucket_through_the_data_stages_and_back_into_a_fresh_
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    said = dvc(origin, "repro", "validate", "extract")
-    assert "2 files are refused" in said
+    output = dvc(origin, "repro", "validate", "extract")
+    assert "2 files are refused" in output
     manifest = pd.read_parquet(origin / "data/raw/manifest.parquet")
     assert set(manifest.loc[manifest["source"] == f"s3://{BUCKET}/inbox", "id"]) == set(arrived)
     refused = pd.read_csv(origin / "data/quarantine/quarantined.csv", keep_default_na=False)

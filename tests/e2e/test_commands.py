@@ -29,11 +29,11 @@ ARGUMENTS = {
 
 def commands(group: click.Group = main, before: str = "") -> list[str]:
     """All of them, by their names on the command line."""
-    found = []
+    names = []
     for name, command in group.commands.items():
         inner = isinstance(command, click.Group)
-        found += commands(command, f"{before}{name} ") if inner else [before + name]
-    return found
+        names += commands(command, f"{before}{name} ") if inner else [before + name]
+    return names
 
 
 @pytest.fixture(scope="module")

@@ -32,14 +32,14 @@ def test_clips(project) -> tuple[np.ndarray, list[str]]:
     """Waveforms, float32 (clips, samples), read by libsndfile and padded by NumPy, and their labels."""
     accepted = pd.read_parquet(project / "data/accepted.parquet")
     rows = accepted[accepted["split"] == "testing"]
-    found = []
+    clips = []
     for content in shards.read_recordings(project / "data/raw", rows):
         samples, rate = soundfile.read(io.BytesIO(content), dtype="float32")
         assert rate == 16_000
         missing = max(0, 16_000 - len(samples))
         first = max(0, len(samples) - 16_000) // 2
-        found.append(np.pad(samples, (missing // 2, missing - missing // 2))[first : first + 16_000])
-    return np.stack(found), list(rows["label"])
+        clips.append(np.pad(samples, (missing // 2, missing - missing // 2))[first : first + 16_000])
+    return np.stack(clips), list(rows["label"])
 
 
 def answers(folder: Path, format: str, clips: np.ndarray) -> list[str]:
@@ -52,13 +52,13 @@ def answers(folder: Path, format: str, clips: np.ndarray) -> list[str]:
         import onnxruntime
 
         session = onnxruntime.InferenceSession(path)
-        (said,) = session.run(["probabilities"], {settings["input"]["name"]: clips})
+        (predicted,) = session.run(["probabilities"], {settings["input"]["name"]: clips})
     else:
         from ai_edge_litert.interpreter import Interpreter
 
         run = Interpreter(path).get_signature_runner()
-        said = np.concatenate([next(iter(run(waveform=clip[None]).values())) for clip in clips])
-    return [labels[place] for place in said.argmax(axis=1)]
+        predicted = np.concatenate([next(iter(run(waveform=clip[None]).values())) for clip in clips])
+    return [labels[place] for place in predicted.argmax(axis=1)]
 
 
 @pytest.mark.parametrize(
@@ -73,8 +73,8 @@ def test_what_is_printed_is_what_the_file_does(project, run, earmark, tmp_path, 
     assert done.returncode == 0, done.stderr
     kilobytes, accuracy, clips, original_kilobytes, original = re.search(SAID, done.stdout).groups()
     waveforms, labels = test_clips
-    found = answers(tmp_path / "out", format, waveforms)
-    right = np.mean([said == label for said, label in zip(found, labels, strict=True)])
+    answered = answers(tmp_path / "out", format, waveforms)
+    right = np.mean([predicted == label for predicted, label in zip(answered, labels, strict=True)])
     assert int(clips) == len(labels)
     assert float(accuracy) == pytest.approx(100 * right, abs=0.006)
     assert float(original) > 20  # of thirty words: a loss would show
@@ -121,7 +121,7 @@ def test_a_file_that_loses_too_much_is_refused_and_leaves_nothing(project, earma
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "error"),
     [
         (["7", "out", "--format", "onnx"], "earmark has no version or alias '7'; expected one of 1, champion"),
         (["nobody", "out", "--format", "onnx"], "earmark has no version or alias 'nobody'"),
@@ -136,12 +136,12 @@ def test_a_file_that_loses_too_much_is_refused_and_leaves_nothing(project, earma
         (["champion", "out", "--format", "gguf"], "'gguf' is not one of 'litert', 'litert-int8', 'onnx'"),
     ],
 )
-def test_what_cannot_be_exported_is_refused_in_a_sentence(project, earmark, arguments, said):
+def test_what_cannot_be_exported_is_refused_in_a_sentence(project, earmark, arguments, error):
     (project / "full").mkdir(exist_ok=True)
     (project / "full/mine.txt").write_text("mine")
     done = earmark(project, "export", *arguments)
     assert (done.returncode, done.stdout) == (2, "")
-    assert said in done.stderr
+    assert error in done.stderr
     assert "Traceback" not in done.stderr
     assert not (project / "out").exists()
     assert [path.name for path in (project / "full").iterdir()] == ["mine.txt"]
@@ -150,7 +150,7 @@ def test_what_cannot_be_exported_is_refused_in_a_sentence(project, earmark, argu
 def test_clips_of_other_labels_cannot_say_what_is_lost(project, earmark, tmp_path):
     shutil.copytree(project / "models/tc_resnet", tmp_path / "model")
     change_settings(
-        tmp_path / "model", lambda found: found.update(labels=[f"{label} said" for label in found["labels"]])
+        tmp_path / "model", lambda settings: settings.update(labels=[f"{label} said" for label in settings["labels"]])
     )
     sign(tmp_path / "model")
     done = earmark(project, "export", str(tmp_path / "model"), str(tmp_path / "out"), "--format", "onnx")
@@ -163,12 +163,14 @@ def test_clips_of_labels_that_the_model_does_not_know_do_not_hide_what_is_lost(p
     shutil.copytree(project / "models/tc_resnet", tmp_path / "model")
     change_settings(
         tmp_path / "model",
-        lambda found: found.update(labels=[*found["labels"][:2], *(f"{label} said" for label in found["labels"][2:])]),
+        lambda settings: settings.update(
+            labels=[*settings["labels"][:2], *(f"{label} said" for label in settings["labels"][2:])]
+        ),
     )
     sign(tmp_path / "model")
     done = earmark(project, "export", str(tmp_path / "model"), str(tmp_path / "out"), "--format", "onnx")
-    known = json.loads((tmp_path / "out/labels.json").read_text())[:2]
-    assert re.search(SAID, done.stdout)[3] == str(sum(label in known for label in test_clips[1]))
+    labels = json.loads((tmp_path / "out/labels.json").read_text())[:2]
+    assert re.search(SAID, done.stdout)[3] == str(sum(label in labels for label in test_clips[1]))
 
 
 def change_settings(model: Path, change) -> None:
@@ -200,7 +202,7 @@ OTHERS = "settings.json and model.keras are not as they were saved together"
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "error"),
     [
         (lambda model: cut(model, 0), "model.keras is missing or cut short"),
         (lambda model: cut(model, 0.5), "model.keras is missing or cut short"),
@@ -211,43 +213,48 @@ OTHERS = "settings.json and model.keras are not as they were saved together"
         (lambda model: (model / "settings.json").write_text("[" * 100_000), "holds no model"),
         (lambda model: (model / "settings.json").write_text('{"labels": '), "holds no model"),
         (lambda model: (model / "settings.json").write_text("[]"), "settings.json: the file: "),
-        (lambda model: change_settings(model, lambda found: found["labels"].pop()), OTHERS),
-        (lambda model: change_settings(model, lambda found: found.update(labels="yes")), "settings.json: labels: "),
+        (lambda model: change_settings(model, lambda settings: settings["labels"].pop()), OTHERS),
         (
-            lambda model: change_settings(model, lambda found: found["labels"].__setitem__(0, found["labels"][1])),
+            lambda model: change_settings(model, lambda settings: settings.update(labels="yes")),
+            "settings.json: labels: ",
+        ),
+        (
+            lambda model: change_settings(
+                model, lambda settings: settings["labels"].__setitem__(0, settings["labels"][1])
+            ),
             "a label is listed twice",
         ),
         (
-            lambda model: change_settings(model, lambda found: found["front_end"].update(clip_samples=8000)),
+            lambda model: change_settings(model, lambda settings: settings["front_end"].update(clip_samples=8000)),
             OTHERS,
         ),
         (
-            lambda model: change_settings(model, lambda found: found["front_end"].update(sample_rate_hz=8000)),
+            lambda model: change_settings(model, lambda settings: settings["front_end"].update(sample_rate_hz=8000)),
             OTHERS,
         ),
         (
-            lambda model: change_settings(model, lambda found: found["labels"].reverse()),
+            lambda model: change_settings(model, lambda settings: settings["labels"].reverse()),
             OTHERS,
         ),
         (
-            lambda model: change_settings(model, lambda found: found["front_end"].update(sample_rate_hz="fast")),
+            lambda model: change_settings(model, lambda settings: settings["front_end"].update(sample_rate_hz="fast")),
             "settings.json: front_end.sample_rate_hz: ",
         ),
         (
-            lambda model: change_settings(model, lambda found: found["front_end"].pop("padding")),
+            lambda model: change_settings(model, lambda settings: settings["front_end"].pop("padding")),
             "settings.json: front_end.padding: Field required",
         ),
         (
-            lambda model: change_settings(model, lambda found: found.update(rejection_threshold=-1.0)),
+            lambda model: change_settings(model, lambda settings: settings.update(rejection_threshold=-1.0)),
             "settings.json: rejection_threshold: ",
         ),
     ],
 )
-def test_a_model_that_is_not_whole_or_anothers_is_refused(project, tmp_path, change, said):
+def test_a_model_that_is_not_whole_or_anothers_is_refused(project, tmp_path, change, error):
     model = tmp_path / "model"
     shutil.copytree(project / "models/tc_resnet", model)
     change(model)
-    with pytest.raises(UserError, match=re.escape(said)):
+    with pytest.raises(UserError, match=re.escape(error)):
         model_folder.load(model)
 
 

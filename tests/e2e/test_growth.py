@@ -48,22 +48,22 @@ def test_a_forgotten_person_is_named_with_the_versions_and_leaves_data_and_cache
     manifest = pd.read_parquet(project / "data/raw/manifest.parquet")
     training = manifest[(manifest["split"] == "training") & (manifest["source"] == "synthetic")]
     speaker = training["speaker"].iloc[0]
-    theirs = manifest[manifest["speaker"] == speaker]
-    samples = [run_cat(project, row) for row in theirs.itertuples()]
-    said = run(project, "earmark", "forget", "--speaker", speaker)
-    assert said.returncode == 0, said.stderr
-    assert f"removed {len(theirs)} recordings; rewrote 1 shards without them" in said.stdout
-    assert "trained on them: earmark version 1 (champion)" in said.stdout
-    listed = [line.strip() for line in said.stdout.splitlines() if line.startswith("  files/md5/")]
+    rows = manifest[manifest["speaker"] == speaker]
+    samples = [run_cat(project, row) for row in rows.itertuples()]
+    report = run(project, "earmark", "forget", "--speaker", speaker)
+    assert report.returncode == 0, report.stderr
+    assert f"removed {len(rows)} recordings; rewrote 1 shards without them" in report.stdout
+    assert "trained on them: earmark version 1 (champion)" in report.stdout
+    listed = [line.strip() for line in report.stdout.splitlines() if line.startswith("  files/md5/")]
     assert listed
-    assert all((project / ".dvc/cache" / each).is_file() for each in listed)
+    assert all((project / ".dvc/cache" / path).is_file() for path in listed)
     assert not holding(project / "data", samples, speaker)
     assert holding(project / ".dvc/cache", samples, speaker)
     again = run(project, "dvc", "repro")
     assert again.returncode == 0, again.stdout + again.stderr
     collected = run(project, "dvc", "gc", "--workspace", "--force")
     assert collected.returncode == 0, collected.stderr
-    assert not any((project / ".dvc/cache" / each).exists() for each in listed)
+    assert not any((project / ".dvc/cache" / path).exists() for path in listed)
     assert not holding(project / "data", samples, speaker)
     assert not holding(project / ".dvc/cache/files", samples, speaker)
 
@@ -76,12 +76,12 @@ def run_cat(project: Path, row) -> bytes:
 
 def holding(folder: Path, samples: list[bytes], speaker: str) -> list[Path]:
     """The files that hold a recording's samples, or name the speaker."""
-    found = []
+    files = []
     for path in filter(Path.is_file, folder.rglob("*")):
         content = path.read_bytes()
-        if speaker.encode() in content or any(each in content for each in samples):
-            found.append(path)
-    return found
+        if speaker.encode() in content or any(sample in content for sample in samples):
+            files.append(path)
+    return files
 
 
 def test_the_champion_is_judged_on_what_is_left(project, earmark):
@@ -96,8 +96,8 @@ def test_a_second_person_is_named_with_the_objects_of_every_version_that_the_cac
     manifest = pd.read_parquet(project / "data/raw/manifest.parquet")
     first, second = manifest.loc[manifest["source"] == "synthetic", "speaker"].replace("", pd.NA).dropna().unique()[:2]
     assert earmark(project, "forget", "--speaker", first).returncode == 0
-    said = earmark(project, "forget", "--speaker", second)
-    listed = {line.strip() for line in said.stdout.splitlines() if line.startswith("  files/md5/")}
+    report = earmark(project, "forget", "--speaker", second)
+    listed = {line.strip() for line in report.stdout.splitlines() if line.startswith("  files/md5/")}
     cache = project / ".dvc/cache/files"
     shards = {f"files/{path.relative_to(cache)}" for path in holding(cache, [], second) if is_tar(path)}
     assert shards

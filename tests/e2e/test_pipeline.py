@@ -53,13 +53,13 @@ def test_metrics_have_the_agreed_shape(project):
 
 
 def test_every_prediction_is_in_a_file_and_adds_up_to_the_accuracy(project):
-    found = pd.read_csv(project / "reports/predictions.csv")
-    test = found[found["split"] == "testing"]
+    predictions = pd.read_csv(project / "reports/predictions.csv")
+    test = predictions[predictions["split"] == "testing"]
     metrics = json.loads((project / "reports/metrics.json").read_text())
     accuracy = metrics["candidates"]["tc_resnet"]["test"]["accuracy"]
     assert (test["label"] == test["predicted"]).mean() == pytest.approx(accuracy)
     accepted = pd.read_parquet(project / "data/accepted.parquet")
-    assert set(found["id"]) == set(accepted.loc[accepted["split"] != "training", "id"])
+    assert set(predictions["id"]) == set(accepted.loc[accepted["split"] != "training", "id"])
 
 
 def test_no_speaker_is_in_two_splits(project):
@@ -83,7 +83,7 @@ def appended(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "change", "said"),
+    ("name", "change", "error"),
     [
         (
             "params.yaml",
@@ -109,11 +109,11 @@ def appended(path: Path) -> None:
         ),
     ],
 )
-def test_what_is_not_what_the_model_was_made_from_is_not_registered_with_it(copy, earmark, name, change, said):
+def test_what_is_not_what_the_model_was_made_from_is_not_registered_with_it(copy, earmark, name, change, error):
     change(copy)
     done = earmark(copy, "register")
     assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
-    assert f"{said}; run 'dvc repro' first" in done.stderr
+    assert f"{error}; run 'dvc repro' first" in done.stderr
 
 
 def test_parameters_that_make_no_result_may_have_changed(copy, earmark):
@@ -198,41 +198,41 @@ def test_predict_that_can_answer_for_no_file_is_a_mistake(project, earmark, tmp_
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "error"),
     [
         (["--model", "models:/earmark@nobody"], "earmark has no version or alias 'nobody'"),
         (["--model", "models:/earmark"], "models:/earmark is no address of a version"),
         (["--model", "models/absent"], "models/absent"),
     ],
 )
-def test_predict_refuses_a_model_that_is_not_there(project, earmark, tmp_path, arguments, said):
+def test_predict_refuses_a_model_that_is_not_there(project, earmark, tmp_path, arguments, error):
     done = earmark(project, "predict", str(next_clip(project, tmp_path)), *arguments)
     assert done.returncode == 2
-    assert said in done.stderr
+    assert error in done.stderr
     assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(
-    ("section", "value", "said"),
+    ("section", "value", "error"),
     [
         ("dataset", {"source": "/no/such/folder"}, "/no/such/folder"),
         ("dataset", {"labels": ["yes", "nonsense"]}, "'nonsense'"),
         ("validate", {"min_clips_per_label": 500}, "at least 500 clips of each label"),
     ],
 )
-def test_a_users_mistake_is_one_sentence_and_leaves_everything_as_it_was(copy, earmark, section, value, said):
+def test_a_users_mistake_is_one_sentence_and_leaves_everything_as_it_was(copy, earmark, section, value, error):
     before = {path: path.stat().st_mtime_ns for path in (copy / "data").rglob("*")}
     change_params(copy, {section: value})
     done = earmark(copy, "ingest" if "source" in value else "validate")
     assert done.returncode == 2
-    assert said in done.stderr
+    assert error in done.stderr
     assert "Traceback" not in done.stderr
     assert {path: path.stat().st_mtime_ns for path in (copy / "data").rglob("*")} == before
 
 
 def test_dvc_shows_metrics_plots_and_the_graph(project, run):
     shown = json.loads(run(project, "dvc", "metrics", "show", "--json").stdout)
-    [figures] = [each["data"] for each in shown[""]["data"].values()]
+    [figures] = [row["data"] for row in shown[""]["data"].values()]
     scores = figures["candidates"]["tc_resnet"]["test"]
     assert scores["accuracy_ci95_low"] <= scores["accuracy"] <= scores["accuracy_ci95_high"]
     assert "train@tc_resnet" in run(project, "dvc", "dag").stdout
@@ -240,9 +240,9 @@ def test_dvc_shows_metrics_plots_and_the_graph(project, run):
     assert plots.returncode == 0, plots.stderr
     drawn = json.loads(plots.stdout)["data"]
     folders = ("training", "noise", "calibration", "calibration/validation", "labels", "slices")
-    assert set(drawn) == {"reports/confusion.csv", *(f"reports/{each}/tc_resnet.csv" for each in folders)}
+    assert set(drawn) == {"reports/confusion.csv", *(f"reports/{folder}/tc_resnet.csv" for folder in folders)}
     of_labels = drawn["reports/labels/tc_resnet.csv"][0]["content"]["data"]["values"]
-    assert {each["label"] for each in of_labels} == set(pd.read_csv(project / "reports/labels.csv")["label"])
+    assert {row["label"] for row in of_labels} == set(pd.read_csv(project / "reports/labels.csv")["label"])
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium")
@@ -260,10 +260,10 @@ def test_dvc_queues_experiments_and_leaves_the_workspace_alone(project, run, tmp
     assert queued.returncode == 0, queued.stdout + queued.stderr
     # Into a file: the worker that it leaves would hold a pipe open until it has been idle for long enough.
     path = {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
-    with (tmp_path / "said").open("w") as said:
+    with (tmp_path / "log").open("w") as log:
         command = [BIN / "dvc", "exp", "run", "--run-all"]
-        done = subprocess.run(command, cwd=project, env=os.environ | path, stdout=said, stderr=said, timeout=600)
-    assert done.returncode == 0, (tmp_path / "said").read_text()
+        done = subprocess.run(command, cwd=project, env=os.environ | path, stdout=log, stderr=log, timeout=600)
+    assert done.returncode == 0, (tmp_path / "log").read_text()
     assert run(project, "dvc", "queue", "stop").returncode == 0
     shown = pd.read_csv(io.StringIO(run(project, "dvc", "exp", "show", "--csv").stdout))
     (row,) = shown[shown["train.tc_resnet.network.dropout"] == 0.25].to_dict("records")
@@ -299,7 +299,7 @@ def test_training_twice_gives_the_same_bytes(experiment, run, tmp_path):
     shutil.rmtree(folder / "models/tc_resnet")
     done = run(folder, "earmark", "train", "tc_resnet", **TWO_THREADS)
     assert done.returncode == 0, done.stdout + done.stderr
-    again, before = (each / "models/tc_resnet/model.keras" for each in (folder, experiment))
+    again, before = (root / "models/tc_resnet/model.keras" for root in (folder, experiment))
     assert again.read_bytes() == before.read_bytes()
 
 

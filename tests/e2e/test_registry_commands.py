@@ -33,7 +33,7 @@ def evaluated(registered, tmp_path_factory, earmark) -> Path:
 
 
 @pytest.fixture
-def newcomer(evaluated, tmp_path) -> Path:
+def candidate(evaluated, tmp_path) -> Path:
     """A copy of that for one test."""
     return copied(evaluated, tmp_path / "project")
 
@@ -65,8 +65,8 @@ def refused(done: subprocess.CompletedProcess) -> str:
 def state(folder: Path) -> list:
     """All that the registry says: versions, aliases, moves."""
     client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
-    found = sorted(client.search_model_versions(), key=lambda each: (each.name, int(each.version)))
-    versions = [(each.name, each.version, each.tags, each.description) for each in found]
+    entries = sorted(client.search_model_versions(), key=lambda entry: (entry.name, int(entry.version)))
+    versions = [(entry.name, entry.version, entry.tags, entry.description) for entry in entries]
     return [*versions, client.get_registered_model("earmark").aliases]
 
 
@@ -84,17 +84,17 @@ def test_the_verdict_is_in_the_report_the_run_and_the_file_that_the_flow_shows(r
         assert check["observed"] in version.tags[f"gate.{check['name'].replace(' ', '_')}"]
 
 
-def test_register_tells_mlflow_nothing_while_a_report_is_missing_or_damaged(newcomer, earmark):
-    before = state(newcomer)
-    (newcomer / "reports/predictions.csv").unlink()
-    assert "reports/predictions.csv is missing; run 'dvc repro' first" in refused(earmark(newcomer, "register"))
+def test_register_tells_mlflow_nothing_while_a_report_is_missing_or_damaged(candidate, earmark):
+    before = state(candidate)
+    (candidate / "reports/predictions.csv").unlink()
+    assert "reports/predictions.csv is missing; run 'dvc repro' first" in refused(earmark(candidate, "register"))
     for content in ("{}", "[]", '{"best": "tc_resnet", "candidates": {}}', "null"):
-        (newcomer / "reports/metrics.json").write_text(content)
-        assert "reports/metrics.json is missing or damaged" in refused(earmark(newcomer, "register"))
-    assert state(newcomer) == before
+        (candidate / "reports/metrics.json").write_text(content)
+        assert "reports/metrics.json is missing or damaged" in refused(earmark(candidate, "register"))
+    assert state(candidate) == before
 
 
-def test_a_second_version_is_judged_on_the_same_clips_and_says_how_to_overrule_it(registration):
+def test_a_second_version_is_compared_on_the_same_clips_and_says_how_to_overrule_it(registration):
     _, text = registration
     assert "registered tc_resnet as earmark version 2, challenger: against the champion:" in text
     assert "clips right, the champion" in text
@@ -103,13 +103,13 @@ def test_a_second_version_is_judged_on_the_same_clips_and_says_how_to_overrule_i
 
 def test_a_verdict_stays_as_long_as_it_is_of_the_version_at_hand_and_of_this_registry(project, earmark):
     verdict, page, report = (project / "reports" / name for name in ("verdict.json", "registered.html", "report.html"))
-    mine, text = json.loads(verdict.read_text(encoding="utf-8")), report.read_text(encoding="utf-8")
+    stored, text = json.loads(verdict.read_text(encoding="utf-8")), report.read_text(encoding="utf-8")
     report.write_text(text.replace("<h1", "<p>figures of today</p><h1", 1), encoding="utf-8")
     assert "nothing new to register" in succeeded(earmark(project, "register"))
-    assert json.loads(verdict.read_text(encoding="utf-8")) == mine
+    assert json.loads(verdict.read_text(encoding="utf-8")) == stored
     assert "figures of today" in page.read_text(encoding="utf-8")
     assert "clips right, the champion" in page.read_text(encoding="utf-8")
-    others = (mine | {"version": "9"}, [], {"version": "1"}, {"model": "other", "version": "1", "checks": []})
+    others = (stored | {"version": "9"}, [], {"version": "1"}, {"model": "other", "version": "1", "checks": []})
     for strange in others:
         verdict.write_text(json.dumps(strange))
         page.write_text("of another verdict")
@@ -197,26 +197,26 @@ def test_no_other_word_comes_from_a_process_whose_registry_is_down(registration,
     assert_registry_that_is_down_is_one_sentence(start, registration[0], ["lineage", "1"], tmp_path / "damaged.db")
 
 
-def test_what_cannot_be_judged_is_not_registered(newcomer, earmark):
+def test_what_cannot_be_compared_is_not_registered(candidate, earmark):
     """The champion is of the shards that are there; another model is, of which a shard is gone meanwhile."""
-    before = state(newcomer)
-    shutil.rmtree(newcomer / "data/raw")
-    assert "data/raw" in refused(earmark(newcomer, "register"))
-    assert state(newcomer) == before
+    before = state(candidate)
+    shutil.rmtree(candidate / "data/raw")
+    assert "data/raw" in refused(earmark(candidate, "register"))
+    assert state(candidate) == before
 
 
-def test_while_the_champion_cannot_be_asked_for_nothing_is_registered(newcomer, run):
+def test_while_the_champion_cannot_be_asked_for_nothing_is_registered(candidate, run):
     """Its files lie in a bucket that does not answer, which is no fault of theirs; a process of its own, since clients
     of S3 keep the keys that they had first."""
-    client = MlflowClient(f"sqlite:///{newcomer}/mlflow.db")
+    client = MlflowClient(f"sqlite:///{candidate}/mlflow.db")
     made = client.create_model_version("earmark", "s3://nowhere/model")
     client.set_registered_model_alias("earmark", "champion", made.version)
-    before = [(each.version, each.aliases, each.tags) for each in client.search_model_versions("name = 'earmark'")]
+    before = [(entry.version, entry.aliases, entry.tags) for entry in client.search_model_versions("name = 'earmark'")]
     keys = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_MAX_ATTEMPTS": "1"}
-    text = refused(run(newcomer, "earmark", "register", AWS_ENDPOINT_URL="http://127.0.0.1:9", **keys))
+    text = refused(run(candidate, "earmark", "register", AWS_ENDPOINT_URL="http://127.0.0.1:9", **keys))
     assert "models:/earmark/2 cannot be downloaded" in text and "127.0.0.1:9" in text
     assert before == [
-        (each.version, each.aliases, each.tags) for each in client.search_model_versions("name = 'earmark'")
+        (entry.version, entry.aliases, entry.tags) for entry in client.search_model_versions("name = 'earmark'")
     ]
 
 
@@ -227,22 +227,22 @@ def test_an_empty_registry_says_so(registered, tmp_path, earmark):
     assert "had no champion before" in refused(earmark(tmp_path, "registry", "rollback", "--why", "x"))
 
 
-def test_a_champion_whose_files_are_damaged_leaves_the_choice_to_a_person(newcomer, earmark):
-    client = MlflowClient(f"sqlite:///{newcomer}/mlflow.db")
+def test_a_champion_whose_files_are_damaged_leaves_the_choice_to_a_person(candidate, earmark):
+    client = MlflowClient(f"sqlite:///{candidate}/mlflow.db")
     place = Path(client.get_model_version_download_uri("earmark", "1").removeprefix("file://"))
     [model] = place.rglob("model.keras")
     model.write_bytes(model.read_bytes()[:1000])
-    text = succeeded(earmark(newcomer, "register"))
+    text = succeeded(earmark(candidate, "register"))
     assert "version 2, challenger: against the champion: it cannot be scored" in text
     assert "the files of earmark version 1 are not those that were registered" in text
     assert "a person may promote it anyway" in text and "earmark registry promote 2" in text
-    promoted = succeeded(earmark(newcomer, "registry", "promote", "2", "--why", "it is whole"))
+    promoted = succeeded(earmark(candidate, "registry", "promote", "2", "--why", "it is whole"))
     assert "version 1 → version 2" in promoted
-    before = state(newcomer)
-    assert "cannot be champion again" in refused(earmark(newcomer, "registry", "rollback", "--why", "back"))
-    again = refused(earmark(newcomer, "registry", "promote", "1", "--why", "back"))
+    before = state(candidate)
+    assert "cannot be champion again" in refused(earmark(candidate, "registry", "rollback", "--why", "back"))
+    again = refused(earmark(candidate, "registry", "promote", "1", "--why", "back"))
     assert "not those that were registered" in again
-    assert state(newcomer) == before
+    assert state(candidate) == before
 
 
 def keep_outputs(folder: Path, labels: Sequence[str]) -> None:
@@ -258,54 +258,54 @@ def keep_outputs(folder: Path, labels: Sequence[str]) -> None:
     model_folder.save(folder, fewer, whole.front_end, tuple(labels), whole.rejection_threshold)
 
 
-def test_a_model_without_labels_of_the_champion_leaves_the_choice_to_a_person(newcomer, earmark):
-    change_params(newcomer, {"dataset": {"labels": FEWER}})
-    keep_outputs(newcomer / "models/tc_resnet", FEWER)
+def test_a_model_without_labels_of_the_champion_leaves_the_choice_to_a_person(candidate, earmark):
+    change_params(candidate, {"dataset": {"labels": FEWER}})
+    keep_outputs(candidate / "models/tc_resnet", FEWER)
     for stage in ("validate", "evaluate"):
-        succeeded(earmark(newcomer, stage))
-    text = succeeded(earmark(newcomer, "register"))
+        succeeded(earmark(candidate, stage))
+    text = succeeded(earmark(candidate, "register"))
     assert "version 2, challenger: " in text
     assert "labels of the champion: 'bed', 'bird', 'cat', 'dog', 'eight', 21 more not known; a person may" in text
 
 
-def test_a_model_that_was_registered_while_another_was_judged_is_the_champion(
-    registered, newcomer, earmark, tmp_path, monkeypatch
+def test_a_model_that_was_registered_while_another_was_compared_is_the_champion(
+    registered, candidate, earmark, tmp_path, monkeypatch
 ):
     """Two checkouts with different models at one registry, which has none yet."""
     other = copied(registered, tmp_path / "other")
     registry = {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}
-    judge, said = ChampionComparison.verdict, []
+    verdict_of, outputs = ChampionComparison.verdict, []
 
-    def while_the_other_registers(contest: ChampionComparison, champion: str) -> Verdict:
-        verdict = judge(contest, champion)
-        if not said:
-            monkeypatch.setattr(ChampionComparison, "verdict", judge)
-            said.append(succeeded(earmark(other, "register", **registry)))
+    def while_the_other_registers(comparison: ChampionComparison, champion: str) -> Verdict:
+        verdict = verdict_of(comparison, champion)
+        if not outputs:
+            monkeypatch.setattr(ChampionComparison, "verdict", verdict_of)
+            outputs.append(succeeded(earmark(other, "register", **registry)))
         return verdict
 
     monkeypatch.setattr(ChampionComparison, "verdict", while_the_other_registers)
-    said.append(succeeded(earmark(newcomer, "register", **registry)))
-    assert "version 1, champion: there is no champion yet" in said[0]
-    assert "version 2, challenger: against the champion:" in said[1] and "clips right, the champion" in said[1]
-    found = MlflowClient(registry["MLFLOW_TRACKING_URI"]).get_registered_model("earmark").aliases
-    assert {alias: str(number) for alias, number in found.items()} == {"champion": "1", "challenger": "2"}
+    outputs.append(succeeded(earmark(candidate, "register", **registry)))
+    assert "version 1, champion: there is no champion yet" in outputs[0]
+    assert "version 2, challenger: against the champion:" in outputs[1] and "clips right, the champion" in outputs[1]
+    aliases = MlflowClient(registry["MLFLOW_TRACKING_URI"]).get_registered_model("earmark").aliases
+    assert {alias: str(number) for alias, number in aliases.items()} == {"champion": "1", "challenger": "2"}
 
 
 @pytest.mark.slow
-def test_two_runs_at_once_make_one_champion(registered, newcomer, earmark, tmp_path):
+def test_two_runs_at_once_make_one_champion(registered, candidate, earmark, tmp_path):
     """Two checkouts with different models at one server, which has none yet; one is registered by a process of its own,
     the other in this one as soon as that has begun."""
     other = copied(registered, tmp_path / "other")
     with serving(tmp_path) as address:
         client = MlflowClient(address)
         path = {"PATH": f"{BIN}:/usr/bin:/bin", "MLFLOW_TRACKING_URI": address}
-        with running([BIN / "earmark", "register"], tmp_path / "said", cwd=newcomer, env=path) as process:
+        with running([BIN / "earmark", "register"], tmp_path / "outputs", cwd=candidate, env=path) as process:
             wait_until(lambda: process.poll() is not None or client.search_registered_models(), SECONDS, "it begins")
             succeeded(earmark(other, "register", MLFLOW_TRACKING_URI=address))
-            assert process.wait(SECONDS) == 0, (tmp_path / "said").read_text()
+            assert process.wait(SECONDS) == 0, (tmp_path / "outputs").read_text()
         aliases = {alias: str(number) for alias, number in client.get_registered_model("earmark").aliases.items()}
         verdicts = {
-            str(each.version): each.tags["verdict"] for each in client.search_model_versions("name = 'earmark'")
+            str(entry.version): entry.tags["verdict"] for entry in client.search_model_versions("name = 'earmark'")
         }
     assert sorted(aliases.values()) == ["1", "2"] and set(aliases) == {"champion", "challenger"}
     assert verdicts[aliases["champion"]] == "champion: there is no champion yet"

@@ -31,8 +31,8 @@ def assert_registered(done, project, name: str) -> None:
     """The flow ended with the table, the version, and what to open."""
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"registered tc_resnet as {name} version 1, champion" in done.stdout
-    for said in ("candidates on the test split", "mlflow ui", "prefect server start", "reports/registered.html"):
-        assert said in done.stdout
+    for line in ("candidates on the test split", "mlflow ui", "prefect server start", "reports/registered.html"):
+        assert line in done.stdout
     accuracy = json.loads((project / "reports/metrics.json").read_text())["candidates"]["tc_resnet"]["test"]["accuracy"]
     assert f"{accuracy:.2%}" in done.stdout
 

@@ -34,8 +34,8 @@ def project(tmp_path_factory, registered):
 @pytest.fixture(scope="module")
 def address(project, tmp_path_factory):
     home = tmp_path_factory.mktemp("server")
-    with serving("models:/earmark@champion", f"sqlite:///{project}/mlflow.db", home) as found:
-        yield f"{found}/invocations"
+    with serving("models:/earmark@champion", f"sqlite:///{project}/mlflow.db", home) as address:
+        yield f"{address}/invocations"
 
 
 @pytest.fixture(scope="module")
@@ -81,17 +81,17 @@ def test_recordings_of_any_kind_get_the_answers_of_earmark_predict(
 ):
     for number, content in enumerate(recordings):
         (tmp_path / f"{number:02}.wav").write_bytes(content)
-    said = earmark(project, "predict", "--json", str(tmp_path))
-    assert said.returncode == 0, said.stderr
-    predicted = [json.loads(line) for line in said.stdout.splitlines()]
+    done = earmark(project, "predict", "--json", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    predicted = [json.loads(line) for line in done.stdout.splitlines()]
     served = post(address, {"dataframe_records": [{"wav": encoded(content)} for content in recordings]})
     assert [each["label"] for each in served] == [each["label"] for each in predicted]
     assert len({each["label"] for each in served}) > 1
-    for mine, theirs in zip(served, predicted, strict=True):
-        assert list(mine["probabilities"]) == labels
-        assert mine["probability"] == max(mine["probabilities"].values())
-        top = {each["label"]: each["probability"] for each in theirs["top"]}
-        assert {label: mine["probabilities"][label] for label in top} == pytest.approx(top, abs=2e-6)
+    for answer, expected in zip(served, predicted, strict=True):
+        assert list(answer["probabilities"]) == labels
+        assert answer["probability"] == max(answer["probabilities"].values())
+        top = {each["label"]: each["probability"] for each in expected["top"]}
+        assert {label: answer["probabilities"][label] for label in top} == pytest.approx(top, abs=2e-6)
 
 
 def test_raw_samples_get_the_answers_of_their_recordings_in_every_form(address, recordings):
@@ -125,15 +125,15 @@ def test_requests_at_the_same_time_are_not_mixed_up(address, recordings):
     alone = [post(address, request)[0]["probabilities"] for request in requests_of]
     with ThreadPoolExecutor(8) as pool:
         together = list(pool.map(lambda request: post(address, request)[0]["probabilities"], requests_of * 3))
-    for found, expected in zip(together, alone * 3, strict=True):
-        assert found == pytest.approx(expected, abs=1e-6)
+    for answer, expected in zip(together, alone * 3, strict=True):
+        assert answer == pytest.approx(expected, abs=1e-6)
 
 
 SILENCE = [0] * LENGTH
 
 
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("row", "error"),
     [
         ({"wav": "no base64!"}, "not in base64"),
         ({"wav": 5}, "not in base64"),
@@ -152,7 +152,7 @@ SILENCE = [0] * LENGTH
         ({"wav": "UklGRg==", "samples": SILENCE}, "it has wav, samples; expected"),
     ],
 )
-def test_what_is_no_clip_is_refused_with_its_place_and_the_others_with_it(address, recordings, row, said):
+def test_what_is_no_clip_is_refused_with_its_place_and_the_others_with_it(address, recordings, row, error):
     rows = [{"wav": encoded(recordings[0])}, row]
     answer = requests.post(
         address,
@@ -161,7 +161,7 @@ def test_what_is_no_clip_is_refused_with_its_place_and_the_others_with_it(addres
         timeout=60,
     )
     assert answer.status_code == 400
-    assert said in answer.json()["message"].split("clip 2: ")[1]
+    assert error in answer.json()["message"].split("clip 2: ")[1]
     assert "Traceback" not in answer.text
     assert len(post(address, {"dataframe_records": rows[:1]})) == 1
 

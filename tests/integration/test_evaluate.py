@@ -66,23 +66,23 @@ def test_unknown_words_are_learnt_as_one_label_and_silence_as_another(evaluated)
 @pytest.mark.parametrize("split", ["validation", "testing"])
 def test_each_split_has_its_own_silence_of_the_asked_number(evaluated, split):
     predictions = table(evaluated, "predictions")
-    mine = predictions[predictions["split"] == split]
-    silences = mine[mine["label"] == "_silence_"]
-    assert len(silences) == round(0.1 * (len(mine) - len(silences)))
+    of_split = predictions[predictions["split"] == split]
+    silences = of_split[of_split["label"] == "_silence_"]
+    assert len(silences) == round(0.1 * (len(of_split) - len(silences)))
     assert silences["speaker"].str.startswith("_background_noise_/").all()
 
 
 @pytest.mark.parametrize(("split", "key"), [("validation", "validation"), ("testing", "test")])
 def test_the_metrics_are_those_of_the_predictions(evaluated, split, key):
     predictions, scores = table(evaluated, "predictions"), entry_of(evaluated)[key]
-    mine = predictions[predictions["split"] == split]
-    assert scores["accuracy"] == pytest.approx((mine["label"] == mine["predicted"]).mean())
+    of_split = predictions[predictions["split"] == split]
+    assert scores["accuracy"] == pytest.approx((of_split["label"] == of_split["predicted"]).mean())
     for snr in (20, 10, 5, 0):
-        right = (mine["label"] == mine[f"predicted_at_{snr}_db"]).mean()
+        right = (of_split["label"] == of_split[f"predicted_at_{snr}_db"]).mean()
         assert scores["accuracy_in_noise"][f"{snr}_db"] == pytest.approx(right)
     labels, slices = table(evaluated, "labels"), table(evaluated, "slices")
     assert labels.loc[labels["split"] == split, "f1"].mean() == pytest.approx(scores["macro_f1"])
-    recorded = mine[mine["label"] != "_silence_"]
+    recorded = of_split[of_split["label"] != "_silence_"]
     for name in ("loudness", "length"):
         band = slices[(slices["split"] == split) & (slices["slice"] == name)]
         assert band["clips"].sum() == len(recorded)
@@ -109,9 +109,9 @@ def test_curves_for_dvc_are_of_the_test_split(evaluated):
 
 def test_each_interval_has_its_bounds_beside_it():
     entry = {"parameters": 3, "test": {"accuracy_ci95": [0.5, 0.75], "rejection": {"per_hour_ci95": [0, 2.5]}}}
-    found = evaluate.with_bounds(entry)
-    assert found["parameters"] == 3
-    assert found["test"] == {
+    content = evaluate.for_json(entry)
+    assert content["parameters"] == 3
+    assert content["test"] == {
         "accuracy_ci95": [0.5, 0.75],
         "accuracy_ci95_low": 0.5,
         "accuracy_ci95_high": 0.75,
@@ -160,14 +160,14 @@ def test_without_background_noise_nothing_is_said_of_it(without_noise, tmp_path,
 
 
 @pytest.mark.parametrize(
-    ("dataset", "said"),
+    ("dataset", "error"),
     [
         ({"unknown_labels": ["nonsense"]}, "dataset.unknown_labels names 'nonsense'"),
         ({"labels": ["yes", "no", "dog"], "unknown_labels": ["dog"]}, "labels and unknown_labels both name 'dog'"),
     ],
 )
-def test_unknown_labels_that_no_recording_has_or_that_are_told_apart_are_refused(project, earmark, dataset, said):
+def test_unknown_labels_that_no_recording_has_or_that_are_told_apart_are_refused(project, earmark, dataset, error):
     change_params(project, {"dataset": dataset})
     done = earmark(project, "validate")
     assert done.returncode == 2
-    assert said in done.stderr
+    assert error in done.stderr

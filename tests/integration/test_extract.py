@@ -54,8 +54,8 @@ def expected(content: bytes, name: str = "log_mel") -> np.ndarray:
 
 
 def in_float16(waveform: np.ndarray, name: str = "log_mel") -> np.ndarray:
-    (found,) = numpy_backend.features(waveform[None], (front_ends.front_end(name, params.load()),))
-    return numpy_backend.to_float16(found[0])
+    (features,) = numpy_backend.features(waveform[None], (front_ends.front_end(name, params.load()),))
+    return numpy_backend.to_float16(features[0])
 
 
 def stored(recording: str, name: str = "log_mel") -> np.ndarray:
@@ -111,8 +111,8 @@ def test_noise_is_one_run_of_frames_however_long(recordings):
     run_ingest()
     run_extract()
     for split in ("training", "validation"):
-        heard = [background_noise.split_portion(decode.mono(content, 16_000), split) for content in (HUM, long)]
-        expected = np.concatenate([in_float16(each) for each in heard])
+        portions = [background_noise.split_portion(decode.mono(content, 16_000), split) for content in (HUM, long)]
+        expected = np.concatenate([in_float16(portion) for portion in portions])
         np.testing.assert_allclose(feature_shards.read_noise(FEATURES / "log_mel", split), expected, atol=1e-3)
 
 

@@ -159,11 +159,11 @@ def test_what_ends_a_terminal_s_processes_ends_all_of_the_flow_and_is_one_senten
         wait_until((project.root / "faulty").exists, SECONDS, "ingest hangs")
         os.killpg(process.pid, number)  # as a terminal does it
         assert process.wait(SECONDS) == 130
-    said = (project.root / "run.log").read_text()
-    assert said.splitlines()[-1] == "retrain was interrupted; the next run continues from here"
-    assert "Traceback" not in said
+    output = (project.root / "run.log").read_text()
+    assert output.splitlines()[-1] == "retrain was interrupted; the next run continues from here"
+    assert "Traceback" not in output
     if temporary:
-        address = re.search(r"temporary server on (http://127.0.0.1:\d+)", said)[1]
+        address = re.search(r"temporary server on (http://127.0.0.1:\d+)", output)[1]
         wait_until(lambda: not answers(f"{address}/api/health"), 10, "Prefect's temporary server has ended")
     stage = int((project.root / "faulty").read_text())
     wait_until(lambda: not _is_alive(stage), 10, "the stage's own process has ended")

@@ -57,9 +57,9 @@ def test_what_the_inbox_brought_takes_over_when_the_source_loses_the_same_record
 def test_a_file_beyond_the_limit_is_refused_and_named(project, recordings):
     with (recordings / "yes/endless_nohash_0.wav").open("wb") as file:
         file.truncate(300 * 2**20)  # a hole, which takes no disk
-    said = run_ingest()
-    assert "1 files are refused" in said
-    assert "yes/endless_nohash_0.wav" in said
+    sentence = run_ingest()
+    assert "1 files are refused" in sentence
+    assert "yes/endless_nohash_0.wav" in sentence
     assert contents() == RECORDINGS | NOISE
 
 

@@ -156,13 +156,13 @@ def test_a_version_without_provenance_says_what_is_not_recorded(project, earmark
 
 
 @pytest.mark.parametrize(
-    ("command", "wanted"),
-    [*(("lineage", wanted) for wanted in ("2", "nobody", "a/b", "9" * 40, "")), ("reproduce", "../x")],
+    ("command", "version"),
+    [*(("lineage", version) for version in ("2", "nobody", "a/b", "9" * 40, "")), ("reproduce", "../x")],
 )
-def test_what_is_no_version_is_refused(project, earmark, command, wanted):
-    done = earmark(project, command, "--", wanted)
+def test_what_is_no_version_is_refused(project, earmark, command, version):
+    done = earmark(project, command, "--", version)
     assert done.returncode == 2, done.stdout + done.stderr
-    assert done.stderr.startswith(f"earmark: earmark has no version or alias {wanted!r}")
+    assert done.stderr.startswith(f"earmark: earmark has no version or alias {version!r}")
     assert "expected one of 1, champion" in done.stderr
 
 

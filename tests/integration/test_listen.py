@@ -58,11 +58,11 @@ def model(tmp_path_factory) -> Path:
     return folder
 
 
-def sound(seconds: float = 11.0, said: list[tuple[float, str]] = SAID) -> np.ndarray:
+def sound(seconds: float = 11.0, words: list[tuple[float, str]] = SAID) -> np.ndarray:
     """Silence of so many seconds, in which was said what has a place in it."""
     samples = np.zeros(round(seconds * RATE), np.float32)
     tone = np.arange(round(0.8 * RATE)) / RATE
-    for middle, label in said:
+    for middle, label in words:
         first = round((middle - 0.4) * RATE)
         samples[first : first + len(tone)] = 0.5 * np.sin(2 * np.pi * TONES_HZ[label] * tone)
     return samples
@@ -104,7 +104,7 @@ def next_line(process: subprocess.Popen) -> bytes:
     return process.stdout.readline()
 
 
-def told(*arguments: object):
+def listen_to(*arguments: object):
     return CliRunner().invoke(main, ["listen", *map(str, arguments)])
 
 
@@ -117,7 +117,7 @@ def told_through_a_pipe(content: bytes, *arguments: object):
     os.close(read_end)
     writer.start()
     try:
-        return told("-", *arguments)
+        return listen_to("-", *arguments)
     finally:
         os.dup2(before, 0)  # the pipe's last reader is gone: a writer that still waits ends
         os.close(before)
@@ -129,19 +129,19 @@ def write_all(pipe: int, content: bytes) -> None:
         file.write(content)
 
 
-def are_what_was_said(found: list[dict]) -> None:
-    assert [each["label"] for each in found] == [label for _, label in SAID]
-    assert [each["seconds"] for each in found] == pytest.approx([middle for middle, _ in SAID], abs=0.3)
-    assert all(0.75 <= each["probability"] <= 1 for each in found)
+def are_what_was_said(detections: list[dict]) -> None:
+    assert [detection["label"] for detection in detections] == [label for _, label in SAID]
+    assert [detection["seconds"] for detection in detections] == pytest.approx([middle for middle, _ in SAID], abs=0.3)
+    assert all(0.75 <= detection["probability"] <= 1 for detection in detections)
 
 
 def test_a_recording_is_heard_word_by_word_with_the_time_of_each(model, wav):
-    done = told(wav, "--model", model, "--json")
+    done = listen_to(wav, "--model", model, "--json")
     assert done.exit_code == 0, done.output
-    found = [json.loads(line) for line in done.output.splitlines()]
-    are_what_was_said(found)
-    lines = told(wav, "--model", model).output.splitlines()
-    assert lines == [f"{e['seconds']:7.1f} s  {e['label']}  {100 * e['probability']:.1f} %" for e in found]
+    detections = [json.loads(line) for line in done.output.splitlines()]
+    are_what_was_said(detections)
+    lines = listen_to(wav, "--model", model).output.splitlines()
+    assert lines == [f"{e['seconds']:7.1f} s  {e['label']}  {100 * e['probability']:.1f} %" for e in detections]
     assert all(re.fullmatch(r" +\d+\.\d s  (low|high)  \d+\.\d %", line) for line in lines)
 
 
@@ -149,12 +149,12 @@ def test_another_rate_and_two_channels_are_heard_at_the_same_times(model, tmp_pa
     samples = np.repeat(sound(), 3)  # 48 kHz, with images above 8 kHz that resampling removes
     soundfile.write(tmp_path / "wide.flac", np.stack([samples, samples], axis=1), 3 * RATE)
     are_what_was_said(
-        [json.loads(line) for line in told(tmp_path / "wide.flac", "--model", model, "--json").output.splitlines()]
+        [json.loads(line) for line in listen_to(tmp_path / "wide.flac", "--model", model, "--json").output.splitlines()]
     )
 
 
 def test_a_threshold_that_nothing_reaches_is_nothing_heard(model, wav):
-    done = told(wav, "--model", model, "--threshold", "1")
+    done = listen_to(wav, "--model", model, "--threshold", "1")
     assert (done.exit_code, done.output) == (0, "")
 
 
@@ -162,7 +162,7 @@ def test_a_recording_shorter_than_a_clip_is_padded_as_predict_pads_it(model, tmp
     soundfile.write(tmp_path / "short.wav", sound(0.8, [(0.4, "high")]), RATE)
     predicted = CliRunner().invoke(main, ["predict", "--json", "--model", str(model), str(tmp_path / "short.wav")])
     expected = json.loads(predicted.output)
-    [line] = told(tmp_path / "short.wav", "--model", model, "--json").output.splitlines()
+    [line] = listen_to(tmp_path / "short.wav", "--model", model, "--json").output.splitlines()
     assert json.loads(line) == {"seconds": 0.5, "label": "high", "probability": expected["probability"]}
 
 
@@ -244,7 +244,7 @@ def holding(content: bytes):
 )
 def test_a_file_that_is_no_sound_recording_is_one_sentence_and_exit_code_2(made, reason, model, tmp_path):
     path = made(tmp_path)
-    done = told(path, "--model", model)
+    done = listen_to(path, "--model", model)
     assert (done.exit_code, done.stdout) == (2, "")
     assert done.stderr == f"earmark: {path}: {reason}\n"
 
@@ -254,7 +254,7 @@ def test_a_pipe_by_name_is_refused(model, tmp_path):
     os.mkfifo(path)
     writer = os.open(path, os.O_RDWR)
     try:
-        done = told(path, "--model", model)
+        done = listen_to(path, "--model", model)
     finally:
         os.close(writer)
     assert done.exit_code == 2
@@ -263,12 +263,12 @@ def test_a_pipe_by_name_is_refused(model, tmp_path):
 
 @pytest.mark.parametrize("threshold", ["-0.1", "1.5", "nan"])
 def test_a_threshold_that_is_no_probability_is_refused(threshold, model, wav):
-    done = told(wav, "--model", model, "--threshold", threshold)
+    done = listen_to(wav, "--model", model, "--threshold", threshold)
     assert done.exit_code == 2
     assert done.stderr == f"earmark: --threshold: {threshold} is out of range; expected 0 to 1\n"
 
 
 def test_a_folder_without_a_model_is_refused(wav, tmp_path):
-    done = told(wav, "--model", tmp_path)
+    done = listen_to(wav, "--model", tmp_path)
     assert done.exit_code == 2
     assert "holds no model" in done.stderr

@@ -89,11 +89,11 @@ def test_the_same_recordings_under_another_name_go_too_and_are_named(project, re
     fill(recordings, {"no/twin_nohash_0.wav": RECORDINGS["yes/anouk_nohash_0.wav"]})  # under another label
     fill(recordings, {"yes/aaa_nohash_0.wav": RECORDINGS["yes/ben_nohash_0.wav"]})  # left out, or ben's is
     run_ingest()
-    said = forget("anouk").stdout
-    assert "the same recordings under other names: no/twin_nohash_0.wav" in said
-    assert "they may still be in recordings" in said
-    said = forget("ben").stdout
-    assert "yes/aaa_nohash_0.wav" in said
+    report = forget("anouk").stdout
+    assert "the same recordings under other names: no/twin_nohash_0.wav" in report
+    assert "they may still be in recordings" in report
+    report = forget("ben").stdout
+    assert "yes/aaa_nohash_0.wav" in report
     gone = [content[44:1044] for name, content in RECORDINGS.items() if "anouk" in name or "ben" in name]
     assert not any(each in content for each in gone for content in shard_bytes().values())
 
@@ -115,7 +115,7 @@ def registered(empty_registry, tmp_path, monkeypatch) -> Path:
 def test_every_version_of_whatever_name_is_asked_what_it_was_trained_on(registered, monkeypatch):
     one_a_page = partialmethod(MlflowClient.search_model_versions, max_results=1)
     monkeypatch.setattr(MlflowClient, "search_model_versions", one_a_page)
-    assert [(each.title, each.accepted_md5) for each in versions.trained_versions("earmark")] == [
+    assert [(version.title, version.accepted_md5) for version in versions.trained_versions("earmark")] == [
         ("earmark version 1", "a"),
         ("earmark version 2 (champion)", "c"),
         ("whistles version 1", "b"),

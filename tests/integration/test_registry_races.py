@@ -35,21 +35,21 @@ def other() -> Iterator[Callable[..., Forked]]:
 
 
 def started(others: list[Forked]) -> list[Forked]:
-    for each in others:
-        assert each.output.readline() == "ready\n"
-    for each in others:
-        each.input.write("go\n")
-        each.input.flush()
+    for process in others:
+        assert process.output.readline() == "ready\n"
+    for process in others:
+        process.input.write("go\n")
+        process.input.flush()
     return others
 
 
 def test_processes_that_promote_at_once_have_one_champion_after_the_other(registry, versions, address, client, other):
-    others = started([other(address, registry, "move", each.number, "3") for each in versions])
-    ended = [each.end() for each in others]
+    others = started([other(address, registry, "move", process.number, "3") for process in versions])
+    ended = [process.end() for process in others]
     assert [code for code, _ in ended] == [0] * len(others)
-    said = [json.loads(line) for _, lines in ended for line in lines]
+    answers = [json.loads(line) for _, lines in ended for line in lines]
     record = registry.aliases.reconcile()
-    assert sorted((before, after) for before, after, counts in said if counts) == sorted(
+    assert sorted((before, after) for before, after, counts in answers if counts) == sorted(
         (move.before, move.after) for move in record.valid_moves if move.how == "register"
     )
     assert {move.how for move in record.valid_moves} <= {"register", "repair"}  # nothing is taken for a stranger's
@@ -58,11 +58,11 @@ def test_processes_that_promote_at_once_have_one_champion_after_the_other(regist
 
 
 def test_processes_that_are_killed_among_others_leave_what_the_record_says(registry, versions, address, client, other):
-    others = started([other(address, registry, "move", each.number, "4") for each in versions])
+    others = started([other(address, registry, "move", process.number, "4") for process in versions])
     for victim in others[:2]:
         victim.output.readline()  # it is amid its moves
         victim.kill()
-    ended = [each.end() for each in others]
+    ended = [process.end() for process in others]
     assert [code for code, _ in ended] == [-signal.SIGKILL, -signal.SIGKILL, 0, 0]
     record = registry.aliases.reconcile()
     assert {move.how for move in record.valid_moves} <= {"register", "repair"}
@@ -148,11 +148,11 @@ def test_one_content_is_one_version_however_many_register_it_at_once(registry, a
     run = logged_run(address, some_model(tmp_path / "some_candidate", "the same"))
     registry.add(run, "another content", {})
     others = started([other(address, registry, "add", run, "the same content") for _ in range(4)])
-    said = {line for each in others for line in each.end()[1]}
-    assert len(said) == 1
-    assert [each.number for each in registry.versions() if each.content == "the same content"] == list(said)
+    answers = {line for process in others for line in process.end()[1]}
+    assert len(answers) == 1
+    assert [version.number for version in registry.versions() if version.content == "the same content"] == list(answers)
 
 
 def test_trainings_that_begin_at_once_on_the_same_clips_all_begin(registry, address, other):
     others = started([other(address, registry, "train") for _ in range(4)])
-    assert [each.end()[0] for each in others] == [0] * 4
+    assert [process.end()[0] for process in others] == [0] * 4

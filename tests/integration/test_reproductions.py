@@ -41,7 +41,7 @@ def test_what_comes_out_otherwise_is_named_with_what_may_be_the_reason(project, 
     assert done.returncode == 1, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     registered = hashlib.sha256(environment.LOCK.read_bytes()).hexdigest()
-    wanted = (
+    patterns = (
         r"differs: earmark version 1 \(champion\), tc_resnet",
         r"  data/accepted.parquet: \w{32} -> \w{32}",
         r"  data/features: \w{32}.dir -> \w{32}.dir, first in a\.npy",
@@ -52,8 +52,8 @@ def test_what_comes_out_otherwise_is_named_with_what_may_be_the_reason(project, 
         r"  the backend differs: nothing -> tensorflow [\d.]+ on .+",
     )
     lines = done.stdout.splitlines()
-    assert len(lines) == len(wanted)
-    for line, pattern in zip(lines, wanted, strict=True):
+    assert len(lines) == len(patterns)
+    for line, pattern in zip(lines, patterns, strict=True):
         assert re.fullmatch(pattern, line)
     assert "train tc_resnet begins" in done.stderr and "train other begins" not in done.stderr
     assert contents(project) == before
@@ -64,8 +64,8 @@ def test_a_stage_that_fails_is_named_with_a_backend_that_does_not_start(project,
     done = run(project, "earmark", "reproduce", "1", KERAS_BACKEND="jaxx", FAILS="validate")
     assert done.returncode == 1, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
-    found, _, reasons = done.stdout.partition("possible reasons:\n")
-    assert re.search("^  the stage validate failed with exit code [1-9]", found, re.MULTILINE)
+    differences, _, reasons = done.stdout.partition("possible reasons:\n")
+    assert re.search("^  the stage validate failed with exit code [1-9]", differences, re.MULTILINE)
     assert re.fullmatch("  the backend differs: nothing -> none, because .+\n", reasons)
     assert not list((tmp_path / "temporary").iterdir())
 
@@ -125,14 +125,14 @@ def test_figures_are_compared_at_every_depth_but_for_times():
         "train_seconds": 3.0,
         "gone": True,
     }
-    found = {
+    new = {
         "test": {"accuracy": 0.5, "interval": [0.4, 0.75]},
         "parameters": 8,
         "latency_ms_p50": 2.0,
         "train_seconds": 4.0,
         "new": None,
     }
-    assert metric_differences(recorded, found) == [
+    assert metric_differences(recorded, new) == [
         "gone: True -> absent",
         "new: absent -> None",
         "parameters: 7 -> 8",

@@ -22,8 +22,8 @@ from earmark.provenance import environment
 
 def change_candidate(folder: Path, **settings) -> None:
     """Changes settings of tc_resnet in the checkout's params.yaml."""
-    mine = yaml.safe_load((folder / "params.yaml").read_text())["train"]["tc_resnet"]
-    change_params(folder, {"train": {"tc_resnet": mine | settings}})
+    current = yaml.safe_load((folder / "params.yaml").read_text())["train"]["tc_resnet"]
+    change_params(folder, {"train": {"tc_resnet": current | settings}})
 
 
 def kill_after_epoch(folder: Path, epoch: int) -> None:
@@ -40,12 +40,12 @@ def kill_after_epoch(folder: Path, epoch: int) -> None:
 
 def runs_of(folder: Path) -> list:
     client = mlflow.MlflowClient(f"sqlite:///{folder}/mlflow.db")
-    return client.search_runs([each.experiment_id for each in client.search_experiments()])
+    return client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
 
 
 def steps_of(folder: Path, run_id: str) -> list[int]:
     client = mlflow.MlflowClient(f"sqlite:///{folder}/mlflow.db")
-    return [each.step for each in client.get_metric_history(run_id, "validation_accuracy")]
+    return [metric.step for metric in client.get_metric_history(run_id, "validation_accuracy")]
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def trained(extracted, run, tmp_path_factory) -> Path:
     folder = copied(extracted, tmp_path_factory.mktemp("trained") / "project")
     done = run(folder, "earmark", "train", "tc_resnet")
     assert done.returncode == 0, done.stderr
-    (folder / "told").write_text(done.stdout + done.stderr)
+    (folder / "terminal").write_text(done.stdout + done.stderr)
     return folder
 
 
@@ -88,9 +88,9 @@ def test_a_killed_training_goes_on_after_its_last_epoch_and_ends_with_the_same_b
 
 def test_the_log_file_has_a_line_an_epoch_and_the_terminal_two_in_all(trained):
     first, *lines = (trained / "logs/tc_resnet.log").read_text().splitlines()
-    told = (trained / "told").read_text().splitlines()
-    assert [line.split(": ")[0] for line in told] == ["tc_resnet", "train"]
-    assert first.endswith(told[0].removeprefix("tc_resnet: ")) and f" {EPOCHS} epochs of " in first
+    terminal = (trained / "terminal").read_text().splitlines()
+    assert [line.split(": ")[0] for line in terminal] == ["tc_resnet", "train"]
+    assert first.endswith(terminal[0].removeprefix("tc_resnet: ")) and f" {EPOCHS} epochs of " in first
     assert len(lines) == EPOCHS
     time, percent = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", r"[\d.]+%"
     form = rf"{time} epoch (\d)/{EPOCHS}: loss [\d.]+, accuracy {percent}, validation {percent}, \d+ clips/s"
@@ -115,7 +115,7 @@ def test_a_checkpoint_of_another_training_or_a_damaged_one_is_not_gone_on_from(s
     assert done.returncode == 0, done.stderr
     assert "resumes" not in done.stdout
     assert f"epoch 1/{EPOCHS}" in (stopped / "logs/tc_resnet.log").read_text()
-    (ended,) = [each for each in runs_of(stopped) if each.info.status == "FINISHED"]
+    (ended,) = [logged_run for logged_run in runs_of(stopped) if logged_run.info.status == "FINISHED"]
     assert steps_of(stopped, ended.info.run_id) == list(range(1, EPOCHS + 1))
     assert ended.data.params["train.label_smoothing"] == ("0.2" if change == "settings" else "0.05")
 
@@ -168,15 +168,15 @@ def test_another_experiment_has_a_run_of_its_own(stopped, earmark):
     done = earmark(stopped, "train", "tc_resnet")
     assert done.returncode == 0, done.stderr
     assert re.search(r"resumes after epoch [1-5]", done.stdout)
-    (ended,) = [each for each in runs_of(stopped) if each.info.status == "FINISHED"]
+    (ended,) = [logged_run for logged_run in runs_of(stopped) if logged_run.info.status == "FINISHED"]
     assert steps_of(stopped, ended.info.run_id) == list(range(1, EPOCHS + 1))
 
 
 def test_weights_that_are_no_numbers_are_not_kept(project, run):
     """In a process of its own: TensorFlow adds no line to the sentence."""
     change_candidate(project, optimizer={"name": "sgd", "learning_rate": 1e30}, batch_size=100_000, epochs=1)
-    said = sentence_of(run(project, "earmark", "train", "tc_resnet"))
-    assert "the validation loss of epoch 1 is nan; expected a finite number" in said
+    error = sentence_of(run(project, "earmark", "train", "tc_resnet"))
+    assert "the validation loss of epoch 1 is nan; expected a finite number" in error
 
 
 def test_a_batch_larger_than_the_data_is_all_of_it_and_said(project, earmark):

@@ -33,20 +33,20 @@ def searched(project):
     return project
 
 
-def tried(said: str) -> list[int]:
-    return [int(number) for number in re.findall(r"^trial (\d+): ", said, re.MULTILINE)]
+def tried(output: str) -> list[int]:
+    return [int(number) for number in re.findall(r"^trial (\d+): ", output, re.MULTILINE)]
 
 
 def children(folder, parent: str) -> list:
     client = mlflow.MlflowClient(f"sqlite:///{folder}/mlflow.db")
-    experiments = [each.experiment_id for each in client.search_experiments()]
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     return client.search_runs(experiments, f"tags.`mlflow.parentRunId` = '{parent}'")
 
 
 def parents(folder) -> list[str]:
     client = mlflow.MlflowClient(f"sqlite:///{folder}/mlflow.db")
-    experiments = [each.experiment_id for each in client.search_experiments()]
-    return [each.info.run_id for each in client.search_runs(experiments, "tags.tuning = 'true'")]
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    return [logged_run.info.run_id for logged_run in client.search_runs(experiments, "tags.tuning = 'true'")]
 
 
 def test_a_killed_search_goes_on_and_its_patch_sets_what_was_best(searched, earmark):
@@ -65,11 +65,11 @@ def test_a_killed_search_goes_on_and_its_patch_sets_what_was_best(searched, earm
     assert done.returncode == 0, done.stderr
     assert len(tried(first + done.stdout)) == 4
     (parent,) = parents(searched)
-    assert len([each for each in children(searched, parent) if each.info.status == "FINISHED"]) >= 4
+    assert len([logged_run for logged_run in children(searched, parent) if logged_run.info.status == "FINISHED"]) >= 4
 
     before = params.load(searched / "params.yaml").train.candidate("tc_resnet")
     values = {line for line in (first + done.stdout).splitlines() if line.startswith("trial ")}
-    best = max(float(found[1]) for line in values if (found := re.search(r": ([\d.]+)%", line)))
+    best = max(float(match[1]) for line in values if (match := re.search(r": ([\d.]+)%", line)))
     assert f"reached {best:.2f}% on validation" in done.stdout
     if "these are the settings in params.yaml" in done.stdout:
         assert not (searched / "tuning/tc_resnet.patch").exists()
@@ -133,30 +133,30 @@ def study(folder, ranges=None, present=None, seed=1) -> Study:
 
 def test_a_trial_below_the_median_of_the_others_is_ended(tmp_path):
     levels = [0.9] * STARTUP_TRIALS + [0.1, 0.95]
-    heard = []
+    trained = []
 
     def objective(trial):
         level = levels[trial.number]
         for epoch in range(1, EPOCHS + 1):
-            heard.append((trial.number, epoch))
+            trained.append((trial.number, epoch))
             trial.report(level * epoch / EPOCHS, epoch)
             trial.raise_if_pruned()
         return level
 
     ended = [study(tmp_path).run(objective) for _ in levels]
     assert ended == ["90.00%"] * STARTUP_TRIALS + ["pruned", "95.00%"]
-    last = max(epoch for number, epoch in heard if number == STARTUP_TRIALS)
+    last = max(epoch for number, epoch in trained if number == STARTUP_TRIALS)
     assert 1 < last < EPOCHS
     assert len(study(tmp_path).finished) == len(levels)
     assert study(tmp_path).best.number == len(levels) - 1
 
 
 def test_a_trial_that_was_broken_off_is_begun_again_with_the_values_that_it_had(tmp_path):
-    heard = []
+    trained = []
 
     def objective(trial):
-        heard.append(trial.values)
-        if len(heard) == 2:
+        trained.append(trial.values)
+        if len(trained) == 2:
             raise KeyboardInterrupt
         return 0.5
 
@@ -164,8 +164,8 @@ def test_a_trial_that_was_broken_off_is_begun_again_with_the_values_that_it_had(
     with pytest.raises(KeyboardInterrupt):
         study(tmp_path).run(objective)
     study(tmp_path).run(objective)
-    assert heard[0] == {RATE: 0.01}
-    assert heard[1] == heard[2] != heard[0]
+    assert trained[0] == {RATE: 0.01}
+    assert trained[1] == trained[2] != trained[0]
     assert len(study(tmp_path).finished) == 2
 
 
@@ -182,10 +182,10 @@ def test_what_hinders_any_trial_ends_the_search_and_is_no_trial(tmp_path):
 def test_a_present_value_that_is_written_otherwise_is_the_first_to_be_tried(tmp_path):
     ranges = {"label_smoothing": Choice(values=(0, 0.05)), "augmentation.frequency_mask_bands": Span(min=0, max=10)}
     search = study(tmp_path, ranges, {"label_smoothing": 0.0, "augmentation.frequency_mask_bands": 6}, seed=2**32 - 1)
-    heard = []
-    search.run(lambda trial: heard.append(trial.values) or 0.5)
+    trained = []
+    search.run(lambda trial: trained.append(trial.values) or 0.5)
     search.run(lambda trial: 0.4)
-    assert heard == [{"label_smoothing": 0, "augmentation.frequency_mask_bands": 6}]
+    assert trained == [{"label_smoothing": 0, "augmentation.frequency_mask_bands": 6}]
     assert not Span(min=0, max=10).contains(0.3)
 
 

@@ -122,18 +122,18 @@ def quarantined() -> pd.DataFrame:
 
 
 def test_a_sound_data_set_is_accepted_whole(project):
-    said = run_validate(sound())
-    assert said.splitlines()[0] == "72 clips accepted, 0 quarantined"
+    output = run_validate(sound())
+    assert output.splitlines()[0] == "72 clips accepted, 0 quarantined"
     written = store(sound())
     pd.testing.assert_frame_equal(
         accepted()[written.columns.drop(["ingested_on", "retired"])],
         written.drop(columns=["ingested_on", "retired"]),
         check_dtype=False,
     )
-    found = result()
-    assert (found["passed"], found["clips"], found["accepted"], found["quarantined"]) == (True, 72, 72, 0)
-    assert all(entry["success"] for entry in found["rules"])
-    assert not found["compared_with_last_accepted"]
+    content = result()
+    assert (content["passed"], content["clips"], content["accepted"], content["quarantined"]) == (True, 72, 72, 0)
+    assert all(entry["success"] for entry in content["rules"])
+    assert not content["compared_with_last_accepted"]
 
 
 STOPS: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], str]] = {
@@ -172,9 +172,9 @@ def test_a_data_set_that_is_not_sound_is_refused_for_one_reason_alone(project, r
         run_validate(break_it(sound()))
     assert broken_rules() == {rule}
     assert result()["passed"] is False
-    said = str(refused.value)
-    assert rule.split(" of ")[0] in said and "reports/validation/index.html" in said
-    assert named in " ".join(said.split())
+    output = str(refused.value)
+    assert rule.split(" of ")[0] in output and "reports/validation/index.html" in output
+    assert named in " ".join(output.split())
     Path("kept").rename("data/accepted.parquet")
     assert {path: path.read_bytes() for path in before} == before
 
@@ -285,8 +285,8 @@ def test_a_speaker_may_be_in_two_splits_where_clips_are_drawn_at_random(project)
 def test_the_table_is_narrow_whatever_names_are_long(project):
     frame = changed(sound(), slice(0, 2), peak=0.0)
     long = "left/" + "w" * 150 + "_nohash_0.wav"
-    said = run_validate(changed(frame, [0], id=long))
-    table = said.splitlines()[1:]
+    output = run_validate(changed(frame, [0], id=long))
+    table = output.splitlines()[1:]
     assert max(map(len, table)) <= 100
     assert table[0].split() == ["rule", "outcome", "observed"]
     assert any(line.startswith("not silent") and "quarantine" in line for line in table)
@@ -295,11 +295,11 @@ def test_the_table_is_narrow_whatever_names_are_long(project):
 def test_a_long_quarantine_is_counted_whole_and_listed_in_part(project):
     frame = more(sound(), "yes", 300, peak=0.0)
     run_validate(frame, validate={"max_quarantined_fraction": 1.0})
-    found = result()
-    assert (found["quarantined"], len(found["quarantine"])) == (300, 200)
-    assert set(found["quarantine"][0]) == {"id", "reason", "error"}
+    content = result()
+    assert (content["quarantined"], len(content["quarantine"])) == (300, 200)
+    assert set(content["quarantine"][0]) == {"id", "reason", "error"}
     assert len(quarantined()) == 300
-    silent = next(entry for entry in found["rules"] if entry["rule"].startswith("not silent"))
+    silent = next(entry for entry in content["rules"] if entry["rule"].startswith("not silent"))
     assert (silent["failed"], len(silent["failed_ids"])) == (300, 5)
 
 
@@ -379,8 +379,8 @@ def test_each_kind_of_poor_recording_is_kept_in_quarantine_with_its_reason(proje
     change_params(Path(), {"dataset": {"source": "recordings"}, "validate": limits})
     ingest(params.load())
     Path("data/raw/refused.csv").write_text("path,reason,source\n../x.wav,the key leaves its folder,bucket\n")
-    said = run_validate()
-    assert said.startswith("60 clips accepted, 7 quarantined, 1 files refused\n")
+    output = run_validate()
+    assert output.startswith("60 clips accepted, 7 quarantined, 1 files refused\n")
     assert set(accepted()["id"]) == set(good)
     rows = quarantined()
     assert set(rows.index) == {*POOR, "../x.wav"}

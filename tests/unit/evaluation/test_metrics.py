@@ -21,10 +21,11 @@ def predictions():
 
 
 def test_accuracy_and_macro_f1(predictions):
-    found = metrics.summary(predictions, seed=1)
-    assert found["accuracy"] == (predictions["label"] == predictions["predicted"]).mean()
-    assert found["macro_f1"] == pytest.approx(f1_score(predictions["label"], predictions["predicted"], average="macro"))
-    assert (found["clips"], found["speakers"]) == (300, 30)
+    summary = metrics.summary(predictions, seed=1)
+    assert summary["accuracy"] == (predictions["label"] == predictions["predicted"]).mean()
+    expected = f1_score(predictions["label"], predictions["predicted"], average="macro")
+    assert summary["macro_f1"] == pytest.approx(expected)
+    assert (summary["clips"], summary["speakers"]) == (300, 30)
 
 
 def test_the_interval_holds_the_accuracy_and_is_reproducible(predictions):
@@ -59,9 +60,9 @@ def test_the_interval_of_macro_f1_is_that_of_speakers_drawn_one_by_one(predictio
     draws = np.random.default_rng(1).integers(len(of_speaker), size=(metrics.RESAMPLES, len(of_speaker)))
     scores = []
     for draw in draws:
-        heard = pd.concat([of_speaker[at] for at in draw])
-        labels = sorted(heard["label"].unique())
-        scores.append(f1_score(heard["label"], heard["predicted"], average="macro", labels=labels))
+        drawn = pd.concat([of_speaker[at] for at in draw])
+        labels = sorted(drawn["label"].unique())
+        scores.append(f1_score(drawn["label"], drawn["predicted"], average="macro", labels=labels))
     assert metrics.macro_f1_interval(predictions, seed=1) == pytest.approx(np.quantile(scores, [0.025, 0.975]))
 
 

@@ -17,8 +17,8 @@ def test_clips_are_told_apart_by_loudness_and_by_length():
         ],
         columns=["label", "predicted", "speaker", "rms", "seconds"],
     )
-    found = slices.by_slice(frame, clip_seconds=1.0, seed=1).set_index(["slice", "band"])
-    assert found["clips"].to_dict() == {
+    table = slices.by_slice(frame, clip_seconds=1.0, seed=1).set_index(["slice", "band"])
+    assert table["clips"].to_dict() == {
         ("loudness", "below -40 dBFS"): 1,
         ("loudness", "-40 to -30 dBFS"): 2,
         ("loudness", "above -20 dBFS"): 1,
@@ -26,6 +26,6 @@ def test_clips_are_told_apart_by_loudness_and_by_length():
         ("length", "half to a whole"): 1,
         ("length", "a whole or longer"): 2,
     }
-    assert found.loc[("loudness", "-40 to -30 dBFS"), "accuracy"] == 0.5
-    assert found.loc[("loudness", "-40 to -30 dBFS"), "speakers"] == 2
-    assert (found["low"] <= found["accuracy"]).all()
+    assert table.loc[("loudness", "-40 to -30 dBFS"), "accuracy"] == 0.5
+    assert table.loc[("loudness", "-40 to -30 dBFS"), "speakers"] == 2
+    assert (table["low"] <= table["accuracy"]).all()

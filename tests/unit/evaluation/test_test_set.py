@@ -73,9 +73,9 @@ def test_each_split_has_its_recorded_clips_and_then_its_silences(clips):
 
 
 def test_clips_come_in_the_order_asked_for_as_training_decodes_them(clips, mel):
-    asked = ["_silence_/t", "yes/cid_nohash_0.wav", "no/anouk_nohash_0.wav"]
-    silence, cid, anouk = clips.waveforms(asked, mel)
-    for name, waveform in ((asked[1], cid), (asked[2], anouk)):
+    names = ["_silence_/t", "yes/cid_nohash_0.wav", "no/anouk_nohash_0.wav"]
+    silence, cid, anouk = clips.waveforms(names, mel)
+    for name, waveform in ((names[1], cid), (names[2], anouk)):
         expected = decode.clip(CLIPS[name][1], mel.sample_rate_hz, mel.clip_samples, mel.padding)
         np.testing.assert_array_equal(waveform, expected)
     testing_part = background_noise.split_portion(decode.mono(wav(9, 10.0), 16_000), "testing")
@@ -84,12 +84,12 @@ def test_clips_come_in_the_order_asked_for_as_training_decodes_them(clips, mel):
 
 
 def test_predictions_have_every_clip_once_clean_and_in_noise(clips, classifier):
-    found = clips.predictions(classifier, [0])
-    assert found["id"].tolist() == clips.rows["id"].tolist()
-    assert found["predicted"].tolist() == ["no", "_silence_", "no", "no", "no"]
-    np.testing.assert_allclose(found["probability"], 0.9, rtol=1e-6)
+    predictions = clips.predictions(classifier, [0])
+    assert predictions["id"].tolist() == clips.rows["id"].tolist()
+    assert predictions["predicted"].tolist() == ["no", "_silence_", "no", "no", "no"]
+    np.testing.assert_allclose(predictions["probability"], 0.9, rtol=1e-6)
     # At 0 dB the power doubles; silence has no power to double.
-    assert found[noise.column(0)].tolist() == ["yes", "_silence_", "no", "yes", "no"]
+    assert predictions[noise.column(0)].tolist() == ["yes", "_silence_", "no", "yes", "no"]
 
 
 def test_noise_is_decoded_once_for_all_candidates_splits_and_purposes(clips, classifier, monkeypatch):

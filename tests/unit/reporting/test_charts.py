@@ -146,9 +146,9 @@ def test_rejection_shows_what_was_measured(page, candidates):
 
 
 def test_each_mistake_is_named_and_heard_byte_for_byte_in_the_order_given(page, mistakes):
-    heard = [base64.b64decode(address.split(",", 1)[1]) for address in page.addresses if address.startswith("data:")]
-    assert heard == [mistake.wav for mistake in mistakes]
-    with wave.open(io.BytesIO(heard[0])) as sound:
+    sounds = [base64.b64decode(address.split(",", 1)[1]) for address in page.addresses if address.startswith("data:")]
+    assert sounds == [mistake.wav for mistake in mistakes]
+    with wave.open(io.BytesIO(sounds[0])) as sound:
         assert (sound.getnchannels(), sound.getsampwidth(), sound.getframerate()) == (1, 2, SAMPLE_RATE_HZ)
     for mistake in mistakes:
         line = page.text.index(f"{mistake.id}, speaker {mistake.speaker}")
@@ -187,15 +187,16 @@ def test_before_registration_there_is_no_verdict(page):
 
 def test_the_verdict_stands_in_its_place_and_the_rest_of_the_page_is_as_it_was(html, page):
     checks = (Check("test accuracy", "95.2 %", "at least 80 %", True), Check("p99", "12 ms", "at most 10 ms", False))
-    judged = Page(with_verdict(html, Verdict(False, "too slow", checks), TITLE))
-    assert judged.headings == page.headings and judged.policy == page.policy and judged.scripts == page.scripts
-    assert f"Registered as {TITLE}," in judged.text
-    assert "challenger" in judged.text and ", not promoted: too slow" in judged.text
-    assert after(judged, "Verdict", "Expected")[:8] == [
+    registered = Page(with_verdict(html, Verdict(False, "too slow", checks), TITLE))
+    assert registered.headings == page.headings
+    assert (registered.policy, registered.scripts) == (page.policy, page.scripts)
+    assert f"Registered as {TITLE}," in registered.text
+    assert "challenger" in registered.text and ", not promoted: too slow" in registered.text
+    assert after(registered, "Verdict", "Expected")[:8] == [
         *("test accuracy", "passed", "95.2 %", "at least 80 %"),
         *("p99", "failed", "12 ms", "at most 10 ms"),
     ]
-    assert not any(text.startswith("Not registered yet") for text in judged.text)
+    assert not any(text.startswith("Not registered yet") for text in registered.text)
 
 
 def test_a_later_verdict_takes_the_place_of_an_earlier_one(html):
@@ -207,17 +208,17 @@ def test_a_later_verdict_takes_the_place_of_an_earlier_one(html):
 def test_a_hostile_verdict_stays_text(html, page):
     checks = (Check(HOSTILE, HOSTILE, HOSTILE, True),)
     hostile = with_verdict(html, Verdict(True, HOSTILE, checks), HOSTILE)
-    judged = Page(hostile.encode("utf-8").decode("utf-8"))
-    assert judged.tags["script"] == page.tags["script"] and judged.tags["b"] == 0
-    assert sum(HOSTILE.replace("\udcff", "?") in text for text in judged.text) == 5
+    registered = Page(hostile.encode("utf-8").decode("utf-8"))
+    assert registered.tags["script"] == page.tags["script"] and registered.tags["b"] == 0
+    assert sum(HOSTILE.replace("\udcff", "?") in text for text in registered.text) == 5
     assert with_verdict(hostile, Verdict(True, "better", ()), TITLE).count("alert(1)") == 0
 
 
 def test_a_title_that_looks_like_the_place_of_the_verdict_is_not_taken_for_it(candidates):
     html = fake_page(candidates[0], title="<!-- the gate's verdict --> me <!-- end of the gate's verdict -->")
-    judged = Page(with_verdict(html, Verdict(True, "better", ()), TITLE))
-    assert judged.text[0] == "<!-- the gate's verdict --> me <!-- end of the gate's verdict -->"
-    assert judged.headings == Page(html).headings and "champion" in judged.text
+    registered = Page(with_verdict(html, Verdict(True, "better", ()), TITLE))
+    assert registered.text[0] == "<!-- the gate's verdict --> me <!-- end of the gate's verdict -->"
+    assert registered.headings == Page(html).headings and "champion" in registered.text
 
 
 @pytest.mark.parametrize("text", ["", "<html></html>", "<!-- the gate's verdict --> with no end"])
