@@ -128,7 +128,7 @@ def test_a_file_that_loses_too_much_is_refused_and_leaves_nothing(project, earma
         (["data/raw", "out", "--format", "onnx"], "data/raw holds no model"),
         (
             ["models", "out", "--format", "onnx"],
-            "no version or alias 'models'; allowed are 1, champion; the folder of this name is written ./models",
+            "no version or alias 'models'; expected one of 1, champion; the folder of this name is written ./models",
         ),
         (["champion", "full", "--format", "onnx"], "full exists already; expected a new or an empty folder"),
         (["champion", "params.yaml", "--format", "onnx"], "params.yaml exists already"),

@@ -68,8 +68,8 @@ class TestSet:
     def rows(self) -> pd.DataFrame:
         """id, speaker, split and label of every clip; the "speaker" of silence is its noise recording."""
         silences = pd.DataFrame([(s.id, s.recording, s.split, SILENCE) for s in self.silences], columns=ROW)
-        parts = [frame[frame["split"] == split] for split in SPLITS for frame in (self.clips[ROW], silences)]
-        return pd.concat([part for part in parts if len(part)], ignore_index=True)
+        rows = pd.concat([self.clips[ROW], silences.astype("str")], ignore_index=True)
+        return pd.concat([rows[rows["split"] == split] for split in SPLITS], ignore_index=True)
 
     @property
     def reporting_split(self) -> str:
