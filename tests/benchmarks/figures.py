@@ -38,11 +38,15 @@ class Figure:
 
     @property
     def holds(self) -> bool:
-        """Whether the ratio is as the goal wants it; ValueError where the goal is no comparison."""
+        """Whether the ratio meets the goal.
+
+        Raises:
+            ValueError: the goal is no comparison.
+        """
         comparison, _, limit = self.goal.partition(" ")
         if comparison not in _COMPARISONS:
             raise ValueError(
-                f"the goal {self.goal!r} is no comparison; allowed are {', '.join(_COMPARISONS)}, a space, a number"
+                f"goal: {self.goal!r} is no comparison; expected one of {', '.join(_COMPARISONS)}, then a number"
             )
         return bool(_COMPARISONS[comparison](self.ratio, float(limit)))
 

@@ -5,6 +5,8 @@ import json
 import pytest
 from conftest import SMALL, change_params, checkout, copied
 
+from earmark.reporting import formats
+
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
@@ -34,7 +36,7 @@ def assert_registered(done, project, name: str) -> None:
     for line in ("candidates on the test split", "mlflow ui", "prefect server start", "reports/registered.html"):
         assert line in done.stdout
     accuracy = json.loads((project / "reports/metrics.json").read_text())["candidates"]["tc_resnet"]["test"]["accuracy"]
-    assert f"{accuracy:.2%}" in done.stdout
+    assert formats.percent(accuracy) in done.stdout
 
 
 @pytest.mark.slow

@@ -1,8 +1,6 @@
 """Files in DVC's local cache, by hash."""
 
 import json
-import subprocess
-import sys
 from functools import cache
 from pathlib import Path
 
@@ -25,10 +23,17 @@ def object_path(md5: str) -> str:
     return f"files/md5/{md5[:2]}/{md5[2:]}"
 
 
-@cache
 def _cache() -> Path:
+    return _cache_of(Path.cwd())
+
+
+@cache
+def _cache_of(checkout: Path) -> Path:
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
     try:
-        done = subprocess.run([sys.executable, "-m", "dvc", "cache", "dir"], capture_output=True, text=True, check=True)
-    except subprocess.CalledProcessError:
-        return Path(".dvc/cache")
-    return Path(done.stdout.strip())
+        with Repo(str(checkout)) as repo:
+            return Path(repo.cache.local.path)
+    except DvcException:
+        return checkout / ".dvc/cache"
