@@ -107,7 +107,7 @@ def main() -> int:
 
 def _silence_prefect() -> None:
     """Keeps the messages of Prefect's temporary server, when it stops, from following the result."""
-    logging.getLogger("prefect").setLevel(logging.WARNING)
+    logging.getLogger("prefect").setLevel(logging.ERROR)
 
 
 if __name__ == "__main__":
