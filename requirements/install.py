@@ -33,6 +33,7 @@ SEPARATORS = {"find-links": ",", "trusted-host": " "}
 
 
 def main(locks: list[str]) -> int:
+    """Make .venv from the named locks; return the exit code."""
     if not SUPPORTED[0] <= sys.version_info[:2] <= SUPPORTED[1]:
         found = ".".join(map(str, sys.version_info[:3]))
         print(
@@ -86,7 +87,7 @@ def _pip_settings() -> dict[str, str]:
 
 
 def _as_uv_takes_it(settings: dict[str, str]) -> dict[str, str]:
-    """uv's variables for pip's settings; addresses, which may hold passwords, are on no command line."""
+    """Return uv's variables for pip's settings; addresses, which may hold passwords, are on no command line."""
     named = {name: settings[option] for option, name in UV_NAMES.items() if settings.get(option)}
     for option, separator in SEPARATORS.items():
         if option in settings:

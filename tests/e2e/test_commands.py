@@ -54,4 +54,5 @@ def ended(tmp_path_factory) -> dict[str, subprocess.CompletedProcess]:
 def test_a_command_that_finds_nothing_says_so_in_one_line_with_exit_code_2(ended, name):
     done = ended[name]
     assert (done.returncode, done.stdout) == (2, ""), done.stderr
-    assert done.stderr.startswith("earmark: ") and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("earmark: ")
+    assert done.stderr.count("\n") == 1

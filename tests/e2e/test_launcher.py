@@ -46,7 +46,8 @@ def test_the_launcher_finds_the_environment_of_its_checkout_also_from_a_copy_wit
     copy.chmod(0o755)
     for launcher in (project / "bin/earmark", copy):
         done = launched(project.parent, launcher)
-        assert done.returncode == 0 and "version" in done.stdout, done.stderr
+        assert done.returncode == 0, done.stderr
+        assert "version" in done.stdout
 
 
 def test_the_launcher_is_not_led_elsewhere(project, tmp_path):

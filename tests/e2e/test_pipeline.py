@@ -112,7 +112,8 @@ def appended(path: Path) -> None:
 def test_what_is_not_what_the_model_was_made_from_is_not_registered_with_it(copy, earmark, name, change, error):
     change(copy)
     done = earmark(copy, "register")
-    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
     assert f"{error}; run 'dvc repro' first" in done.stderr
 
 
@@ -290,7 +291,8 @@ def test_an_experiment_becomes_a_second_version_judged_against_the_champion(expe
     assert "clips right, the champion" in done.stdout
     client = mlflow.MlflowClient(f"sqlite:///{folder}/mlflow.db")
     version = client.get_model_version("earmark", "2")
-    assert version.aliases == ["challenger"] and version.tags["verdict"].startswith("challenger: ")
+    assert version.aliases == ["challenger"]
+    assert version.tags["verdict"].startswith("challenger: ")
     assert str(client.get_model_version_by_alias("earmark", "champion").version) == "1"
 
 

@@ -58,7 +58,8 @@ def succeeded(done: subprocess.CompletedProcess) -> str:
 
 def refused(done: subprocess.CompletedProcess) -> str:
     assert done.returncode == 2, done.stdout + done.stderr
-    assert done.stderr.count("\n") == 1 and done.stderr.startswith("earmark: ")
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("earmark: ")
     return done.stderr
 
 
@@ -114,7 +115,8 @@ def test_a_verdict_stays_as_long_as_it_is_of_the_version_at_hand_and_of_this_reg
         verdict.write_text(json.dumps(strange))
         page.write_text("of another verdict")
         assert "nothing new to register" in succeeded(earmark(project, "register"))
-        assert not verdict.exists() and not page.exists()
+        assert not verdict.exists()
+        assert not page.exists()
 
 
 def test_list_and_show_say_what_there_is(registration, run, earmark):
@@ -161,7 +163,8 @@ def test_what_cannot_be_is_refused_and_nothing_moves(registration, earmark, argu
 
 def test_a_reason_must_be_given(registration, earmark):
     done = earmark(registration[0], "registry", "promote", "2")
-    assert done.returncode == 2 and "--why" in done.stderr
+    assert done.returncode == 2
+    assert "--why" in done.stderr
 
 
 COMMANDS = [
@@ -214,7 +217,8 @@ def test_while_the_champion_cannot_be_asked_for_nothing_is_registered(candidate,
     before = [(entry.version, entry.aliases, entry.tags) for entry in client.search_model_versions("name = 'earmark'")]
     keys = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_MAX_ATTEMPTS": "1"}
     text = refused(run(candidate, "earmark", "register", AWS_ENDPOINT_URL="http://127.0.0.1:9", **keys))
-    assert "models:/earmark/2 cannot be downloaded" in text and "127.0.0.1:9" in text
+    assert "models:/earmark/2 cannot be downloaded" in text
+    assert "127.0.0.1:9" in text
     assert before == [
         (entry.version, entry.aliases, entry.tags) for entry in client.search_model_versions("name = 'earmark'")
     ]
@@ -235,7 +239,8 @@ def test_a_champion_whose_files_are_damaged_leaves_the_choice_to_a_person(candid
     text = succeeded(earmark(candidate, "register"))
     assert "version 2, challenger: against the champion: it cannot be scored" in text
     assert "the files of earmark version 1 are not those that were registered" in text
-    assert "a person may promote it anyway" in text and "earmark registry promote 2" in text
+    assert "a person may promote it anyway" in text
+    assert "earmark registry promote 2" in text
     promoted = succeeded(earmark(candidate, "registry", "promote", "2", "--why", "it is whole"))
     assert "version 1 → version 2" in promoted
     before = state(candidate)
@@ -286,7 +291,8 @@ def test_a_model_that_was_registered_while_another_was_compared_is_the_champion(
     monkeypatch.setattr(ChampionComparison, "verdict", while_the_other_registers)
     outputs.append(succeeded(earmark(candidate, "register", **registry)))
     assert "version 1, champion: there is no champion yet" in outputs[0]
-    assert "version 2, challenger: against the champion:" in outputs[1] and "clips right, the champion" in outputs[1]
+    assert "version 2, challenger: against the champion:" in outputs[1]
+    assert "clips right, the champion" in outputs[1]
     aliases = MlflowClient(registry["MLFLOW_TRACKING_URI"]).get_registered_model("earmark").aliases
     assert {alias: str(number) for alias, number in aliases.items()} == {"champion": "1", "challenger": "2"}
 
@@ -307,6 +313,7 @@ def test_two_runs_at_once_make_one_champion(registered, candidate, earmark, tmp_
         verdicts = {
             str(entry.version): entry.tags["verdict"] for entry in client.search_model_versions("name = 'earmark'")
         }
-    assert sorted(aliases.values()) == ["1", "2"] and set(aliases) == {"champion", "challenger"}
+    assert sorted(aliases.values()) == ["1", "2"]
+    assert set(aliases) == {"champion", "challenger"}
     assert verdicts[aliases["champion"]] == "champion: there is no champion yet"
     assert "clips right, the champion" in verdicts[aliases["challenger"]]

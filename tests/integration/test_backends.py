@@ -76,7 +76,8 @@ def test_two_devices_train_as_one_does(backend, on_one_device, tmp_path):
     one = on_one_device(backend)["seed_cnn"]
     flags = "--xla_force_host_platform_device_count=2"
     two = found(backend, ["seed_cnn"], tmp_path, "seed_cnn", flags, TWO_DEVICES="true")["seed_cnn"]
-    assert two["devices"] == 2 and one["devices"] == 1
+    assert two["devices"] == 2
+    assert one["devices"] == 1
     np.testing.assert_allclose(two["trained"], one["trained"], atol=1e-5)
     mixing = np.abs(one["mixed"] - one["trained"]).max()
     assert np.abs(two["mixed"] - one["mixed"]).max() < 0.05 * mixing

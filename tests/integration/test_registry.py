@@ -62,7 +62,8 @@ def test_a_move_is_recorded_with_who_when_from_to_and_why(registry, versions, cl
     entry = client.get_model_version(f"{registry.name}-moves", "2")
     assert (entry.tags["alias"], entry.tags["from"], entry.tags["to"]) == ("champion", "1", "2")
     assert (entry.tags["why"], entry.tags["flow_run_id"]) == ("as the test wants it", "a-flow-run")
-    assert "@" in entry.tags["who"] and entry.tags["applied"] == "true"
+    assert "@" in entry.tags["who"]
+    assert entry.tags["applied"] == "true"
     assert datetime.fromisoformat(entry.tags["when"]).tzinfo == UTC
     assert "champion: 1 → 2" in entry.description
     assert "No model" in client.get_registered_model(f"{registry.name}-moves").description

@@ -128,7 +128,7 @@ def test_what_a_killed_process_began_long_ago_is_finished_where_nobody_moved_the
     assert not later.state().pending
 
 
-@pytest.mark.parametrize("method, left_at", [("set_registered_model_alias", "1"), ("set_model_version_tag", "")])
+@pytest.mark.parametrize(("method", "left_at"), [("set_registered_model_alias", "1"), ("set_model_version_tag", "")])
 def test_a_version_that_was_deleted_after_its_mover_was_killed_is_given_up(
     registry, versions, address, client, other, method, left_at
 ):

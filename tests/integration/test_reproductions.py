@@ -55,7 +55,8 @@ def test_what_comes_out_otherwise_is_named_with_what_may_be_the_reason(project, 
     assert len(lines) == len(patterns)
     for line, pattern in zip(lines, patterns, strict=True):
         assert re.fullmatch(pattern, line)
-    assert "train tc_resnet begins" in done.stderr and "train other begins" not in done.stderr
+    assert "train tc_resnet begins" in done.stderr
+    assert "train other begins" not in done.stderr
     assert contents(project) == before
     assert not list((tmp_path / "temporary").iterdir())
 

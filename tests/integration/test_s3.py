@@ -167,8 +167,10 @@ def test_labels_that_differ_only_in_case_or_form_give_way_to_the_known_one_or_to
         "no/b.wav",
         "_background_noise_/a.wav",
     ]
-    assert "'Yes'" in found["Yes/a.wav"] and "'yes'" in found["Yes/a.wav"]
-    assert "'no'" in found["NO/a.wav"] and "'NO'" in found["NO/a.wav"]
+    assert "'Yes'" in found["Yes/a.wav"]
+    assert "'yes'" in found["Yes/a.wav"]
+    assert "'no'" in found["NO/a.wav"]
+    assert "'NO'" in found["NO/a.wav"]
 
 
 COMPOSED = "caf\u00e9"
@@ -189,7 +191,8 @@ def test_of_two_keys_that_are_one_in_nfc_the_first_is_taken(inbox):
     inbox.put({f"yes/{COMPOSED}.wav": b"second", f"yes/{DECOMPOSED}.wav": b"first"})
     taken, refused = sorted(inbox.entries(), key=lambda each: each.refused)
     assert (taken.path, taken.content) == (f"yes/{COMPOSED}.wav", b"first")
-    assert refused.path == f"yes/{COMPOSED}.wav" and "Unicode form" in refused.refused
+    assert refused.path == f"yes/{COMPOSED}.wav"
+    assert "Unicode form" in refused.refused
 
 
 def test_an_object_beyond_the_limit_is_refused_and_not_fetched(inbox, proxy):
@@ -199,7 +202,8 @@ def test_an_object_beyond_the_limit_is_refused_and_not_fetched(inbox, proxy):
     content = bytes(256 * 2**20 + 1)
     s3_backends[DEFAULT_ACCOUNT_ID]["aws"].put_object(inbox.name, "in/yes/huge.wav", content)
     (huge,) = inbox.entries()
-    assert huge.path == "yes/huge.wav" and str(len(content)) in huge.refused
+    assert huge.path == "yes/huge.wav"
+    assert str(len(content)) in huge.refused
     assert proxy.gets == []
 
 
@@ -233,7 +237,8 @@ def test_an_object_that_is_deleted_or_never_rests_is_left_out_with_a_note(inbox,
     proxy.on_get = disturb
     assert inbox.contents() == {f"yes/0000{number}.wav": contents[f"yes/0000{number}.wav"] for number in (0, 2, 4)}
     noted = capsys.readouterr().err
-    assert "00001.wav was deleted" in noted and "00003.wav changed" in noted
+    assert "00001.wav was deleted" in noted
+    assert "00003.wav changed" in noted
 
 
 def test_nothing_is_lost_or_doubled_when_a_fifth_of_all_requests_fails(inbox, proxy):
@@ -348,7 +353,8 @@ def test_a_bucket_that_cannot_be_opened_is_a_sentence(proxy, monkeypatch, tmp_pa
         monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match=said) as raised:
         list(s3.entries("s3://nowhere/in", tmp_path, {}))
-    assert "\n" not in str(raised.value) and "secret-of-the-test" not in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert "secret-of-the-test" not in str(raised.value)
     assert "topsecret" not in str(raised.value)
 
 

@@ -90,7 +90,8 @@ def test_the_log_file_has_a_line_an_epoch_and_the_terminal_two_in_all(trained):
     first, *lines = (trained / "logs/tc_resnet.log").read_text().splitlines()
     terminal = (trained / "terminal").read_text().splitlines()
     assert [line.split(": ")[0] for line in terminal] == ["tc_resnet", "train"]
-    assert first.endswith(terminal[0].removeprefix("tc_resnet: ")) and f" {EPOCHS} epochs of " in first
+    assert first.endswith(terminal[0].removeprefix("tc_resnet: "))
+    assert f" {EPOCHS} epochs of " in first
     assert len(lines) == EPOCHS
     time, percent = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", r"[\d.]+%"
     form = rf"{time} epoch (\d)/{EPOCHS}: loss [\d.]+, accuracy {percent}, validation {percent}, \d+ clips/s"

@@ -78,7 +78,8 @@ def test_a_killed_search_goes_on_and_its_patch_sets_what_was_best(searched, earm
         after = params.load(searched / "params.yaml").train.candidate("tc_resnet")
         assert any(value_at(after, key) != value_at(before, key) for key in RANGES)
         changed = subprocess.run(["git", "diff", "--numstat"], cwd=searched, capture_output=True, text=True).stdout
-        assert changed.endswith("params.yaml\n") and changed.count("\n") == 1
+        assert changed.endswith("params.yaml\n")
+        assert changed.count("\n") == 1
         # From its settings on there would be another search.
         subprocess.run(["git", "apply", "--reverse", "tuning/tc_resnet.patch"], cwd=searched, check=True)
 

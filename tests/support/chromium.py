@@ -109,7 +109,8 @@ def assert_whole(tab: Tab) -> None:
     but the page itself was asked for since it was opened."""
     tab.until(DRAWN)
     listed, drawn = sections(tab), charts(tab)
-    assert listed and drawn, "no contents, or no charts"
+    assert listed, "no contents"
+    assert drawn, "no charts"
     small = [each for each in listed if each["height"] < 80]
     assert not small, f"sections that are hardly there: {small}"
     bare = [each for each in drawn if each["width"] < 150 or each["height"] < 100 or not each["marks"]]

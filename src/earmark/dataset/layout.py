@@ -30,7 +30,7 @@ class Clip:
 
     @property
     def id(self) -> str:
-        """ "<label>/<file>", as in the list of a split."""
+        """`<label>/<file>`, as in the list of a split."""
         return f"{self.label}/{self.file_name}"
 
 

@@ -74,7 +74,8 @@ def test_a_rollback_to_anything_but_the_last_champion_is_void(after):
         ("promote", "champion", "2", "3"),
         ("rollback", "champion", "3", after),
     )
-    assert state.aliases["champion"] == "3" and len(state.valid_moves) == 3
+    assert state.aliases["champion"] == "3"
+    assert len(state.valid_moves) == 3
 
 
 def test_a_champion_whose_alias_was_taken_away_in_mlflow_is_the_one_before():

@@ -71,7 +71,8 @@ def test_the_axis_of_costs_has_some_marks_and_not_too_many_and_every_point_withi
     axis = page.chart("size-chart")["layout"]["xaxis"]
     low, high = (10**bound for bound in axis["range"])
     assert low < min(sizes) <= max(sizes) < high
-    assert 1 <= len(axis["tickvals"]) <= 12 and all(low <= mark <= high for mark in axis["tickvals"])
+    assert 1 <= len(axis["tickvals"]) <= 12
+    assert all(low <= mark <= high for mark in axis["tickvals"])
 
 
 def test_a_candidate_keeps_its_colour_and_its_marker_from_chart_to_chart(page, candidates):
@@ -116,8 +117,10 @@ def test_the_reliability_curve_and_its_table_are_the_bins_of_the_reporting_split
     bins = candidates[0].calibration.query("split == 'testing'")
     diagonal, curve, bars = page.chart("calibration-chart")["data"]
     assert diagonal["x"] == diagonal["y"] == [0, 1]
-    assert curve["x"] == bins["confidence"].tolist() and curve["y"] == bins["accuracy"].tolist()
-    assert bars["y"] == bins["clips"].tolist() and sum(bars["y"]) == candidates[0].metrics["test"]["clips"]
+    assert curve["x"] == bins["confidence"].tolist()
+    assert curve["y"] == bins["accuracy"].tolist()
+    assert bars["y"] == bins["clips"].tolist()
+    assert sum(bars["y"]) == candidates[0].metrics["test"]["clips"]
     row = bins.iloc[-1]
     shown = [f"{row[name] * 100:.1f}\u00a0%" for name in ("confidence", "accuracy")]
     edge = f"{row['low'] * 100:.1f}–{row['high'] * 100:.1f}\u00a0%"
@@ -153,7 +156,8 @@ def test_each_mistake_is_named_and_heard_byte_for_byte_in_the_order_given(page, 
     for mistake in mistakes:
         line = page.text.index(f"{mistake.id}, speaker {mistake.speaker}")
         assert page.text[line - 4 : line - 2] == [mistake.label, "predicted as"]
-        assert page.text[line - 2] == mistake.predicted and f"({mistake.probability * 100:.1f}" in page.text[line - 1]
+        assert page.text[line - 2] == mistake.predicted
+        assert f"({mistake.probability * 100:.1f}" in page.text[line - 1]
 
 
 def test_a_spectrogram_shows_low_bands_below_and_time_from_left_to_right(mistakes):
@@ -191,7 +195,8 @@ def test_the_verdict_stands_in_its_place_and_the_rest_of_the_page_is_as_it_was(h
     assert registered.headings == page.headings
     assert (registered.policy, registered.scripts) == (page.policy, page.scripts)
     assert f"Registered as {TITLE}," in registered.text
-    assert "challenger" in registered.text and ", not promoted: too slow" in registered.text
+    assert "challenger" in registered.text
+    assert ", not promoted: too slow" in registered.text
     assert after(registered, "Verdict", "Expected")[:8] == [
         *("test accuracy", "passed", "95.2 %", "at least 80 %"),
         *("p99", "failed", "12 ms", "at most 10 ms"),
@@ -209,7 +214,8 @@ def test_a_hostile_verdict_stays_text(html, page):
     checks = (Check(HOSTILE, HOSTILE, HOSTILE, True),)
     hostile = with_verdict(html, Verdict(True, HOSTILE, checks), HOSTILE)
     registered = Page(hostile.encode("utf-8").decode("utf-8"))
-    assert registered.tags["script"] == page.tags["script"] and registered.tags["b"] == 0
+    assert registered.tags["script"] == page.tags["script"]
+    assert registered.tags["b"] == 0
     assert sum(HOSTILE.replace("\udcff", "?") in text for text in registered.text) == 5
     assert with_verdict(hostile, Verdict(True, "better", ()), TITLE).count("alert(1)") == 0
 
@@ -218,7 +224,8 @@ def test_a_title_that_looks_like_the_place_of_the_verdict_is_not_taken_for_it(ca
     html = fake_page(candidates[0], title="<!-- the gate's verdict --> me <!-- end of the gate's verdict -->")
     registered = Page(with_verdict(html, Verdict(True, "better", ()), TITLE))
     assert registered.text[0] == "<!-- the gate's verdict --> me <!-- end of the gate's verdict -->"
-    assert registered.headings == Page(html).headings and "champion" in registered.text
+    assert registered.headings == Page(html).headings
+    assert "champion" in registered.text
 
 
 @pytest.mark.parametrize("text", ["", "<html></html>", "<!-- the gate's verdict --> with no end"])

@@ -42,7 +42,8 @@ def page(candidates) -> Page:
 def test_the_page_has_each_section_and_every_anchor_has_its_target(page):
     assert page.headings == SECTIONS
     targets = {address[1:] for address in page.addresses if address.startswith("#")}
-    assert len(targets) == len(SECTIONS) and targets <= set(page.ids)
+    assert len(targets) == len(SECTIONS)
+    assert targets <= set(page.ids)
     assert len(page.ids) == len(set(page.ids))
 
 
@@ -57,7 +58,9 @@ def test_nothing_is_loaded_from_elsewhere(page):
     assert len(inside) == page.tags["audio"] == 3
     assert all(address.startswith("#") for address in page.addresses if address not in inside)
     assert not page.tags.keys() & {"link", "iframe", "img", "object", "embed", "base"}
-    assert "@import" not in page.style and "url(" not in page.style and "@font-face" not in page.style
+    assert "@import" not in page.style
+    assert "url(" not in page.style
+    assert "@font-face" not in page.style
 
 
 def test_the_policy_allows_these_scripts_and_no_other(page):
@@ -65,7 +68,8 @@ def test_the_policy_allows_these_scripts_and_no_other(page):
     hashes = [f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'" for text in scripts]
     directives = dict(directive.split(maxsplit=1) for directive in page.policy.split("; "))
     assert directives["script-src"].split() == hashes
-    assert directives["default-src"] == "'none'" and "http" not in page.policy
+    assert directives["default-src"] == "'none'"
+    assert "http" not in page.policy
     assert sum("plotly.js v" in text[:100] for text in scripts) == 1
 
 
@@ -91,7 +95,8 @@ def test_the_best_is_marked_in_words_once_even_where_it_is_not_the_most_accurate
 def test_without_a_test_split_the_figures_are_those_of_validation():
     candidate = fake_candidate("tc_resnet", WORDS[:10], 0.9, "validation")
     page = page_of(candidate, split="validation")
-    assert "validation split" in page.text and "test split" not in " ".join(page.text)
+    assert "validation split" in page.text
+    assert "test split" not in " ".join(page.text)
     assert float(page.values[0]) == candidate.metrics["validation"]["accuracy"]
 
 
@@ -128,7 +133,8 @@ def test_the_nodes_of_both_sides_are_in_one_order_from_top_to_bottom(page):
     nodes = pd.DataFrame({"name": node["customdata"], "x": node["x"], "y": node["y"]})
     for _, side in nodes.groupby("x"):
         assert side["name"].tolist() == sorted(WORDS)
-        assert side["y"].is_monotonic_increasing and side["y"].between(0, 1, inclusive="neither").all()
+        assert side["y"].is_monotonic_increasing
+        assert side["y"].between(0, 1, inclusive="neither").all()
 
 
 def test_a_label_that_is_never_predicted_has_no_node_on_that_side_and_a_row_of_its_own():
@@ -159,7 +165,9 @@ def test_hostile_text_stays_text():
     page = page_of(candidate, mistakes=fake_mistakes(HOSTILE), title=HOSTILE[0], **facts)
     words = WORDS[: len(HOSTILE)]
     plain = page_of(fake_candidate("tc_resnet", words, 0.7), mistakes=fake_mistakes(words), **facts)
-    assert page.tags["script"] == 3 and page.tags["b"] == 0 and page.tags["br"] == plain.tags["br"]
+    assert page.tags["script"] == 3
+    assert page.tags["b"] == 0
+    assert page.tags["br"] == plain.tags["br"]
     for text in HOSTILE:
         assert page.text.count(text) >= 5
 

@@ -24,7 +24,8 @@ def clips(drawn_batches) -> np.ndarray:
 
 def test_an_epoch_has_whole_batches_of_distinct_clips_with_their_labels():
     drawn_batches = batches()
-    assert len(drawn_batches) == 6 and all(len(drawn_batches[at][0]) == 16 for at in range(6))
+    assert len(drawn_batches) == 6
+    assert all(len(drawn_batches[at][0]) == 16 for at in range(6))
     assert len(set(clips(drawn_batches))) == 96
     features, one_hot = drawn_batches[2]
     np.testing.assert_array_equal(one_hot.argmax(axis=1), LABELS[features[:, 0, 0].astype(int)])
@@ -67,7 +68,8 @@ def test_mixup_mixes_labels_as_it_mixes_clips():
     one_hot = np.eye(3)[LABELS[features[:, 0, 0].astype(int)]]
     neighbours = one_hot.reshape(-1, 2, 3)[:, ::-1].reshape(-1, 3)
     np.testing.assert_allclose(mixed, share[:, 0] * one_hot + (1 - share[:, 0]) * neighbours, atol=1e-6)
-    assert share.shape == (16, 1, 1) and 0 <= share.min() < share.max() <= 1
+    assert share.shape == (16, 1, 1)
+    assert 0 <= share.min() < share.max() <= 1
     np.testing.assert_allclose(mixed.sum(axis=1), 1, atol=1e-6)
 
 

@@ -62,4 +62,4 @@ def section(verdict: Verdict | None, title: str = "") -> Markup:
     from markupsafe import Markup
 
     template = templates.environment().get_template("sections/verdict.html.jinja")
-    return Markup(f"{_START}\n{template.render(verdict=verdict, title=title)}{_END}")
+    return Markup(f"{_START}\n{template.render(verdict=verdict, title=title)}{_END}")  # noqa: S704  a template's output, which escapes
