@@ -34,6 +34,6 @@ def _cache_of(checkout: Path) -> Path:
 
     try:
         with Repo(str(checkout)) as repo:
-            return Path(repo.cache.local.path)
+            return Path(repo.cache.local_cache_dir)
     except DvcException:
         return checkout / ".dvc/cache"
