@@ -16,6 +16,8 @@ VENV = HERE.parent / ".venv"
 PYTHON = VENV / "bin" / "python"
 LOCK = VENV / "requirements.lock"
 """What the environment was made from, but for what only tests need: provenance records it."""
+MADE = VENV / ".made"
+"""There once pip is: a set-up that was killed leaves it half unpacked."""
 TESTS = "test.lock"
 SUPPORTED = ((3, 11), (3, 13))
 # pip's option: the variable by which uv takes the same.
@@ -40,10 +42,11 @@ def main(locks: list[str]) -> int:
             f"earmark: Python {found} is not supported; expected 3.11 to 3.13: make PYTHON=python3.11", file=sys.stderr
         )
         return 2
-    LOCK.unlink(missing_ok=True)
     try:
+        LOCK.unlink(missing_ok=True)
         if not _is_of_this_python():
             _run(sys.executable, "-m", "venv", "--clear", VENV)
+            MADE.touch()
         _run(*_pip("install"), "--quiet", "--require-hashes", "--no-deps", "--requirement", HERE / "installer.lock")
         environment = _as_uv_takes_it(_pip_settings()) | {"UV_INDEX_STRATEGY": "unsafe-best-match"} | os.environ
         uv = (VENV / "bin" / "uv", "pip")
@@ -56,17 +59,24 @@ def main(locks: list[str]) -> int:
         LOCK.write_text("".join(path.read_text(encoding="utf-8") for path in run_locks), encoding="utf-8")
     except subprocess.CalledProcessError as error:
         return error.returncode
+    except OSError as error:
+        print(f"earmark: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nearmark: the set-up was interrupted; 'make setup' begins it again", file=sys.stderr)
+        return 130
     return 0
 
 
 def _is_of_this_python() -> bool:
     """Whether .venv is there, whole, and of the Python that runs this."""
-    script = "import pip, sys; print(sys.base_prefix, *sys.version_info[:3])"
+    script = "import sys; print(sys.base_prefix, *sys.version_info[:3])"
     try:
         found = subprocess.run([PYTHON, "-c", script], capture_output=True, text=True)
     except OSError:
         return False
-    return found.returncode == 0 and found.stdout.split() == [sys.base_prefix, *map(str, sys.version_info[:3])]
+    version = [sys.base_prefix, *map(str, sys.version_info[:3])]
+    return MADE.exists() and found.returncode == 0 and found.stdout.split() == version
 
 
 def _pip(command: str) -> list:

@@ -1,5 +1,6 @@
 """The command `earmark`: one subcommand a stage, and what people do with data, models and the registry."""
 
+import math
 import os
 import sys
 from pathlib import Path
@@ -108,6 +109,8 @@ def tune(candidate: str, minutes: float) -> None:
     from earmark import params
     from earmark.commands.tune import tune
 
+    if math.isnan(minutes):  # which passes as above every bound
+        raise UserError("--minutes: nan is not a time; expected a number above 0")
     click.echo(f"tune: {tune(params.load(), candidate, minutes)}")
 
 

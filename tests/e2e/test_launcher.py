@@ -1,6 +1,7 @@
 """`dvc repro` and bin/earmark where no environment is activated, wherever the checkout lies."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -51,14 +52,22 @@ def test_the_launcher_finds_the_environment_of_its_checkout_also_from_a_copy_wit
 
 
 def test_the_launcher_is_not_led_elsewhere(project, tmp_path):
-    """By CDPATH, by an environment in a folder around the checkout, or to itself."""
+    """By CDPATH, by a link to it, or by an environment in a folder around the checkout."""
     (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/earmark").symlink_to(project / "bin/earmark")
     assert launched(project, Path("bin/earmark"), CDPATH=str(tmp_path)).returncode == 0
+    assert launched(tmp_path, tmp_path / "bin/earmark").returncode == 0
     (project / ".venv").rename(tmp_path / ".venv")
-    for path in (NOTHING_ACTIVATED["PATH"], f"{project / 'bin'}:/usr/bin:/bin"):
-        done = launched(project, project / "bin/earmark", PATH=path)
+    assert launched(project, project / "bin/earmark").returncode == 2
+    assert launched(project, project / "bin/earmark", PATH=f"{tmp_path / '.venv/bin'}:/usr/bin:/bin").returncode == 0
+
+
+def test_the_launcher_does_not_look_for_itself(project, tmp_path):
+    (project / ".venv").unlink()
+    shutil.copytree(project / "bin", tmp_path / "other/bin")
+    for path in ("", f"{project / 'bin'}:", f"{project / 'bin'}:{tmp_path / 'other/bin'}:"):
+        done = launched(project, project / "bin/earmark", PATH=f"{path}/usr/bin:/bin")
         assert done.returncode == 2
         assert done.stderr == (
             f"earmark: there is no .venv in {project}, and no earmark on the PATH; 'make setup' makes one\n"
         )
-    assert launched(project, project / "bin/earmark", PATH=f"{tmp_path / '.venv/bin'}:/usr/bin:/bin").returncode == 0

@@ -171,3 +171,34 @@ def test_unknown_labels_that_no_recording_has_or_that_are_told_apart_are_refused
     done = earmark(project, "validate")
     assert done.returncode == 2
     assert error in done.stderr
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+def overwritten(path: Path) -> None:
+    path.write_bytes(b"\xff" * path.stat().st_size)
+
+
+@pytest.mark.parametrize(
+    ("path", "damage", "error"),
+    [
+        ("data/accepted.parquet", cut, "data/accepted.parquet is damaged; 'dvc checkout --force' restores it"),
+        ("data/raw/manifest.parquet", cut, "data/raw/manifest.parquet is damaged; 'dvc checkout --force' restores it"),
+        ("data/raw/*.tar", overwritten, "in data/raw is damaged (not a recording"),
+        ("reports/training/tc_resnet.csv", overwritten, "tc_resnet.csv is missing or damaged; run 'dvc repro train@"),
+        ("reports/training/tc_resnet.csv", lambda path: path.write_text(""), "tc_resnet.csv is missing or damaged"),
+        ("reports/training/tc_resnet.csv", lambda path: path.write_text("epoch,seconds\n"), "is missing or damaged"),
+        ("reports/validation/result.json", lambda path: path.write_text("[]"), "result.json is missing or damaged"),
+        ("reports/validation/result.json", lambda path: path.write_text("{}"), "result.json is missing or damaged"),
+    ],
+)
+def test_what_is_damaged_is_one_sentence(evaluated, tmp_path, earmark, path, damage, error):
+    folder = copied(evaluated, tmp_path / "project")
+    (damaged,) = folder.glob(path)
+    damage(damaged)
+    done = earmark(folder, "evaluate")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert error in done.stderr
+    assert done.stderr.count("\n") == 1

@@ -1,5 +1,6 @@
 """Features of shards as they grow, of recordings of every kind, and after runs that were disturbed."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -252,10 +253,13 @@ def test_an_old_copy_of_the_raw_shards_is_refused(recordings):
         run_extract(extract=places)
 
 
-def test_an_address_that_is_none_is_refused(recordings, monkeypatch):
+@pytest.mark.parametrize(
+    "address", ["localhost:8786", "tls://127.0.0.1:1", "tcp://host:port", "tcp://[::1", "inproc://x"]
+)
+def test_an_address_that_is_none_is_refused(recordings, monkeypatch, address):
     run_ingest()
-    monkeypatch.setenv(environment.SCHEDULER, "localhost:8786")
-    with pytest.raises(UserError, match="'localhost:8786' is not an address; expected tcp://host:port"):
+    monkeypatch.setenv(environment.SCHEDULER, address)
+    with pytest.raises(UserError, match=re.escape(f"{address!r} is not an address; expected tcp://host:port")):
         run_extract()
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import pandas as pd
+import pyarrow
 
 from earmark.errors import UserError
 from earmark.io.files import AnyPath
@@ -104,13 +105,19 @@ def read_members(folder: AnyPath) -> pd.DataFrame:
     """All rows of the manifest in `folder`, retired ones included.
 
     Raises:
-        UserError: there is no manifest.
+        UserError: the manifest is missing or damaged.
     """
+    return _read_table(folder / MANIFEST, "ingest")
+
+
+def _read_table(path: AnyPath, stage: str) -> pd.DataFrame:
     try:
-        with (folder / MANIFEST).open("rb") as file:
+        with path.open("rb") as file:
             return pd.read_parquet(file)
     except FileNotFoundError:
-        raise UserError(f"{folder / MANIFEST} is missing; run 'dvc repro ingest' or 'dvc pull' first") from None
+        raise UserError(f"{path} is missing; run 'dvc repro {stage}' or 'dvc pull' first") from None
+    except pyarrow.ArrowException:
+        raise UserError(f"{path} is damaged; 'dvc checkout --force' restores it") from None
 
 
 def read_manifest(folder: AnyPath) -> pd.DataFrame:
@@ -128,12 +135,9 @@ def read_accepted(path: Path) -> pd.DataFrame:
     """The manifest rows that validation accepted.
 
     Raises:
-        UserError: `validate` has not run yet.
+        UserError: `validate` has not run yet, or the file is damaged.
     """
-    try:
-        return pd.read_parquet(path)
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing; run 'dvc repro validate' or 'dvc pull' first") from None
+    return _read_table(path, "validate")
 
 
 def read_recordings(folder: AnyPath, rows: pd.DataFrame) -> Iterator[bytes]:

@@ -46,10 +46,14 @@ def read(name: str) -> TrainedCandidate:
 
     folder, history = MODELS / name, HISTORIES / f"{name}.csv"
     classifier = model_folder.load(folder)
-    if not history.exists():
-        raise UserError(f"{history} is missing; run 'dvc repro train@{name}' first")
+    try:
+        rows = pd.read_csv(history, dtype={"seconds": "float64"})
+    except (FileNotFoundError, ValueError):
+        rows = pd.DataFrame()
+    if rows.empty or "seconds" not in rows:
+        raise UserError(f"{history} is missing or damaged; run 'dvc repro train@{name}' first")
     saved_bytes = (folder / model_folder.MODEL).stat().st_size
-    return TrainedCandidate(name, classifier, pd.read_csv(history), content_sha256(folder), saved_bytes)
+    return TrainedCandidate(name, classifier, rows, content_sha256(folder), saved_bytes)
 
 
 def score(candidate: TrainedCandidate, test_set: TestSet, clips_per_epoch: int, params: Params) -> CandidateScores:

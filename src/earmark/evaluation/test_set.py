@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -95,8 +96,12 @@ class TestSet:
         for clip in ids:
             if clip in silences:
                 yield self._silence(silences[clip], front_end)
-            else:
-                yield decode.clip(next(contents), front_end.sample_rate_hz, front_end.clip_samples, front_end.padding)
+                continue
+            with self._damage_named(clip):
+                waveform = decode.clip(
+                    next(contents), front_end.sample_rate_hz, front_end.clip_samples, front_end.padding
+                )
+            yield waveform
 
     def predictions(self, classifier: "Classifier", snr_db: Sequence[int] = ()) -> pd.DataFrame:
         """Returns the columns of `rows`, and `predicted`, `probability` (0 to 1), and `noise.column(snr)` for each of
@@ -136,12 +141,23 @@ class TestSet:
             rows = decodable(self.noise_recordings, sample_rate_hz)
             parts: dict[str, dict[str, np.ndarray]] = {split: {} for split in SPLITS}
             for name, content in zip(rows["id"], shards.read_recordings(self.folder, rows), strict=True):
-                recording = decode.mono(content, sample_rate_hz)
+                with self._damage_named(name):
+                    recording = decode.mono(content, sample_rate_hz)
                 for split in SPLITS:
                     # A copy does not keep the rest of the recording in memory.
                     parts[split][name] = background_noise.split_portion(recording, split).copy()
             self._noise_by_rate[sample_rate_hz] = parts
         return self._noise_by_rate[sample_rate_hz]
+
+    @contextmanager
+    def _damage_named(self, recording: str) -> Iterator[None]:
+        """Turns the failure to decode what ingestion could decode into one sentence."""
+        try:
+            yield
+        except decode.DecodeError as error:
+            raise UserError(
+                f"{recording} in {self.folder} is damaged ({error}); 'dvc checkout --force {self.folder}' restores it"
+            ) from None
 
     def _silence(self, silence: Silence, front_end: FrontEnd) -> np.ndarray:
         parts, length = self._noise(front_end.sample_rate_hz)[silence.split], front_end.clip_samples

@@ -18,7 +18,7 @@ def scheduler() -> str:
         UserError: the value is not an address.
     """
     address = os.environ.get(SCHEDULER, "")
-    if address and not re.fullmatch(r"[a-z]+://\S+", address):
+    if address and not re.fullmatch(r"tcp://(\[[0-9a-f:]+\]|[^\s:/\[\]]+):\d{1,5}", address):
         raise UserError(f"{SCHEDULER}: {address!r} is not an address; expected tcp://host:port, or an unset variable")
     return address
 

@@ -39,13 +39,14 @@ from earmark.versioning import dvc_lock, git
 
 def evaluate(params: Params) -> str:
     """Writes metrics, every prediction, scores by label and slice, curves and the report; returns one sentence."""
+    validation = _validation_result()
     clips = test_set.read(params)
     clips_per_epoch = _clips_per_epoch(params)
     trained = [candidate.read(name) for name in params.train.candidates]
     scores = [candidate.score(model, clips, clips_per_epoch, params) for model in trained]
     best = max(range(len(scores)), key=lambda at: scores[at].metrics["validation"]["accuracy"])
     split = clips.reporting_split
-    report = _report(params, trained[best], scores, clips)
+    report = _report(params, trained[best], scores, clips, validation)
     _write_tables(scores, scores[best], split)
     _write_plots(scores, split)
     write_text(REPORT, report)
@@ -128,13 +129,18 @@ def _write_csv(path: Path, frame: pd.DataFrame) -> None:
         frame.to_csv(temporary, index=False)
 
 
-def _report(params: Params, best: TrainedCandidate, scores: Sequence[CandidateScores], clips: TestSet) -> str:
+def _report(
+    params: Params,
+    best: TrainedCandidate,
+    scores: Sequence[CandidateScores],
+    clips: TestSet,
+    validation: Mapping[str, Any],
+) -> str:
     from earmark.reporting.html.page import render
 
     split = clips.reporting_split
     predictions = next(scored.predictions for scored in scores if scored.name == best.name)
     mistakes = candidate.worst_mistakes(_of(predictions, split), clips, best.classifier.front_end.stored)
-    validation = _validation_result()
     facts = _data_set_facts(params, validation)
     return render("earmark", best.name, split, scores, mistakes, facts, validation, _provenance_facts(params))
 
@@ -142,7 +148,8 @@ def _report(params: Params, best: TrainedCandidate, scores: Sequence[CandidateSc
 def _validation_result() -> dict[str, Any]:
     try:
         result: dict[str, Any] = json.loads(VALIDATION_RESULT.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+        result["quarantined"], result["refused_files"], result["rules"], result["sentence"]
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
         raise UserError(f"{VALIDATION_RESULT} is missing or damaged; run 'dvc repro validate' first") from None
     return result
 
