@@ -7,6 +7,7 @@ export GX_ANALYTICS_ENABLED := false
 export DVC_NO_ANALYTICS := true
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
+.NOTPARALLEL:
 .PHONY: help setup setup-test run check test test-slow lint docs picture fuzz bench bench-data bench-features bench-train bench-serve lock
 
 help:  ## list the targets

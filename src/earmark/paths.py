@@ -7,8 +7,8 @@ from upath import UPath
 from earmark.params import Params
 
 DOWNLOADS = Path("downloads")
-LOCAL_CACHE = DOWNLOADS / "seen.parquet"
-FINGERPRINT = DOWNLOADS / "glance.json"
+LOCAL_CACHE = DOWNLOADS / "local_cache.parquet"
+FINGERPRINT = DOWNLOADS / "fingerprint.json"
 RAW = Path("data/raw")
 ACCEPTED = Path("data/accepted.parquet")
 QUARANTINE = Path("data/quarantine")

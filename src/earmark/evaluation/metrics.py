@@ -72,6 +72,7 @@ def by_speaker(counts: np.ndarray, predictions: pd.DataFrame) -> tuple[np.ndarra
 
 def resampled(of_speaker: np.ndarray, seed: int) -> np.ndarray:
     """Draws as many speakers as there are, RESAMPLES times, and sums their counts: (RESAMPLES, counts)."""
+    # One product for all counts: measured faster than scipy.stats.bootstrap at any number of speakers tried.
     generator, speakers = np.random.default_rng(seed), len(of_speaker)
     sums = np.empty((RESAMPLES, of_speaker.shape[1]))
     # In blocks, so that memory does not grow with speakers times resamples.
