@@ -84,7 +84,7 @@ def _ids(count: int, seed: int) -> list[str]:
 
 def _members(ids: list[str], sequence: np.random.SeedSequence) -> Iterator[tuple[str, bytes]]:
     noise, clips = sequence.spawn(2)
-    for split, name in (("validation", "validation_list.txt"), ("testing", "testing_list.txt")):
+    for split, name in (("validation", "validation_list.txt"), ("test", "testing_list.txt")):
         listed = [each for each in ids if speaker_split(each.partition("/")[2].partition("_")[0]) == split]
         yield name, "".join(f"{each}\n" for each in listed).encode()
     generator = np.random.default_rng(noise)

@@ -49,7 +49,7 @@ def strung(clips: list[np.ndarray], sample_rate_hz: int) -> tuple[np.ndarray, np
 
 def in_noise(speech: np.ndarray, snr_db: float, sample_rate_hz: int) -> np.ndarray:
     """`speech` in noise that training has not heard, over and over, `snr_db` below the mean power of all of it."""
-    recordings = test_set.read(params.load()).noise("testing", sample_rate_hz)
+    recordings = test_set.read(params.load()).noise("test", sample_rate_hz)
     noise = np.resize(np.concatenate(recordings), len(speech))
     return speech + noise * np.float32(np.sqrt((speech**2).mean() / (noise**2).mean() * 10 ** (-snr_db / 10)))
 

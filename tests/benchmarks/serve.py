@@ -100,7 +100,7 @@ def listened(bench: Bench, project: Path, candidate: str) -> list[Figure]:
 
 def _listening(bench: Bench, project: Path, candidate: str, *snr_db: str) -> dict:
     """What the benchmark of listening says of a candidate's model."""
-    command = [sys.executable, "-m", "tests.benchmarks.listening", f"models/{candidate}", "testing", *snr_db]
+    command = [sys.executable, "-m", "tests.benchmarks.listening", f"models/{candidate}", "test", *snr_db]
     return json.loads(bench.call(project, *command).splitlines()[-1])
 
 

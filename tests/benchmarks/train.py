@@ -29,7 +29,7 @@ from tests.conftest import BIN, EXCERPT, ROOT, change_params, checkout
 
 WORDS = ["bed", "cat", "down", "go", "happy", "left", "no", "right", "stop", "up", "yes"]
 SEEDS = (1, 2, 3)
-RANDOM = {"method": "random", "fractions": {"training": 0.7, "validation": 0.1, "testing": 0.2}}
+RANDOM = {"method": "random", "fractions": {"training": 0.7, "validation": 0.1, "test": 0.2}}
 SPEAKER = {"method": "speaker"}
 
 
@@ -109,7 +109,7 @@ class Bench:
             change_params(project, {"seed": seed, "train": {entry.candidate: settings}})
             self.call(project, BIN / "earmark", "train", entry.candidate, shown=True)
             model = f"models/{entry.candidate}"
-            said = self.call(project, sys.executable, "-m", "tests.benchmarks.scoring", model, "testing")
+            said = self.call(project, sys.executable, "-m", "tests.benchmarks.scoring", model, "test")
             result.mkdir(parents=True, exist_ok=True)
             shutil.copy2(project / f"reports/training/{entry.candidate}.csv", result / "history.csv")
             write_text(result / "scores.json", said.splitlines()[-1])

@@ -72,11 +72,11 @@ def main(candidate: str, epochs: int) -> None:
     front_end = data.front_end.stored
     recordings = test_set.decodable(test_set.read(loaded).noise_recordings, front_end.sample_rate_hz)
     noise = [decode.mono(each, front_end.sample_rate_hz) for each in shards.read_recordings(RAW, recordings)]
-    heard_noise, other_noise = ([split_portion(each, split) for each in noise] for split in ("training", "testing"))
+    heard_noise, other_noise = ([split_portion(each, split) for each in noise] for split in ("training", "test"))
     clips = data.clips[data.clips["split"] == "training"].reset_index(drop=True)
     noisy = Noisy(_waveforms(clips, front_end), heard_noise, settings.augmentation, front_end)
     without = with_values(settings, {"augmentation.noise_probability": 0.0})
-    tested = data.clips[data.clips["split"] == "testing"].reset_index(drop=True)
+    tested = data.clips[data.clips["split"] == "test"].reset_index(drop=True)
     clean = _waveforms(tested, front_end)
     heard = {
         "clean": _features(clean, front_end),

@@ -19,7 +19,7 @@ from earmark.io import hashing
 from earmark.models import backend, model_folder
 
 FORMATS = {"litert": "model.tflite", "litert-int8": "model.tflite", "onnx": "model.onnx"}
-SAID = r"([\d,]+) kB, ([\d.]+)% of (\d+) testing clips right; the original: ([\d,]+) kB, ([\d.]+)%"
+SAID = r"([\d,]+) kB, ([\d.]+)% of (\d+) test clips right; the original: ([\d,]+) kB, ([\d.]+)%"
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def project(tmp_path_factory, registered):
 def test_clips(project) -> tuple[np.ndarray, list[str]]:
     """Waveforms, float32 (clips, samples), read by libsndfile and padded by NumPy, and their labels."""
     accepted = pd.read_parquet(project / "data/accepted.parquet")
-    rows = accepted[accepted["split"] == "testing"]
+    rows = accepted[accepted["split"] == "test"]
     clips = []
     for content in shards.read_recordings(project / "data/raw", rows):
         samples, rate = soundfile.read(io.BytesIO(content), dtype="float32")
@@ -115,7 +115,7 @@ def test_a_file_that_loses_too_much_is_refused_and_leaves_nothing(project, earma
     change_params(project, {"export": {"max_accuracy_loss": 0.01}})
     done = earmark(project, "export", str(fragile), str(tmp_path / "new/out"), "--format", "litert-int8")
     assert done.returncode == 2
-    assert re.search(r"litert-int8 gets [\d.]+% of \d+ testing clips right and the original [\d.]+%", done.stderr)
+    assert re.search(r"litert-int8 gets [\d.]+% of \d+ test clips right and the original [\d.]+%", done.stderr)
     assert "expected a loss of at most 1.00%, export.max_accuracy_loss in params.yaml" in done.stderr
     assert list(tmp_path.iterdir()) == []
 
@@ -155,7 +155,7 @@ def test_clips_of_other_labels_cannot_say_what_is_lost(project, earmark, tmp_pat
     sign(tmp_path / "model")
     done = earmark(project, "export", str(tmp_path / "model"), str(tmp_path / "out"), "--format", "onnx")
     assert done.returncode == 2
-    assert "the testing clips have none of the model's labels" in done.stderr
+    assert "the test clips have none of the model's labels" in done.stderr
     assert not (tmp_path / "out").exists()
 
 

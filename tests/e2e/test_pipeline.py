@@ -15,7 +15,7 @@ import pytest
 from conftest import BIN, OPEN_GATE, REGISTERED, THREADS, change_params, copied
 from support.chromium import CHROMIUM, assert_whole, chromium
 
-SHARES = {"training": 0.7, "validation": 0.1, "testing": 0.2}
+SHARES = {"training": 0.7, "validation": 0.1, "test": 0.2}
 EPOCHS = REGISTERED["train"]["tc_resnet"]["epochs"]
 TWO_THREADS = dict.fromkeys(THREADS, "2")
 
@@ -54,7 +54,7 @@ def test_metrics_have_the_agreed_shape(project):
 
 def test_every_prediction_is_in_a_file_and_adds_up_to_the_accuracy(project):
     predictions = pd.read_csv(project / "reports/predictions.csv")
-    test = predictions[predictions["split"] == "testing"]
+    test = predictions[predictions["split"] == "test"]
     metrics = json.loads((project / "reports/metrics.json").read_text())
     accuracy = metrics["candidates"]["tc_resnet"]["test"]["accuracy"]
     assert (test["label"] == test["predicted"]).mean() == pytest.approx(accuracy)

@@ -16,7 +16,7 @@ def test_tc_resnet_gets_nine_in_ten_words_of_unheard_speakers_right(tmp_path, ru
     done = run(folder, "dvc", "repro")
     assert done.returncode == 0, done.stdout + done.stderr
     predictions = pd.read_csv(folder / "reports/predictions.csv", keep_default_na=False)
-    test = predictions[(predictions["split"] == "testing") & predictions["label"].isin(LARGE_WORDS)]
+    test = predictions[(predictions["split"] == "test") & predictions["label"].isin(LARGE_WORDS)]
     assert len(test) > 700
     assert (test["label"] == test["predicted"]).mean() >= 0.90
     assert pd.read_csv(folder / "data/quarantine/quarantined.csv")["reason"].notna().all()

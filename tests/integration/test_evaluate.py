@@ -63,7 +63,7 @@ def test_unknown_words_are_learnt_as_one_label_and_silence_as_another(evaluated)
     assert (accepted["recorded_label"] == accepted["id"].str.split("/").str[0]).all()
 
 
-@pytest.mark.parametrize("split", ["validation", "testing"])
+@pytest.mark.parametrize("split", ["validation", "test"])
 def test_each_split_has_its_own_silence_of_the_asked_number(evaluated, split):
     predictions = table(evaluated, "predictions")
     of_split = predictions[predictions["split"] == split]
@@ -72,7 +72,7 @@ def test_each_split_has_its_own_silence_of_the_asked_number(evaluated, split):
     assert silences["speaker"].str.startswith("_background_noise_/").all()
 
 
-@pytest.mark.parametrize(("split", "key"), [("validation", "validation"), ("testing", "test")])
+@pytest.mark.parametrize(("split", "key"), [("validation", "validation"), ("test", "test")])
 def test_the_metrics_are_those_of_the_predictions(evaluated, split, key):
     predictions, scores = table(evaluated, "predictions"), entry_of(evaluated)[key]
     of_split = predictions[predictions["split"] == split]

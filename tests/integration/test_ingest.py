@@ -152,7 +152,7 @@ def test_another_split_changes_the_manifest_only(project):
     run_ingest()
     before = shard_bytes()
     change_params(
-        Path(), {"split": {"method": "random", "fractions": {"training": 0.5, "validation": 0.5, "testing": 0.0}}}
+        Path(), {"split": {"method": "random", "fractions": {"training": 0.5, "validation": 0.5, "test": 0.0}}}
     )
     run_ingest()
     assert shard_bytes() == before
@@ -163,11 +163,11 @@ def test_lists_of_a_split_are_followed_also_by_recordings_that_came_before(proje
     change_params(Path(), {"split": {"method": "lists"}})
     fill(recordings, {"testing_list.txt": b"yes/anouk_nohash_0.wav\n"})
     run_ingest()
-    assert manifest().loc["yes/anouk_nohash_0.wav", "split"] == "testing"
+    assert manifest().loc["yes/anouk_nohash_0.wav", "split"] == "test"
     fill(recordings, {"validation_list.txt": b"no/ben_nohash_0.wav\n"})
     run_ingest()
     assert manifest().loc["no/ben_nohash_0.wav", "split"] == "validation"
-    assert manifest().loc["yes/anouk_nohash_0.wav", "split"] == "testing"
+    assert manifest().loc["yes/anouk_nohash_0.wav", "split"] == "test"
 
 
 def test_lists_that_the_source_no_longer_has_are_followed_no_more(project, recordings):

@@ -22,7 +22,7 @@ from earmark.stages.validate import validate
 ACCEPTED = Path("data/accepted.parquet")
 QUARANTINED = Path("data/quarantine/quarantined.csv")
 LABELS = ("left", "no", "yes")
-SPLITS = ["training"] * 8 + ["validation"] * 2 + ["testing"] * 2
+SPLITS = ["training"] * 8 + ["validation"] * 2 + ["test"] * 2
 
 
 @pytest.fixture
@@ -141,10 +141,10 @@ STOPS: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], str]] = {
     "at least 5 clips of each label": (lambda f: more(f, "rare", 4), "rare"),
     "training clips of each label": (lambda f: more(f, "rare", 6, split="validation"), "rare"),
     "clips in each split of split.method speaker": (
-        lambda f: f.assign(split=f["split"].replace("testing", "training")),
-        "testing",
+        lambda f: f.assign(split=f["split"].replace("test", "training")),
+        "test",
     ),
-    "each speaker in one split": (lambda f: changed(f, [0], split="testing"), "s0"),
+    "each speaker in one split": (lambda f: changed(f, [0], split="test"), "s0"),
     "each recording in one split": (
         lambda f: changed(f, [23], sha256=f.at[0, "sha256"]),
         "left/s0_nohash_0.wav = left/s11_nohash_1.wav",
@@ -279,7 +279,7 @@ def test_labels_to_learn_must_be_allowed(project):
 
 
 def test_a_speaker_may_be_in_two_splits_where_clips_are_drawn_at_random(project):
-    run_validate(changed(sound(), [0], split="testing"), split={"method": "random"})
+    run_validate(changed(sound(), [0], split="test"), split={"method": "random"})
     assert result()["passed"]
 
 

@@ -44,7 +44,7 @@ BANDS = {
 
 def fake_page(
     *candidates: CandidateScores,
-    split: str = "testing",
+    split: str = "test",
     mistakes=(),
     data=DATA,
     validation=VALIDATION,
@@ -59,21 +59,21 @@ def fake_candidate(
     name: str,
     labels: list[str],
     accuracy: float,
-    reporting_split: str = "testing",
+    split: str = "test",
     clips: int = 2000,
     epochs: int = 30,
     saved_bytes: int = 1_234_567,
 ) -> CandidateScores:
     rng = np.random.default_rng(len(name))
     predictions = fake_predictions(labels, accuracy, clips, rng)
-    if reporting_split == "validation":
+    if split == "validation":
         predictions["split"] = "validation"
     parts = dict(list(predictions.groupby("split")))
     metrics = fake_costs(saved_bytes) | {"validation": fake_scores(parts["validation"])}
-    if reporting_split == "testing":
-        metrics["test"] = fake_scores(parts["testing"])
+    if split == "test":
+        metrics["test"] = fake_scores(parts["test"])
     frames = (
-        pd.concat([made(part).assign(split=split) for split, part in parts.items()], ignore_index=True)
+        pd.concat([made(part).assign(split=name) for name, part in parts.items()], ignore_index=True)
         for made in (fake_labels, fake_calibration, fake_slices)
     )
     return CandidateScores(name, metrics, fake_history(epochs, accuracy, rng), predictions, *frames)
@@ -86,7 +86,7 @@ def fake_predictions(labels: list[str], accuracy: float, clips: int, rng: np.ran
     predicted = np.where(wrong, (true + rng.geometric(0.4, size=clips)) % len(labels), true)
     ids, speakers = [f"clip{i}.wav" for i in range(clips)], rng.integers(60, size=clips).astype(str)
     frame = pd.DataFrame({"id": ids, "speaker": speakers})
-    frame["split"] = np.where(np.arange(clips) % 2, "validation", "testing")
+    frame["split"] = np.where(np.arange(clips) % 2, "validation", "test")
     frame["label"], frame["predicted"] = np.array(labels, object)[true], np.array(labels, object)[predicted]
     return frame.assign(probability=np.where(wrong, rng.uniform(0.3, 1.0, clips), rng.beta(9, 1, clips)))
 

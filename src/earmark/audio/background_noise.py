@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-SHARES = {"training": 0.6, "validation": 0.2, "testing": 0.2}
+SHARES = {"training": 0.6, "validation": 0.2, "test": 0.2}
 """Share of each noise recording that a split may use, in this order in time; no sample belongs to two splits."""
 LOWEST_GAIN_DB = -60.0
 """Silence is noise with a random gain between this and 0 dB."""

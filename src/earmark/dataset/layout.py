@@ -8,9 +8,9 @@ from typing import Literal
 from earmark.errors import UserError
 
 NOISE_FOLDER = "_background_noise_"
-LIST_SPLITS: dict[str, Literal["validation", "testing"]] = {
+LIST_SPLITS: dict[str, Literal["validation", "test"]] = {
     "validation_list.txt": "validation",
-    "testing_list.txt": "testing",
+    "testing_list.txt": "test",
 }
 
 # Control characters, lone surrogates (from names that are not UTF-8), line and paragraph separators. Not "Cf": Persian
@@ -45,7 +45,7 @@ class Noise:
 class SplitList:
     """A text file that lists the clips of one split, one "<label>/<file>" per line."""
 
-    split: Literal["validation", "testing"]
+    split: Literal["validation", "test"]
 
 
 Entry = Clip | Noise | SplitList

@@ -1,4 +1,4 @@
-"""Assigns recordings to training, validation and testing: by speaker, at random, or by given lists."""
+"""Assigns recordings to training, validation and test: by speaker, at random, or by given lists."""
 
 import hashlib
 import posixpath
@@ -8,7 +8,7 @@ from typing import Literal
 from earmark.errors import UserError
 
 Method = Literal["speaker", "random", "lists"]
-Split = Literal["training", "validation", "testing"]
+Split = Literal["training", "validation", "test"]
 
 _BUCKETS = 2**27 - 1
 _VALIDATION_BELOW_PERCENT = 10.0
@@ -31,7 +31,7 @@ def speaker_split(speaker: str) -> Split:
     if percent < _VALIDATION_BELOW_PERCENT:
         return "validation"
     if percent < _TESTING_BELOW_PERCENT:
-        return "testing"
+        return "test"
     return "training"
 
 
@@ -41,7 +41,7 @@ def assign(
     fractions: Mapping[Split, float],
     seed: int,
     validation_list: frozenset[str],
-    testing_list: frozenset[str],
+    test_list: frozenset[str],
 ) -> list[Split]:
     """Return the split of every recording, in the order of ``ids``.
 
@@ -53,7 +53,7 @@ def assign(
         fractions: shares in [0, 1] that add up to 1; used by "random" only.
         seed: used by "random" only; the draw does not depend on the order of ``ids``.
         validation_list: ids of the validation recordings; used by "lists" only.
-        testing_list: ids of the testing recordings; used by "lists" only.
+        test_list: ids of the test recordings; used by "lists" only.
 
     Raises:
         UserError: with "lists", both lists are empty or an id is in both.
@@ -64,7 +64,7 @@ def assign(
         return [split_of[speaker] for speaker in speakers]
     if method == "random":
         return _split_randomly(ids, fractions, seed)
-    return _split_by_lists(ids, validation_list, testing_list)
+    return _split_by_lists(ids, validation_list, test_list)
 
 
 def _split_randomly(ids: Sequence[str], fractions: Mapping[Split, float], seed: int) -> list[Split]:
@@ -80,23 +80,23 @@ def _uniform(recording: str, seed: int) -> float:
 def _split_at(uniform: float, fractions: Mapping[Split, float]) -> Split:
     if uniform < fractions["validation"]:
         return "validation"
-    return "testing" if uniform < fractions["validation"] + fractions["testing"] else "training"
+    return "test" if uniform < fractions["validation"] + fractions["test"] else "training"
 
 
-def _split_by_lists(ids: Sequence[str], validation: frozenset[str], testing: frozenset[str]) -> list[Split]:
-    if not validation and not testing:
+def _split_by_lists(ids: Sequence[str], validation: frozenset[str], test: frozenset[str]) -> list[Split]:
+    if not validation and not test:
         raise UserError(
             "split.method is 'lists', but the data set has neither a validation_list.txt nor a testing_list.txt "
             "with entries; expected one of them, or the method speaker or random"
         )
-    if shared := validation & testing:
+    if shared := validation & test:
         raise UserError(
             f"'{min(shared)}' is in both validation_list.txt and testing_list.txt; expected it in one of them"
         )
-    return [_list_of(recording, validation, testing) for recording in ids]
+    return [_list_of(recording, validation, test) for recording in ids]
 
 
-def _list_of(recording: str, validation: frozenset[str], testing: frozenset[str]) -> Split:
+def _list_of(recording: str, validation: frozenset[str], test: frozenset[str]) -> Split:
     if recording in validation:
         return "validation"
-    return "testing" if recording in testing else "training"
+    return "test" if recording in test else "training"

@@ -85,8 +85,8 @@ def _new_state(
 
 def _splits(params: Params, after: RawState, ids: list[str]) -> Sequence[str]:
     empty: frozenset[str] = frozenset()
-    validation, testing = (after.listed_ids.get(split, empty) for split in ("validation", "testing"))
-    return splits.assign(ids, params.split.method, params.split.fractions, params.seed, validation, testing)
+    validation, test = (after.listed_ids.get(split, empty) for split in ("validation", "test"))
+    return splits.assign(ids, params.split.method, params.split.fractions, params.seed, validation, test)
 
 
 def _today() -> str:

@@ -16,7 +16,7 @@ from earmark.io.hashing import content_sha256
 from earmark.models import detector
 from earmark.params import NOT_WORDS, Params
 from earmark.paths import HISTORIES, MODELS
-from earmark.reporting.records import METRICS_OF_SPLIT, CandidateScores, Mistake
+from earmark.reporting.records import CandidateScores, Mistake
 
 if TYPE_CHECKING:
     from earmark.models.model_folder import Classifier
@@ -62,7 +62,7 @@ def score(candidate: TrainedCandidate, test_set: TestSet, clips_per_epoch: int, 
     by_split = dict(list(predictions.groupby("split", sort=False)))
     reliability = {split: calibration.reliability(frame) for split, frame in by_split.items()}
     scores = {
-        METRICS_OF_SPLIT[split]: metrics.summary(frame, params.seed)
+        split: metrics.summary(frame, params.seed)
         | {"expected_calibration_error": calibration.expected_calibration_error(reliability[split])}
         | _in_noise(frame)
         | {"rejection": _rejection(candidate.classifier, frame, test_set)}

@@ -23,7 +23,7 @@ from earmark.paths import ACCEPTED, RAW
 if TYPE_CHECKING:
     from earmark.models.model_folder import Classifier
 
-SPLITS = ("validation", "testing")
+SPLITS = ("validation", "test")
 ROW = ["id", "speaker", "split", "label"]
 NOISE_SEED = 1
 """Fixed, so that every model gets the same noise in the same clip."""
@@ -190,7 +190,7 @@ def read(params: Params) -> TestSet:
 
 def reporting_split(clips: pd.DataFrame) -> str:
     """The split of `clips` that figures are of: test, or validation if there is no test split."""
-    return "testing" if (clips["split"] == "testing").any() else "validation"
+    return "test" if (clips["split"] == "test").any() else "validation"
 
 
 def decodable(noise_recordings: pd.DataFrame, sample_rate_hz: int) -> pd.DataFrame:

@@ -12,8 +12,8 @@ from earmark.params.fields import Closed, Count, Fraction, NotNegative, Positive
 from earmark.params.training import Candidate, Choice, Span, Train, Tune, check_tuning_ranges
 
 PATH = Path("params.yaml")
-SplitName = Literal["training", "validation", "testing"]
-SPLITS: tuple[SplitName, ...] = ("training", "validation", "testing")
+SplitName = Literal["training", "validation", "test"]
+SPLITS: tuple[SplitName, ...] = ("training", "validation", "test")
 UNKNOWN, SILENCE = "_unknown_", "_silence_"
 """Label of all words in `dataset.unknown_labels`, and label of clips without a word."""
 NOT_WORDS = (UNKNOWN, SILENCE)
@@ -54,7 +54,7 @@ class Dataset(Closed):
 
 
 class Split(Closed):
-    """How clips are assigned to training, validation and testing."""
+    """How clips are assigned to training, validation and test."""
 
     method: Literal["speaker", "random", "lists"]
     fractions: Mapping[SplitName, Fraction]
@@ -62,7 +62,7 @@ class Split(Closed):
     @model_validator(mode="after")
     def _check_fractions(self) -> "Split":
         if set(self.fractions) != set(SPLITS) or abs(sum(self.fractions.values()) - 1) > 1e-9:
-            raise ValueError("fractions must name training, validation and testing and add up to 1")
+            raise ValueError("fractions must name training, validation and test and add up to 1")
         if min(self.fractions["training"], self.fractions["validation"]) == 0:
             raise ValueError("fractions of training and validation must be above 0")
         return self

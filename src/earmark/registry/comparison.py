@@ -15,7 +15,6 @@ from earmark.evaluation.test_set import TestSet
 from earmark.params import Params
 from earmark.paths import ACCEPTED, MODELS
 from earmark.registry import gate
-from earmark.reporting.records import METRICS_OF_SPLIT
 from earmark.versioning.dvc import objects
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ class ChampionComparison:
             UserError: the candidate or the test clips cannot be read.
             ServiceUnavailableError: MLflow does not give the champion now.
         """
-        accuracies = self._metrics[METRICS_OF_SPLIT[self._split]].get("accuracy_in_noise", {})
+        accuracies = self._metrics[self._split].get("accuracy_in_noise", {})
         scored = self._champion(champion) if champion else None
         opponent: gate.Contender | gate.Unscored | None
         if isinstance(scored, _Scored):

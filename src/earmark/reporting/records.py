@@ -10,9 +10,6 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-METRICS_OF_SPLIT = {"validation": "validation", "testing": "test"}
-"""The key of each split in reports/metrics.json."""
-
 
 @dataclass(frozen=True)
 class CandidateScores:
@@ -26,7 +23,7 @@ class CandidateScores:
         a clip in its split, "accuracy_in_noise": {20: 0 to 1, ...} by SNR in dB, and in "rejection" also
         "false_accepts_per_hour": n, "false_accepts_per_hour_ci95": [low, high] and "noise_seconds": s.
     history: a row an epoch: epoch, loss, accuracy, validation_loss, validation_accuracy, seconds.
-    predictions: a row a clip: id, speaker, split ("validation" or "testing"), label, predicted, probability (0 to 1).
+    predictions: a row a clip: id, speaker, split ("validation" or "test"), label, predicted, probability (0 to 1).
     labels: a row a split and label: split, label, precision, recall, f1 (0 to 1), clips.
     calibration: a row a split and bin of confidence that holds clips: split, low, high (the bin), confidence (mean),
         accuracy (all 0 to 1), clips.

@@ -33,7 +33,7 @@ from earmark.paths import (
     VALIDATION_RESULT,
 )
 from earmark.provenance import environment
-from earmark.reporting.records import METRICS_OF_SPLIT, CandidateScores
+from earmark.reporting.records import CandidateScores
 from earmark.versioning import dvc_lock, git
 
 
@@ -53,7 +53,7 @@ def evaluate(params: Params) -> str:
     # Last, because `register` takes it as the sign that all is written.
     by_name = {scored.name: for_json(scored.metrics) for scored in scores}
     write_json(METRICS, {"best": scores[best].name, "candidates": by_name})
-    figures = scores[best].metrics[METRICS_OF_SPLIT[split]]
+    figures = scores[best].metrics[split]
     return (
         f"{scores[best].name} is best on validation;"
         f" {figures['accuracy']:.2%} of {figures['clips']} {split} clips right"
@@ -98,7 +98,7 @@ def _write_plots(scores: Sequence[CandidateScores], split: str) -> None:
         VALIDATION_CALIBRATION: {scored.name: _of(scored.calibration, "validation") for scored in scores},
         CANDIDATE_LABELS: {scored.name: _of(scored.labels, split) for scored in scores},
         CANDIDATE_SLICES: {scored.name: _of(scored.slices, split) for scored in scores},
-        NOISE: {scored.name: _noise_curve(scored.metrics[METRICS_OF_SPLIT[split]]) for scored in scores},
+        NOISE: {scored.name: _noise_curve(scored.metrics[split]) for scored in scores},
     }.items():
         with whole_folder(path) as folder:
             for name, frame in frames.items():

@@ -33,7 +33,6 @@ from earmark.paths import (
 from earmark.provenance import version_record
 from earmark.registry import gate
 from earmark.registry.comparison import ChampionComparison
-from earmark.reporting.records import METRICS_OF_SPLIT
 from earmark.versioning import dvc_lock
 from earmark.versioning.dvc import objects
 
@@ -160,7 +159,7 @@ def _figures(entry: dict[str, Any]) -> dict[str, float]:
     flat = {}
     for key, value in _flat(entry):
         split, _, _ = key.partition("_")
-        flat[f"evaluated_{key}" if split in METRICS_OF_SPLIT.values() else key] = float(value)
+        flat[f"evaluated_{key}" if split in test_set.SPLITS else key] = float(value)
     return flat
 
 

@@ -14,7 +14,7 @@ def power(values: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("samples", [0, 1, 7, 1000])
 def test_every_sample_of_noise_belongs_to_one_split(samples):
-    splits = ("training", "validation", "testing")
+    splits = ("training", "validation", "test")
     parts = [background_noise.split_portion(RECORDING[:samples], split) for split in splits]
     np.testing.assert_array_equal(np.concatenate(parts), RECORDING[:samples])
 

@@ -113,7 +113,7 @@ class TestArchive:
         assert len({clip.label for clip in clips}) == 30
         check_labels(clip.label for clip in clips)
         assert all(content.startswith(b"RIFF") for path, content in files.items() if path.endswith(".wav"))
-        lists = [parse_list(files[f"{split}_list.txt"], split) for split in ("validation", "testing")]
+        lists = [parse_list(files[name], name) for name in ("validation_list.txt", "testing_list.txt")]
         assert [len(ids) for ids in lists] == [6798, 6835]
         assert any(clip.id in lists[0] for clip in clips)
 

@@ -21,7 +21,7 @@ NFD = unicodedata.normalize("NFD", NFC)
         ("_unknown_/a.wav", Clip("_unknown_", "a.wav")),
         ("_background_noise_/tap.wav", Noise("tap.wav")),
         ("validation_list.txt", SplitList("validation")),
-        ("testing_list.txt", SplitList("testing")),
+        ("testing_list.txt", SplitList("test")),
     ],
 )
 def test_a_part_of_the_data_set_is_told(path, entry):

@@ -96,7 +96,7 @@ def test_a_clip_whose_facts_are_missing_has_an_error():
 
 def test_a_recording_is_one_row_that_names_all_its_clips():
     sha256 = ["a", "b", "a", "c"]
-    split = ["training", "training", "testing", "training"]
+    split = ["training", "training", "test", "training"]
     rows = quality.by_recording(clips(4, id=["v", "w", "x", "y"], sha256=sha256, split=split)).set_index("id")
     assert rows.loc["v = x"].tolist() == [2, 1]
     assert rows.drop("v = x").to_numpy().tolist() == [[1, 1], [1, 1]]
@@ -104,12 +104,12 @@ def test_a_recording_is_one_row_that_names_all_its_clips():
 
 def test_only_a_speaker_that_a_name_states_can_be_in_two_splits():
     frame = clips(4, id=["yes/1.wav", "no/1.wav", "yes/ann_nohash_0.wav", "no/ann_nohash_0.wav"])
-    frame = frame.assign(speaker=["1", "1", "ann", "ann"], split=["training", "testing"] * 2)
+    frame = frame.assign(speaker=["1", "1", "ann", "ann"], split=["training", "test"] * 2)
     assert quality.by_speaker(frame).to_numpy().tolist() == [["ann", 2]]
 
 
 def test_a_label_of_which_nothing_was_accepted_is_counted_too():
-    everything = clips(6, split=["training"] * 5 + ["testing"])
+    everything = clips(6, split=["training"] * 5 + ["test"])
     rows = quality.by_label(everything, everything[everything["label"] == "no"]).set_index("id")
     assert rows.loc["yes"].tolist() == [0, 0]
     assert rows.loc["no"].tolist() == [3, 2]

@@ -9,11 +9,12 @@ from conftest import EXCERPT
 from hypothesis import given
 from hypothesis import strategies as st
 
+from earmark.dataset.layout import LIST_SPLITS
 from earmark.dataset.splits import assign, speaker_of, speaker_split
 from earmark.errors import UserError
 
 NONE: frozenset[str] = frozenset()
-FRACTIONS = {"training": 0.8, "validation": 0.1, "testing": 0.1}
+FRACTIONS = {"training": 0.8, "validation": 0.1, "test": 0.1}
 IDS = [f"{label}/{speaker:04x}_nohash_0.wav" for label in ("yes", "grüß gott") for speaker in range(100)]
 
 
@@ -23,8 +24,8 @@ def official_lists() -> dict[str, list[str]]:
         pytest.skip(f"the official lists are in {EXCERPT.name}, which is not beside this checkout")
     lists = {}
     with tarfile.open(EXCERPT) as archive:
-        for split in ("validation", "testing"):
-            lists[split] = archive.extractfile(f"speech_commands_v0.01/{split}_list.txt").read().decode().split()
+        for name, split in LIST_SPLITS.items():
+            lists[split] = archive.extractfile(f"speech_commands_v0.01/{name}").read().decode().split()
     return lists
 
 
@@ -68,21 +69,21 @@ def test_the_rule_gives_about_a_tenth_each_to_validation_and_testing():
     counts = Counter(speaker_split(f"{speaker:08x}") for speaker in range(10_000))
     # Binomial(10,000, 0.1) has a standard deviation of 30; these are four of them.
     assert abs(counts["validation"] - 1000) < 120
-    assert abs(counts["testing"] - 1000) < 120
+    assert abs(counts["test"] - 1000) < 120
     assert counts.total() == 10_000
 
 
 def test_random_has_about_the_shares_of_its_fractions():
     ids = [f"a/{number}.wav" for number in range(10_000)]
-    counts = Counter(assign(ids, "random", {"training": 0.7, "validation": 0.25, "testing": 0.05}, 1, NONE, NONE))
+    counts = Counter(assign(ids, "random", {"training": 0.7, "validation": 0.25, "test": 0.05}, 1, NONE, NONE))
     # Standard deviations of the binomial distributions are 43 and 22; these are four of them.
     assert abs(counts["validation"] - 2500) < 173
-    assert abs(counts["testing"] - 500) < 87
+    assert abs(counts["test"] - 500) < 87
     assert counts.total() == 10_000
 
 
 def test_random_without_a_testing_share_tests_nothing():
-    splits = assign(IDS, "random", {"training": 0.8, "validation": 0.2, "testing": 0.0}, 1, NONE, NONE)
+    splits = assign(IDS, "random", {"training": 0.8, "validation": 0.2, "test": 0.0}, 1, NONE, NONE)
     assert set(splits) == {"training", "validation"}
 
 
@@ -101,13 +102,13 @@ def test_random_depends_on_the_seed_and_not_on_the_order(order: random.Random, s
 
 
 def test_lists_say_who_validates_and_who_tests():
-    validation, testing = frozenset({"yes/a.wav", "no/gone.wav"}), frozenset({"no/a.wav"})
-    splits = assign(["no/a.wav", "yes/a.wav", "yes/b.wav"], "lists", FRACTIONS, 0, validation, testing)
-    assert splits == ["testing", "validation", "training"]
+    validation, test = frozenset({"yes/a.wav", "no/gone.wav"}), frozenset({"no/a.wav"})
+    splits = assign(["no/a.wav", "yes/a.wav", "yes/b.wav"], "lists", FRACTIONS, 0, validation, test)
+    assert splits == ["test", "validation", "training"]
 
 
 def test_lists_may_be_one_list_alone():
-    assert assign(["yes/a.wav"], "lists", FRACTIONS, 0, NONE, frozenset({"yes/a.wav"})) == ["testing"]
+    assert assign(["yes/a.wav"], "lists", FRACTIONS, 0, NONE, frozenset({"yes/a.wav"})) == ["test"]
 
 
 def test_lists_without_entries_are_refused():

@@ -45,7 +45,7 @@ def _frame_rms(signal: np.ndarray) -> np.ndarray:
 def _official_split(speaker: str) -> str:
     largest = 2**27 - 1
     percent = (int(hashlib.sha1(speaker.encode()).hexdigest(), 16) % (largest + 1)) * (100.0 / largest)
-    return "validation" if percent < 10 else "testing" if percent < 20 else "training"
+    return "validation" if percent < 10 else "test" if percent < 20 else "training"
 
 
 def _run_python(code: str, *import_folders: Path) -> subprocess.CompletedProcess[str]:
@@ -130,13 +130,13 @@ def _spectrum_db(clip: np.ndarray) -> np.ndarray:
 def test_every_split_has_a_speaker(seed, speakers):
     ids = [speaker.id for speaker in synthetic._cast(seed, speakers)]
     assert len(set(ids)) == speakers
-    assert {_official_split(speaker) for speaker in ids} == {"training", "validation", "testing"}
+    assert {_official_split(speaker) for speaker in ids} == {"training", "validation", "test"}
 
 
 def test_twenty_speakers_split_14_3_3():
     splits = [_official_split(speaker.id) for speaker in synthetic._cast(SEED, 40)]
     for twenty in (splits[:20], splits[20:]):
-        assert [twenty.count(split) for split in ("training", "validation", "testing")] == [14, 3, 3]
+        assert [twenty.count(split) for split in ("training", "validation", "test")] == [14, 3, 3]
 
 
 def test_forty_speakers_have_forty_voices():

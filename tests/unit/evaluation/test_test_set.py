@@ -19,8 +19,8 @@ from earmark.features.front_ends import front_end
 
 CLIPS = {
     "no/anouk_nohash_0.wav": ("validation", wav(1, 1.0)),
-    "yes/ben_nohash_0.wav": ("testing", wav(2, 0.5)),
-    "yes/cid_nohash_0.wav": ("testing", wav(3, 1.0)),
+    "yes/ben_nohash_0.wav": ("test", wav(2, 0.5)),
+    "yes/cid_nohash_0.wav": ("test", wav(3, 1.0)),
 }
 HUM = "_background_noise_/hum.wav"
 LABELS = ("_silence_", "no", "yes")
@@ -51,7 +51,7 @@ def clips(tmp_path) -> TestSet:
     recorded = frame[frame["id"] != HUM].assign(
         split=[split for split, _ in CLIPS.values()], label=["no", "yes", "yes"], speaker=["anouk", "ben", "cid"]
     )
-    silences = (Silence("_silence_/v", "validation", HUM, 0.0, 0.0), Silence("_silence_/t", "testing", HUM, 0.5, 0.25))
+    silences = (Silence("_silence_/v", "validation", HUM, 0.0, 0.0), Silence("_silence_/t", "test", HUM, 0.5, 0.25))
     recordings = frame[frame["id"] == HUM].assign(seconds=10.0)
     return TestSet(recorded, silences, recordings, tmp_path)
 
@@ -67,9 +67,9 @@ def test_each_split_has_its_recorded_clips_and_then_its_silences(clips):
         *("yes/ben_nohash_0.wav", "yes/cid_nohash_0.wav", "_silence_/t"),
     ]
     assert clips.rows["label"].tolist() == ["no", "_silence_", "yes", "yes", "_silence_"]
-    assert clips.reporting_split == "testing"
+    assert clips.reporting_split == "test"
     assert clips.restricted_to("validation").reporting_split == "validation"
-    assert clips.restricted_to("testing", ["yes"]).rows["id"].tolist() == list(CLIPS)[1:]
+    assert clips.restricted_to("test", ["yes"]).rows["id"].tolist() == list(CLIPS)[1:]
 
 
 def test_clips_come_in_the_order_asked_for_as_training_decodes_them(clips, mel):
@@ -78,7 +78,7 @@ def test_clips_come_in_the_order_asked_for_as_training_decodes_them(clips, mel):
     for name, waveform in ((names[1], cid), (names[2], anouk)):
         expected = decode.clip(CLIPS[name][1], mel.sample_rate_hz, mel.clip_samples, mel.padding)
         np.testing.assert_array_equal(waveform, expected)
-    testing_part = background_noise.split_portion(decode.mono(wav(9, 10.0), 16_000), "testing")
+    testing_part = background_noise.split_portion(decode.mono(wav(9, 10.0), 16_000), "test")
     start = (len(testing_part) - mel.clip_samples) // 2
     np.testing.assert_allclose(silence, 0.25 * testing_part[start : start + mel.clip_samples], rtol=1e-6)
 
@@ -97,7 +97,7 @@ def test_noise_is_decoded_once_for_all_candidates_splits_and_purposes(clips, cla
     monkeypatch.setattr(decode, "mono", lambda content, rate: decoded.append(rate) or mono(content, rate))
     for _ in range(2):
         clips.predictions(classifier, noise.SNR_DB)
-        clips.restricted_to("testing").predictions(classifier)
+        clips.restricted_to("test").predictions(classifier)
         clips.noise("validation", 16_000)
     assert decoded == [16_000]
     clips.noise("validation", 8_000)

@@ -48,7 +48,7 @@ WRONG = [
     ("dataset.labels", [False, True], ["dataset.labels.0", "False", "in quotes"]),
     ("dataset.labels", "no", ["dataset.labels", "'no'", "a list"]),
     ("split.method", "luck", ["split.method", "'luck'", "'speaker', 'random' or 'lists'"]),
-    ("split.fractions", {"training": 0.7, "validation": 0.7, "testing": 0.0}, ["fractions", "add up to 1"]),
+    ("split.fractions", {"training": 0.7, "validation": 0.7, "test": 0.0}, ["fractions", "add up to 1"]),
     ("features.window_ms", 0.01, ["features.window_ms", "0.16 samples", "whole number"]),
     ("features.window_ms", 60.0, ["features.window_ms", "960", "512"]),
     ("features.log_mel.highest_hz", 9000.0, ["highest_hz", "9000", "8000"]),

@@ -39,7 +39,7 @@ def predictions_with(
         for speaker in range(speakers)
         for clip, label in enumerate(LABELS * (clips // 2))
     ]
-    return pd.DataFrame(rows, columns=["label", "speaker", "predicted"]).assign(split="testing")
+    return pd.DataFrame(rows, columns=["label", "speaker", "predicted"]).assign(split="test")
 
 
 def model(predictions: pd.DataFrame, labels: tuple[str, ...] = LABELS, cost: Cost = COST) -> Contender:
@@ -71,7 +71,7 @@ def test_the_first_version_is_champion_where_the_limits_hold():
             model(predictions_with(dict.fromkeys(range(SPEAKERS), 11))),
             0.8,
             "accuracy",
-            "45.00% of 800 testing clips",
+            "45.00% of 800 test clips",
             "at least 50.00%",
         ),
         (model(predictions_with()), 0.29, "accuracy at 10 dB", "29.00%", "at least 30.00%"),
@@ -292,7 +292,7 @@ def test_a_label_that_is_found_less_often_keeps_a_better_one_from_the_place():
 
 
 def test_one_clip_fewer_of_a_rare_label_is_allowed_and_two_are_not():
-    rare = pd.DataFrame({"label": "rare", "speaker": "speaker 0", "predicted": ["rare"] * 5, "split": "testing"})
+    rare = pd.DataFrame({"label": "rare", "speaker": "speaker 0", "predicted": ["rare"] * 5, "split": "test"})
     champion = pd.concat([predictions_with(EVERYBODY), rare], ignore_index=True)
     for missed, promoted in ((1, True), (2, False)):
         new = pd.concat([predictions_with(), rare], ignore_index=True)

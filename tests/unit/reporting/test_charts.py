@@ -114,7 +114,7 @@ def test_without_background_noise_the_sections_say_so(candidates):
 
 
 def test_the_reliability_curve_and_its_table_are_the_bins_of_the_reporting_split(page, candidates):
-    bins = candidates[0].calibration.query("split == 'testing'")
+    bins = candidates[0].calibration.query("split == 'test'")
     diagonal, curve, bars = page.chart("calibration-chart")["data"]
     assert diagonal["x"] == diagonal["y"] == [0, 1]
     assert curve["x"] == bins["confidence"].tolist()
@@ -130,7 +130,7 @@ def test_the_reliability_curve_and_its_table_are_the_bins_of_the_reporting_split
 
 @pytest.mark.parametrize("name", BANDS)
 def test_slices_have_a_point_a_band_in_the_order_given(page, candidates, name):
-    bands = candidates[0].slices.query("split == 'testing' and slice == @name")
+    bands = candidates[0].slices.query("split == 'test' and slice == @name")
     (points,) = page.chart(f"{name}-chart")["data"]
     assert page.chart(f"{name}-chart")["layout"]["yaxis"]["ticktext"] == bands["band"].tolist() == BANDS[name]
     assert points["x"] == bands["accuracy"].tolist()

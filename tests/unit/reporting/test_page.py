@@ -109,7 +109,7 @@ def flows(page: Page) -> dict[tuple[str, str], int]:
 
 
 def test_the_flows_are_the_cross_table_of_the_reporting_split(page, candidates):
-    predictions = candidates[0].predictions.query("split == 'testing'")
+    predictions = candidates[0].predictions.query("split == 'test'")
     table = pd.crosstab(predictions["label"], predictions["predicted"]).stack()
     assert flows(page) == table[table > 0].to_dict()
 
@@ -119,7 +119,7 @@ def heatmap_labels(heatmap: dict) -> list[str]:
 
 
 def test_the_matrix_holds_the_same_counts_and_shares_as_the_cross_table(page, candidates):
-    predictions = candidates[0].predictions.query("split == 'testing'")
+    predictions = candidates[0].predictions.query("split == 'test'")
     counts = pd.crosstab(predictions["label"], predictions["predicted"])
     shares = pd.crosstab(predictions["label"], predictions["predicted"], normalize="index")
     (heatmap,) = page.chart("confusion-chart")["data"]
@@ -154,7 +154,7 @@ def test_errors_are_listed_most_clips_first(page):
 
 
 def test_labels_are_listed_worst_first(page, candidates):
-    worst = candidates[0].labels.query("split == 'testing'").sort_values("f1").iloc[0]
+    worst = candidates[0].labels.query("split == 'test'").sort_values("f1").iloc[0]
     start = page.text.index("Label", page.text.index("Precision") - 3)
     assert page.text[start + 5] == worst["label"]
 
@@ -233,7 +233,7 @@ def test_validation_is_shown_as_its_own_page_shows_it(page):
     assert page.text[start + 5 : start + 9] == ["data set", "at least 20 clips of each label", "passed", "140 to 150"]
 
 
-@pytest.mark.parametrize(("best", "split"), [("nobody", "testing"), ("tc_resnet", "training")])
+@pytest.mark.parametrize(("best", "split"), [("nobody", "test"), ("tc_resnet", "training")])
 def test_an_unknown_best_or_split_is_refused(candidates, best, split):
     with pytest.raises(ValueError, match="expected one of "):
         render("Report", best, split, candidates, [], DATA, VALIDATION, ORIGIN)

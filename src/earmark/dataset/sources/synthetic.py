@@ -45,8 +45,8 @@ _VARIANTS = (
 # Increase it when the same seed gives other bytes.
 _VERSION = 1
 
-# Twenty speakers: 14 for training, 3 for validation, 3 for testing; each split has one among the first six.
-_SPLITS = tuple({"t": "training", "v": "validation", "e": "testing"}[letter] for letter in "ttvttetttvttetttvtte")
+# Twenty speakers: 14 for training, 3 for validation, 3 for test; each split has one among the first six.
+_SPLITS = tuple({"t": "training", "v": "validation", "e": "test"}[letter] for letter in "ttvttetttvttetttvtte")
 
 # Separate streams of random numbers, so that no stream depends on how much another has drawn.
 _VOICES, _SPEAKER, _CLIP, _NOISE = range(4)

@@ -12,7 +12,7 @@ from earmark.reporting.html import drawing, templates, verdict
 from earmark.reporting.html.charts import themes
 from earmark.reporting.leaderboard import HEADINGS, leaderboard
 from earmark.reporting.noise import noise_curves
-from earmark.reporting.records import METRICS_OF_SPLIT, CandidateScores, Mistake
+from earmark.reporting.records import CandidateScores, Mistake
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def render(
     title: str,
     best: str,
-    reporting_split: str,
+    split: str,
     candidates: Sequence[CandidateScores],
     mistakes: Sequence[Mistake],
     data: Mapping[str, str],
@@ -30,18 +30,20 @@ def render(
 ) -> str:
     """Return the report as an HTML page that loads nothing from elsewhere. The same arguments give the same text.
 
-    best: the name of the best candidate; reporting_split: "validation" or "testing", the split of all figures;
+    best: the name of the best candidate; split: "validation" or "test", that of all figures;
     mistakes: those of the best candidate on that split, worst first; data, origin: facts by name; validation: the
     content of reports/validation/result.json. `with_verdict` adds the gate's verdict.
 
     Raises:
-        ValueError: the split is another, or `best` is no candidate.
+        ValueError: the split is another or was not evaluated, or `best` is no candidate.
     """
-    split = _metrics_of(reporting_split)
     chosen = _chosen(candidates, best)
+    evaluated = [name for name in ("validation", "test") if name in chosen.metrics]
+    if split not in evaluated:
+        raise ValueError(f"split: {split!r} was not evaluated; expected one of {', '.join(evaluated)}")
     scores = {candidate.name: candidate.metrics[split] for candidate in candidates}
     noise = noise_curves(scores)
-    results = _results(chosen, reporting_split)
+    results = _results(chosen, split)
     charts = drawing.of_candidates(candidates, scores, noise) | drawing.of_mistakes(mistakes)
     charts |= drawing.of_best(
         results["confusions"], results["calibration"], results["slices"], scores[best]["accuracy"]
@@ -67,14 +69,6 @@ def render(
         **_scripts(),
     )
     return templates.encodable(text)
-
-
-def _metrics_of(reporting_split: str) -> str:
-    if reporting_split not in METRICS_OF_SPLIT:
-        raise ValueError(
-            f"reporting_split: {reporting_split!r} is not a split; expected one of {', '.join(METRICS_OF_SPLIT)}"
-        )
-    return METRICS_OF_SPLIT[reporting_split]
 
 
 def _chosen(candidates: Sequence[CandidateScores], best: str) -> CandidateScores:
