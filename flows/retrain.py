@@ -31,13 +31,13 @@ def retrain() -> State[Any]:
     The state's data is the output of `register`, or a `tasks.CommandError` if something failed.
     """
     try:
-        plan = tasks.make_plan()
+        pipeline = tasks.read_pipeline()
     except tasks.CommandError as error:
         return tasks.failed(error)
     changed: set[str] = set()
-    for stage in plan.stages:
+    for stage in pipeline.stages:
         before = tasks.recorded_outputs(stage)
-        stale = stage in plan.stale or not changed.isdisjoint(plan.upstream[stage])
+        stale = stage in pipeline.stale or not changed.isdisjoint(pipeline.upstream[stage])
         validated_at = tasks.modified_at(VALIDATION_RESULT)
         state = tasks.reproduce(stage, stale)
         if tasks.modified_at(VALIDATION_RESULT) != validated_at:
@@ -46,7 +46,7 @@ def retrain() -> State[Any]:
             return _failed(state, stage)
         if tasks.recorded_outputs(stage) != before:
             changed.add(stage)
-    return _register(_summary(plan.stages, changed))
+    return _register(_summary(pipeline.stages, changed))
 
 
 def _register(summary: str) -> State[Any]:

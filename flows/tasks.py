@@ -1,16 +1,13 @@
 """Runs DVC's stages as Prefect tasks. DVC knows how a stage runs and what is stale; Prefect decides when."""
 
-import json
 import os
-import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from graphlib import TopologicalSorter
-from logging import Logger, LoggerAdapter
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,30 +19,14 @@ from prefect.states import Completed, Failed
 from earmark import params
 from earmark.errors import UserError
 from earmark.params import environment
-from earmark.versioning import dvc_lock
+from earmark.versioning import dvc_lock, pipeline
 from earmark.versioning.dvc_run import end_process_group
+from earmark.versioning.pipeline import Pipeline
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
 USER_MISTAKE = 2
 """The exit code of `earmark` if the user has to correct something; any other one is a fault."""
-DVC_MESSAGES = re.compile(
-    r"Running stage '|> |Stage '|(Generating|Updating) lock file|To (track the changes|enable auto staging)"
-    r"|\tgit add |\tdvc config |Use `dvc push`|Data and pipelines are|ERROR: failed to reproduce"
-)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """DVC's stages: `upstream` maps each to the stages whose outputs it reads; `stale` are those that must run."""
-
-    upstream: dict[str, set[str]]
-    stale: frozenset[str]
-
-    @property
-    def stages(self) -> tuple[str, ...]:
-        """All stages, each after those that it depends on."""
-        return tuple(TopologicalSorter(self.upstream).static_order())
 
 
 @dataclass(frozen=True)
@@ -69,19 +50,17 @@ class CommandError(Exception):
         return CommandError(f"{name}: {self}", self.exit_code)
 
 
-def make_plan() -> Plan:
-    """Asks DVC for its graph and for what is stale, both at the same time because DVC starts slowly.
+def read_pipeline() -> Pipeline:
+    """Returns DVC's stages and which of them are stale.
 
     Raises:
         CommandError: params.yaml is not valid, or DVC cannot read dvc.yaml or dvc.lock.
     """
     try:
         params.load(ROOT / "params.yaml")
+        return pipeline.read_pipeline(ROOT)
     except UserError as error:
         raise CommandError(str(error), USER_MISTAKE) from None
-    with ThreadPoolExecutor() as pool:
-        graph, status = pool.map(_dvc_output, (("dag", "--dot"), ("status", "--json")))
-    return Plan(_upstream(graph), frozenset(json.loads(status)))
 
 
 def recorded_outputs(stage: str) -> list[dict[str, Any]]:
@@ -121,11 +100,13 @@ def reproduce(stage: str, stale: bool) -> State[Any]:
     """
     if not stale:
         return Completed(name="Cached", message="nothing changed")
-    log = _stage_log(get_run_logger())
-    result = _run([BIN / "dvc", "repro", "--single-item", stage], log, log)
+    log = get_run_logger().info
+    with tempfile.NamedTemporaryFile(prefix="earmark-") as file:
+        result = _run(pipeline.reproduce_command(stage, Path(file.name)), log, log)
+        outcome = pipeline.read_outcome(Path(file.name))
     if result.exit_code:
-        return failed(_error_of(result))
-    if not any(line.startswith("Running stage '") for line in result.output):
+        return failed(_error_of(result, f"dvc: {outcome.error}" if outcome and outcome.error else ""))
+    if outcome and not outcome.has_run:
         return Completed(name="Cached", message="DVC had the result")
     return Completed()
 
@@ -139,28 +120,8 @@ def reproduce(stage: str, stale: bool) -> State[Any]:
 def register() -> State[Any]:
     """Runs `earmark register`; the state's data is its output: the leaderboard, and what became of the best model."""
     logger = get_run_logger()
-    result = _run([BIN / "earmark", "register"], logger.debug, _stage_log(logger))
+    result = _run([BIN / "earmark", "register"], logger.debug, logger.info)
     return failed(_error_of(result)) if result.exit_code else Completed(data="\n".join(result.output))
-
-
-def _dvc_output(arguments: Sequence[str]) -> str:
-    done = subprocess.run([BIN / "dvc", *arguments], cwd=ROOT, capture_output=True, text=True)
-    if done.returncode:
-        raise CommandError(f"dvc: {' '.join(done.stderr.split())}", done.returncode)
-    return done.stdout
-
-
-def _upstream(dot: str) -> dict[str, set[str]]:
-    """Parses DVC's Graphviz text: a line `"a";` for each stage, and `"a" -> "b";` if b reads outputs of a."""
-    upstream: dict[str, set[str]] = {}
-    for first, second in re.findall(r'^"([^"]+)"(?: -> "([^"]+)")?;$', dot, re.MULTILINE):
-        upstream.setdefault(second or first, set()).update({first} if second else ())
-    return upstream
-
-
-def _stage_log(logger: "Logger | LoggerAdapter[Logger]") -> Callable[[str], object]:
-    """Returns a function that logs a line: DVC's own messages at level DEBUG, everything else at INFO."""
-    return lambda line: logger.debug(line) if DVC_MESSAGES.match(line) else logger.info(line)
 
 
 def _run(
@@ -216,13 +177,10 @@ def failed(error: CommandError) -> State[Any]:
     return Failed(message=str(error), data=error)
 
 
-def _error_of(result: CommandResult) -> CommandError:
-    """The command's last message, with the exit code of the stage's command if DVC reports one."""
-    text = "\n".join(result.errors)
-    report = re.search(r"^ERROR: failed to reproduce .* exited with (-?\d+)$", text, re.MULTILINE)
-    lines = [line for line in text[: report and report.start()].splitlines() if line]
+def _error_of(result: CommandResult, message: str = "") -> CommandError:
+    """The error of a command: `message`, or what it wrote last."""
+    lines = [line for line in result.errors if line]
     # An error of earmark may have several lines, such as a table; of other errors the last line is enough.
     starts = [index for index, line in enumerate(lines) if line.startswith("earmark: ")]
-    message = "\n".join(lines[starts[-1] if starts else -1 :])
-    exit_code = int(report[1]) if report else result.exit_code
-    return CommandError(message or f"ended with exit code {exit_code} and no message", exit_code)
+    message = message or "\n".join(lines[starts[-1] if starts else -1 :])
+    return CommandError(message or f"ended with exit code {result.exit_code} and no message", result.exit_code)

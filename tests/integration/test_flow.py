@@ -131,7 +131,7 @@ def test_wrong_parameter_is_refused_before_any_stage(project: Project):
 def test_damaged_graph_is_reported_in_the_words_of_dvc(project: Project):
     (project.root / "dvc.yaml").write_text("stages: 7")
     ended = project.retrain()
-    assert ended.returncode == 1
+    assert ended.returncode == 2
     assert "dvc.yaml" in ended.stderr.splitlines()[-1]
     assert "Traceback" not in ended.stderr
 

@@ -264,7 +264,7 @@ def test_a_list_that_leads_out_of_its_folder_is_refused(dvc_repository, tmp_path
 
 def test_outside_of_dvc_a_sentence_says_so(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match="DVC cannot open this repository"), objects():
+    with pytest.raises(UserError, match=r"^dvc: you are not inside of a DVC repository"), objects():
         pass
 
 

@@ -23,23 +23,31 @@ Answer = TypeVar("Answer")
 
 
 @contextmanager
+def repository(checkout: Path) -> Iterator["Repo"]:
+    """Opens DVC's repository in the folder `checkout`, and translates DVC's errors.
+
+    Raises:
+        UserError: the folder is no DVC repository, or DVC refuses what is done with it.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    try:
+        with Repo(str(checkout)) as repo:
+            yield repo
+    except DvcException as error:
+        raise UserError(f"dvc: {one_line(error)}") from None
+
+
+@contextmanager
 def objects() -> Iterator["Objects"]:
     """Opens DVC's cache and remotes for the checkout in the working directory.
 
     Raises:
         UserError: the working directory is no DVC repository.
     """
-    from dvc.exceptions import DvcException
-    from dvc.repo import Repo
-
-    try:
-        repo = Repo()
-    except DvcException as error:
-        raise UserError(f"DVC cannot open this repository: {_one_line(error)}") from None
-    try:
+    with repository(Path()) as repo:
         yield Objects(repo)
-    finally:
-        repo.close()
 
 
 @dataclass(frozen=True)
@@ -106,15 +114,10 @@ class Objects:
 
         Names are of dependencies, parameters and outputs; dvc.yaml for a stage that it no longer has.
         """
-        from dvc.exceptions import DvcException
-
-        try:
-            defined = {stage.addressing for stage in self._repo.index.stages}
-            targets = [stage for stage in stages if stage in defined]
-            # Without targets, DVC would report on all stages.
-            status = self._repo.status(targets=targets) if targets else {}
-        except DvcException as error:
-            raise UserError(f"DVC cannot tell what has changed: {_one_line(error)}") from None
+        defined = {stage.addressing for stage in self._repo.index.stages}
+        targets = [stage for stage in stages if stage in defined]
+        # Without targets, DVC would report on all stages.
+        status = self._repo.status(targets=targets) if targets else {}
         changed = {stage: list(_changed_names(entries)) for stage, entries in status.items()}
         removed = {stage: ["dvc.yaml"] for stage in stages if stage not in defined}
         return {stage: names for stage, names in (changed | removed).items() if names}
@@ -182,10 +185,10 @@ class Objects:
             # Every kind of remote raises the exceptions of its own library.
             except Exception as error:
                 if place != CACHE or not isinstance(error, OSError):
-                    self.unreachable[place] = _one_line(error)
+                    self.unreachable[place] = one_line(error)
                     continue
                 # One unreadable file on disk says nothing about the next.
-                self.unreadable[md5], answer = _one_line(error), None
+                self.unreadable[md5], answer = one_line(error), None
             yield place, odb, answer
 
     @cached_property
@@ -229,5 +232,6 @@ def _plain(md5: str) -> str:
     return md5.removesuffix(FOLDER)
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: BaseException) -> str:
+    """The text of the error in one line of at most 200 characters, or the name of its class."""
     return " ".join(str(error).split())[:200] or type(error).__name__
