@@ -84,7 +84,7 @@ def holding(folder: Path, samples: list[bytes], speaker: str) -> list[Path]:
     return files
 
 
-def test_the_champion_is_judged_on_what_is_left(project, earmark):
+def test_the_champion_is_compared_on_what_is_left(project, earmark):
     registered = earmark(project, "register")
     assert registered.returncode == 0, registered.stderr
     assert "earmark version 2" in registered.stdout

@@ -281,7 +281,7 @@ def experiment(project, run, tmp_path_factory) -> Path:
     return folder
 
 
-def test_an_experiment_becomes_a_second_version_judged_against_the_champion(experiment, run, earmark, tmp_path):
+def test_an_experiment_becomes_a_second_version_compared_with_the_champion(experiment, run, earmark, tmp_path):
     assert "train.tc_resnet.epochs" in run(experiment, "dvc", "params", "diff").stdout
     assert len(pd.read_csv(experiment / "reports/training/tc_resnet.csv")) == 1
     folder = copied(experiment, tmp_path / "project")

@@ -25,7 +25,7 @@ from support.mlflow_server import (
 
 from earmark.errors import ServiceUnavailableError, UserError
 from earmark.io import hashing
-from earmark.registry.aliases import Aliases
+from earmark.registry.alias_log.aliases import Aliases
 from earmark.registry.gate import Check, Verdict
 from earmark.registry.versions import Registry, trained_versions
 from earmark.stages.register import admit
@@ -70,16 +70,18 @@ def test_a_move_is_recorded_with_who_when_from_to_and_why(registry, versions, cl
 
 
 def test_a_new_champion_loses_the_challengers_alias(registry, versions, client):
-    assert registry.aliases.move("challenger", "", "2", "register", "not better")
+    assert registry.aliases.admit("challenger", "2", registry.aliases.state(), "not better")
     moved(registry, "2")
     assert in_mlflow(client, registry) == {"champion": "2"}
 
 
 def test_a_move_from_where_the_alias_is_not_any_more_is_void(registry, versions, client):
-    moved(registry, "1", "2")
-    assert not registry.aliases.move("champion", "1", "3", "register", "too late", "1")
+    moved(registry, "1")
+    state = registry.aliases.state()
+    moved(registry, "2")
+    assert not registry.aliases.admit("champion", "3", state, "too late")
     assert in_mlflow(client, registry) == {"champion": "2"}
-    assert registry.aliases.reconcile().aliases["champion"] == "2"
+    assert registry.aliases.reconcile().champion == "2"
 
 
 def test_the_record_is_no_model_that_was_trained_on_anybody(registry, versions):
@@ -92,9 +94,9 @@ def test_the_record_is_no_model_that_was_trained_on_anybody(registry, versions):
 def test_an_alias_that_somebody_moved_in_mlflow_is_recorded_and_respected(registry, versions, client):
     moved(registry, "1", "2")
     client.set_registered_model_alias(registry.name, "champion", "4")
-    record = registry.aliases.reconcile()
-    assert (record.aliases["champion"], record.former_champions) == ("4", ("1", "2"))
-    assert (record.valid_moves[-1].how, record.valid_moves[-1].who) == ("outside", "unknown, outside earmark")
+    state = registry.aliases.reconcile()
+    assert (state.champion, state.former_champions) == ("4", ("1", "2"))
+    assert (state.valid_moves[-1].how, state.valid_moves[-1].who) == ("outside", "unknown, outside earmark")
     assert in_mlflow(client, registry) == {"champion": "4"}
 
 
@@ -107,32 +109,32 @@ def test_aliases_from_before_there_was_a_record_are_taken_over(registry, version
 
 def test_a_challenger_that_somebody_made_champion_gives_its_alias_to_the_one_they_chose(registry, versions, client):
     moved(registry, "2")
-    assert registry.aliases.move("challenger", "", "4", "register", "not better", "2")
+    assert registry.aliases.admit("challenger", "4", registry.aliases.state(), "not better")
     client.set_registered_model_alias(registry.name, "champion", "4")
     client.set_registered_model_alias(registry.name, "challenger", "3")
     assert registry.aliases.reconcile().aliases == {"champion": "4", "challenger": "3"}
     assert in_mlflow(client, registry) == {"champion": "4", "challenger": "3"}
 
 
-def test_a_champion_that_somebody_deleted_reigns_no_more(registry, versions, client):
+def test_a_champion_that_somebody_deleted_is_champion_no_more(registry, versions, client):
     moved(registry, "1", "2")
     client.delete_model_version(registry.name, "2")
-    record = registry.aliases.reconcile()
-    assert (record.aliases["champion"], record.former_champions) == ("", ("1", "2"))
+    state = registry.aliases.reconcile()
+    assert (state.champion, state.former_champions) == ("", ("1", "2"))
     with pytest.raises(UserError, match=r"no version or alias 'champion'; expected one of 1, 3, 4$"):
         registry.find("champion")
 
 
 def test_a_model_that_somebody_deleted_leaves_no_record_for_the_next_of_its_name(registry, versions, address, tmp_path):
     moved(registry, "1", "2")
-    registry._client.delete_registered_model(registry.name)
+    client.delete_registered_model(registry.name)
     assert registry.aliases.reconcile().aliases == {"champion": "", "challenger": ""}
     [first, _] = some_versions(registry, address, tmp_path / "new" / "some_candidate", 2)
     assert first.number == "1"
-    record = registry.aliases.reconcile()
-    assert (record.aliases["champion"], record.former_champions, record.valid_moves) == ("", (), ())
+    state = registry.aliases.reconcile()
+    assert (state.champion, state.former_champions, state.valid_moves) == ("", (), ())
     assert admit(registry, first, "some_candidate", lambda champion: BETTER) == BETTER
-    assert [move.how for move in registry.aliases.state().moves_of("1")] == ["register"]
+    assert [move.how for move in registry.aliases.history("1")] == ["register"]
 
 
 def test_a_twin_that_a_killed_process_left_goes_and_what_somebody_made_of_a_version_stays(registry, versions, client):
@@ -148,8 +150,8 @@ def test_a_twin_that_a_killed_process_left_goes_and_what_somebody_made_of_a_vers
 def test_a_move_to_a_version_that_was_deleted_meanwhile_leaves_no_champion(registry, versions, client):
     moved(registry, "1")
     client.delete_model_version(registry.name, "2")
-    registry.aliases.move("champion", "1", "2", "promote", "it was there a moment ago")
-    assert registry.aliases.reconcile().aliases["champion"] == "1"
+    registry.aliases.promote("2", "1", "it was there a moment ago")
+    assert registry.aliases.reconcile().champion == "1"
     assert in_mlflow(client, registry) == {"champion": "1"}
 
 
@@ -175,49 +177,49 @@ def test_a_move_that_fails_once_it_is_recorded_says_so_and_is_finished_next_time
 ):
     moved(registry, "1")
     with pytest.raises(UserError) as refused:
-        failing(address, registry, method).move("champion", "1", "2", "promote", "as the test wants it")
+        failing(address, registry, method).promote("2", "1", "as the test wants it")
     assert str(refused.value) == (
         f"champion: the move from version 1 to version 2 is recorded but not finished: MLflow at {address} does not"
         " answer: the server went away; the next 'earmark register', 'earmark registry promote' or 'earmark registry"
         " rollback' finishes it, unless another move came first"
     )
-    assert registry.aliases.reconcile().aliases["champion"] == "2"
+    assert registry.aliases.reconcile().champion == "2"
     assert in_mlflow(client, registry) == {"champion": "2"}
 
 
 def test_a_move_that_fails_before_it_is_recorded_is_not_made_later(registry, versions, address, client):
     moved(registry, "1")
     with pytest.raises(UserError, match=r"^MLflow at .* does not answer: the server went away$"):
-        failing(address, registry, "get_registered_model").move("champion", "1", "2", "promote", "never to be")
-    assert registry.aliases.reconcile().aliases["champion"] == "1"
+        failing(address, registry, "get_registered_model").promote("2", "1", "never to be")
+    assert registry.aliases.reconcile().champion == "1"
 
 
 def test_while_a_move_may_still_be_going_on_an_alias_elsewhere_is_its_doing(registry, versions, address, client):
     moved(registry, "1")
     with pytest.raises(UserError):
-        failing(address, registry, "set_registered_model_alias").move("champion", "1", "2", "promote", "unfinished")
+        failing(address, registry, "set_registered_model_alias").promote("2", "1", "unfinished")
     client.set_registered_model_alias(registry.name, "champion", "3")
-    record = registry.aliases.reconcile()
-    assert (record.aliases["champion"], record.valid_moves[-1].how) == ("2", "repair")
+    state = registry.aliases.reconcile()
+    assert (state.champion, state.valid_moves[-1].how) == ("2", "repair")
     assert in_mlflow(client, registry) == {"champion": "2"}
 
 
 def test_a_move_that_was_finished_by_another_process_may_be_taken_back_by_hand(registry, versions, address, client):
     moved(registry, "1")
     with pytest.raises(UserError):
-        failing(address, registry, "set_registered_model_alias").move("champion", "1", "2", "promote", "unfinished")
+        failing(address, registry, "set_registered_model_alias").promote("2", "1", "unfinished")
     assert registry.aliases.reconcile().valid_moves[-1].how == "repair"
     client.set_registered_model_alias(registry.name, "champion", "1")
-    record = long_after(address, registry).reconcile()
-    assert (record.aliases["champion"], record.valid_moves[-1].how) == ("1", "outside")
+    state = long_after(address, registry).reconcile()
+    assert (state.champion, state.valid_moves[-1].how) == ("1", "outside")
     assert in_mlflow(client, registry) == {"champion": "1"}
 
 
 def test_a_challengers_alias_that_its_promotion_left_is_taken_away_however_late(registry, versions, address, client):
     moved(registry, "1")
-    assert registry.aliases.move("challenger", "", "2", "register", "not better", "1")
+    assert registry.aliases.admit("challenger", "2", registry.aliases.state(), "not better")
     with pytest.raises(UserError):
-        failing(address, registry, "delete_registered_model_alias").move("champion", "1", "2", "promote", "unfinished")
+        failing(address, registry, "delete_registered_model_alias").promote("2", "1", "unfinished")
     assert in_mlflow(client, registry) == {"champion": "2", "challenger": "2"}
     assert long_after(address, registry).reconcile().valid_moves[-1].how == "repair"
     assert in_mlflow(client, registry) == {"champion": "2"}
@@ -226,11 +228,11 @@ def test_a_challengers_alias_that_its_promotion_left_is_taken_away_however_late(
 def test_of_two_aliases_the_one_is_finished_that_was_begun_and_the_other_respected(registry, versions, address, client):
     moved(registry, "1")
     with pytest.raises(UserError):
-        failing(address, registry, "set_registered_model_alias").move("champion", "1", "2", "promote", "unfinished")
+        failing(address, registry, "set_registered_model_alias").promote("2", "1", "unfinished")
     client.set_registered_model_alias(registry.name, "challenger", "1")
-    record = long_after(address, registry).reconcile()
-    assert record.aliases == in_mlflow(client, registry) == {"champion": "2", "challenger": "1"}
-    assert (record.valid_moves[-1].alias, record.valid_moves[-1].how) == ("challenger", "outside")
+    state = long_after(address, registry).reconcile()
+    assert state.aliases == in_mlflow(client, registry) == {"champion": "2", "challenger": "1"}
+    assert (state.valid_moves[-1].alias, state.valid_moves[-1].how) == ("challenger", "outside")
 
 
 @pytest.mark.parametrize("wanted", ["abc", "0", "999", "01", "", "a/b", "../1", "latest", "1 or 1=1", "²"])
@@ -260,55 +262,55 @@ def test_a_version_has_its_verdict_with_all_checks_in_tags_and_description(regis
     assert registry.aliases.state().valid_moves[-1].why == "better beyond chance"
 
 
-def test_of_two_runs_at_once_the_second_is_judged_again_by_the_new_champion(registry, versions, address, client):
+def test_of_two_runs_at_once_the_second_is_compared_again_with_the_new_champion(registry, versions, address, client):
     moved(registry, "1")
-    rivals = []
+    champions = []
 
-    def judge(champion: str) -> Verdict:
-        """Better than 1; but while it is judged, another run makes 2 champion, which is better still."""
-        rivals.append(champion)
+    def compare(champion: str) -> Verdict:
+        """Better than 1; but while it is compared, another run makes 2 champion, which is better still."""
+        champions.append(champion)
         if champion == "1":
             other = registry_at(address, registry.name)
             assert admit(other, versions[1], "some_candidate", lambda champion: BETTER) == BETTER
             return BETTER
         return WORSE
 
-    assert admit(registry, versions[2], "some_candidate", judge) == WORSE
-    assert rivals == ["1", "2"]
+    assert admit(registry, versions[2], "some_candidate", compare) == WORSE
+    assert champions == ["1", "2"]
     assert in_mlflow(client, registry) == {"champion": "2", "challenger": "3"}
     assert client.get_model_version(registry.name, "3").tags["verdict"] == "challenger: as good as any"
 
 
-def test_a_challenger_whose_champion_was_replaced_meanwhile_is_judged_by_the_new_one(
+def test_a_challenger_whose_champion_was_replaced_meanwhile_is_compared_with_the_new_one(
     registry, versions, address, client
 ):
     moved(registry, "1")
-    rivals = []
+    champions = []
 
-    def judge(champion: str) -> Verdict:
-        """Never better; but while it is judged for the first time, a person makes 2 champion."""
-        rivals.append(champion)
+    def compare(champion: str) -> Verdict:
+        """Never better; but while it is compared for the first time, a person makes 2 champion."""
+        champions.append(champion)
         if champion == "1":
             moved(registry_at(address, registry.name), "2")
         return WORSE
 
-    assert admit(registry, versions[2], "some_candidate", judge) == WORSE
-    assert rivals == ["1", "2"]
+    assert admit(registry, versions[2], "some_candidate", compare) == WORSE
+    assert champions == ["1", "2"]
     assert in_mlflow(client, registry) == {"champion": "2", "challenger": "3"}
 
 
-def test_of_two_first_versions_at_once_one_is_judged_against_the_other(registry, versions, address, client):
-    def judge(champion: str) -> Verdict:
+def test_of_two_first_versions_at_once_one_is_compared_with_the_other(registry, versions, address, client):
+    def compare(champion: str) -> Verdict:
         if champion == "":
             admit(registry_at(address, registry.name), versions[1], "some_candidate", lambda champion: BETTER)
             return BETTER
         return WORSE
 
-    assert admit(registry, versions[0], "some_candidate", judge) == WORSE
+    assert admit(registry, versions[0], "some_candidate", compare) == WORSE
     assert in_mlflow(client, registry) == {"champion": "2", "challenger": "1"}
 
 
-def test_a_version_that_has_its_place_is_not_judged_again(registry, versions):
+def test_a_version_that_has_its_place_is_not_compared_again(registry, versions):
     admit(registry, versions[0], "some_candidate", lambda champion: WORSE)
     assert admit(registry, versions[0], "some_candidate", pytest.fail) is None
 

@@ -48,13 +48,13 @@ def test_processes_that_promote_at_once_have_one_champion_after_the_other(regist
     ended = [process.end() for process in others]
     assert [code for code, _ in ended] == [0] * len(others)
     answers = [json.loads(line) for _, lines in ended for line in lines]
-    record = registry.aliases.reconcile()
+    state = registry.aliases.reconcile()
     assert sorted((before, after) for before, after, counts in answers if counts) == sorted(
-        (move.before, move.after) for move in record.valid_moves if move.how == "register"
+        (move.before, move.after) for move in state.valid_moves if move.how == "register"
     )
-    assert {move.how for move in record.valid_moves} <= {"register", "repair"}  # nothing is taken for a stranger's
-    assert record.pending == ()
-    assert in_mlflow(client, registry) == {"champion": record.aliases["champion"]}
+    assert {move.how for move in state.valid_moves} <= {"register", "repair"}  # nothing is taken for a stranger's
+    assert state.pending == ()
+    assert in_mlflow(client, registry) == {"champion": state.champion}
 
 
 def test_processes_that_are_killed_among_others_leave_what_the_record_says(registry, versions, address, client, other):
@@ -64,9 +64,9 @@ def test_processes_that_are_killed_among_others_leave_what_the_record_says(regis
         victim.kill()
     ended = [process.end() for process in others]
     assert [code for code, _ in ended] == [-signal.SIGKILL, -signal.SIGKILL, 0, 0]
-    record = registry.aliases.reconcile()
-    assert {move.how for move in record.valid_moves} <= {"register", "repair"}
-    assert in_mlflow(client, registry) == {"champion": record.aliases["champion"]}
+    state = registry.aliases.reconcile()
+    assert {move.how for move in state.valid_moves} <= {"register", "repair"}
+    assert in_mlflow(client, registry) == {"champion": state.champion}
 
 
 def test_what_a_killed_process_began_is_finished_by_the_next(registry, versions, address, client, other):
@@ -74,18 +74,18 @@ def test_what_a_killed_process_began_is_finished_by_the_next(registry, versions,
     [victim] = started([other(address, registry, "killed", "set_registered_model_alias", "2")])
     assert victim.end()[0] == -signal.SIGKILL
     assert in_mlflow(client, registry) == {"champion": "1"}
-    record = registry.aliases.reconcile()
-    assert (record.aliases["champion"], record.valid_moves[-1].how) == ("2", "repair")
+    state = registry.aliases.reconcile()
+    assert (state.champion, state.valid_moves[-1].how) == ("2", "repair")
     assert in_mlflow(client, registry) == {"champion": "2"}
-    assert registry.aliases.reconcile().valid_moves == record.valid_moves
+    assert registry.aliases.reconcile().valid_moves == state.valid_moves
 
 
 def test_a_killed_process_that_had_moved_the_alias_leaves_nothing_to_do(registry, versions, address, client, other):
     moved(registry, "1")
     [victim] = started([other(address, registry, "killed", "set_model_version_tag", "2")])
     assert victim.end()[0] == -signal.SIGKILL
-    record = registry.aliases.reconcile()
-    assert (record.aliases["champion"], [move.how for move in record.valid_moves]) == ("2", ["promote", "register"])
+    state = registry.aliases.reconcile()
+    assert (state.champion, [move.how for move in state.valid_moves]) == ("2", ["promote", "register"])
     assert in_mlflow(client, registry) == {"champion": "2"}
 
 
@@ -97,7 +97,7 @@ def test_a_killed_process_is_not_waited_for_for_ever(registry, versions, address
     assert later.reconcile().pending
     assert not later.state().pending
     client.set_registered_model_alias(registry.name, "champion", "3")
-    assert (later.reconcile().aliases["champion"], later.state().valid_moves[-1].how) == ("3", "outside")
+    assert (later.reconcile().champion, later.state().valid_moves[-1].how) == ("3", "outside")
 
 
 def test_what_a_killed_process_began_is_not_put_over_what_a_person_did_long_after(
@@ -108,10 +108,10 @@ def test_what_a_killed_process_began_is_not_put_over_what_a_person_did_long_afte
     assert victim.end()[0] == -signal.SIGKILL
     client.set_registered_model_alias(registry.name, "champion", "3")
     later = long_after(address, registry)
-    record = later.reconcile()
-    assert (record.aliases["champion"], record.valid_moves[-1].how) == ("3", "outside")
+    state = later.reconcile()
+    assert (state.champion, state.valid_moves[-1].how) == ("3", "outside")
     assert in_mlflow(client, registry) == {"champion": "3"}
-    assert later.reconcile().valid_moves[-1].number == record.valid_moves[-1].number
+    assert later.reconcile().valid_moves[-1].number == state.valid_moves[-1].number
     assert not later.state().pending
 
 
@@ -122,8 +122,8 @@ def test_what_a_killed_process_began_long_ago_is_finished_where_nobody_moved_the
     [victim] = started([other(address, registry, "killed", "set_registered_model_alias", "2")])
     assert victim.end()[0] == -signal.SIGKILL
     later = long_after(address, registry)
-    record = later.reconcile()
-    assert (record.aliases["champion"], record.valid_moves[-1].how) == ("2", "repair")
+    state = later.reconcile()
+    assert (state.champion, state.valid_moves[-1].how) == ("2", "repair")
     assert in_mlflow(client, registry) == {"champion": "2"}
     assert not later.state().pending
 
@@ -136,11 +136,11 @@ def test_a_version_that_was_deleted_after_its_mover_was_killed_is_given_up(
     [victim] = started([other(address, registry, "killed", method, "2")])
     assert victim.end()[0] == -signal.SIGKILL
     client.delete_model_version(registry.name, "2")
-    record = registry.aliases.reconcile()
-    assert (record.aliases["champion"], record.valid_moves[-1].how) == (left_at, "outside")
-    assert [move.how for move in record.pending] == ["register"]
-    assert registry.aliases.reconcile().valid_moves == record.valid_moves
-    assert long_after(address, registry).reconcile().valid_moves == record.valid_moves
+    state = registry.aliases.reconcile()
+    assert (state.champion, state.valid_moves[-1].how) == (left_at, "outside")
+    assert [move.how for move in state.pending] == ["register"]
+    assert registry.aliases.reconcile().valid_moves == state.valid_moves
+    assert long_after(address, registry).reconcile().valid_moves == state.valid_moves
     assert in_mlflow(client, registry) == ({"champion": left_at} if left_at else {})
 
 

@@ -12,9 +12,10 @@ from conftest import BIN
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModelOutput
 
-from earmark.registry.aliases import ABANDONED_AFTER, Aliases
+from earmark.registry.alias_log.aliases import ABANDONED_AFTER, Aliases
 from earmark.registry.versions import Registry, Version
 from earmark.tracking import connection
+from earmark.tracking.registered_model import RegisteredModel
 from support.prefect_server import answers, free_port, running, wait_until
 
 START_SECONDS = 120
@@ -35,7 +36,8 @@ def serving(home: Path) -> Iterator[str]:
 def registry_at(address: str, name: str, client: MlflowClient | None = None, **settings) -> Registry:
     """The registry `name` of the server at `address`."""
     client = client or MlflowClient(address)
-    return Registry(name, client, Aliases(name, client, **settings))
+    model, log = RegisteredModel(name, client), RegisteredModel(f"{name}-moves", client)
+    return Registry(model, Aliases(model, log, **settings))
 
 
 def long_after(address: str, registry: Registry) -> Aliases:
@@ -77,8 +79,8 @@ def logged_run(address: str, folder: Path) -> str:
 def moved(registry: Registry, *numbers: str) -> None:
     """Makes these versions champion, one after the other."""
     for number in numbers:
-        before = registry.aliases.reconcile().aliases["champion"]
-        assert registry.aliases.move("champion", before, number, "promote", "as the test wants it")
+        champion = registry.aliases.reconcile().champion
+        assert registry.aliases.promote(number, champion, "as the test wants it")
 
 
 def in_mlflow(client: MlflowClient, registry: Registry) -> dict[str, str]:

@@ -30,18 +30,18 @@ def move(address: str, name: str, version: str, times: str) -> None:
     aliases = registry_at(address, name).aliases
     wait_for_start()
     for _ in range(int(times)):
-        champion = aliases.reconcile().aliases["champion"]
-        if champion != version:
-            counts = aliases.move("champion", champion, version, "register", "a race", champion)
-            print(json.dumps([champion, version, counts]), flush=True)
+        state = aliases.reconcile()
+        if state.champion != version:
+            has_moved = aliases.admit("champion", version, state, "a race")
+            print(json.dumps([state.champion, version, has_moved]), flush=True)
 
 
 def killed(address: str, name: str, method: str, version: str) -> None:
     """Makes `version` champion and dies on the way, in place of a call of `method`."""
     aliases = registry_at(address, name, KilledClient(address, method)).aliases
-    champion = aliases.reconcile().aliases["champion"]
+    state = aliases.reconcile()
     wait_for_start()
-    aliases.move("champion", champion, version, "register", "never to be finished", champion)
+    aliases.admit("champion", version, state, "never to be finished")
 
 
 def add(address: str, name: str, run: str, content: str) -> None:

@@ -15,7 +15,7 @@ from earmark.paths import ACCEPTED, FEATURES
 from earmark.provenance import environment, store, version_record
 from earmark.provenance.store import Registered
 from earmark.reporting.terminal.lineage import table
-from earmark.tracking import models, runs
+from earmark.tracking import registered_model, runs
 from earmark.versioning import git
 from earmark.versioning.dvc import CACHE, FOLDER, Held, Objects, objects
 
@@ -66,7 +66,7 @@ def _registry_links(version: Registered) -> Iterator[Link]:
 def _model_faults(version: Registered, recorded: str) -> tuple[str, ...]:
     with tempfile.TemporaryDirectory(prefix="earmark-") as folder:
         try:
-            sha256 = hashing.content_sha256(models.download_model(version.address, Path(folder)))
+            sha256 = hashing.content_sha256(registered_model.download_model(version.address, Path(folder)))
         except UserError as error:
             return (str(error),)
     return () if sha256 == recorded else (f"MLflow's model has SHA-256 {sha256}; expected {recorded}",)

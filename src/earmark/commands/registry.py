@@ -36,8 +36,7 @@ def show(params: Params, name: str) -> str:
     version = registry.find(name)
     aliases = f" ({', '.join(version.aliases)})" if version.aliases else ""
     moves = [
-        asdict(move) | {"when": datetime.fromisoformat(move.when)}
-        for move in registry.aliases.state().moves_of(version.number)
+        asdict(move) | {"when": datetime.fromisoformat(move.when)} for move in registry.aliases.history(version.number)
     ]
     title = f"{registry.name} version {version.number}{aliases}, registered {version.registered:%Y-%m-%d %H:%M} UTC"
     return versions.shown(title, version.tags, moves, _width())
@@ -53,11 +52,12 @@ def promote(params: Params, name: str, why: str) -> str:
     reason = _reason(why)
     registry = _open(params)
     version = registry.find(name)
-    champion = registry.aliases.reconcile().aliases["champion"]
+    champion = registry.aliases.reconcile().champion
     if version.number == champion:
         raise UserError(f"{registry.name} version {champion} is champion already")
     _require_loadable(registry, version.number)
-    return _move(registry, champion, version.number, "promote", reason)
+    has_moved = registry.aliases.promote(version.number, champion, reason)
+    return _moved(registry, has_moved, champion, version.number, f"promote: {reason}")
 
 
 def rollback(params: Params, why: str) -> str:
@@ -68,12 +68,12 @@ def rollback(params: Params, why: str) -> str:
     """
     reason = _reason(why)
     registry = _open(params)
-    record = registry.aliases.reconcile()
-    if not record.former_champions:
+    state = registry.aliases.reconcile()
+    if not state.former_champions:
         raise UserError(
             f"{registry.name} had no champion before; 'earmark registry promote' makes any version champion"
         )
-    last = record.former_champions[-1]
+    last = state.former_champions[-1]
     try:
         _require_loadable(registry, last)
     except UserError as error:
@@ -81,7 +81,8 @@ def rollback(params: Params, why: str) -> str:
             f"{registry.name} version {last}, the previous champion, cannot be champion again: {error};"
             " 'earmark registry promote' makes another version champion"
         ) from None
-    return _move(registry, record.aliases["champion"], last, "rollback", reason)
+    has_moved = registry.aliases.rollback(state, reason)
+    return _moved(registry, has_moved, state.champion, last, f"rollback: {reason}")
 
 
 def _open(params: Params) -> "Registry":
@@ -104,13 +105,13 @@ def _require_loadable(registry: "Registry", number: str) -> None:
         model_folder.load(registry.download(number, Path(folder)))
 
 
-def _move(registry: "Registry", before: str, after: str, how: str, why: str) -> str:
-    if not registry.aliases.move("champion", before, after, how, why):
+def _moved(registry: "Registry", has_moved: bool, before: str, after: str, reason: str) -> str:
+    if not has_moved:
         raise UserError(
             f"{registry.name} has another champion since this command started, so nothing moved;"
             " 'earmark registry list' shows it"
         )
-    return f"champion of {registry.name}: version {before or 'none'} → version {after} ({how}: {why})"
+    return f"champion of {registry.name}: version {before or 'none'} → version {after} ({reason})"
 
 
 def _width() -> int:

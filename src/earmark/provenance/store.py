@@ -1,16 +1,11 @@
 """Stores and reads the provenance of registered versions in MLflow: tags of the version, and files of its run."""
 
 import hashlib
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-
-from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
 
 from earmark.registry import versions
-from earmark.tracking import connection
+from earmark.tracking import runs
 
 FOLDER = "provenance"
 """The folder of a run's artifacts that holds provenance files, and the tag that names the version's subfolder."""
@@ -51,19 +46,16 @@ class Registered:
         return self.origin.tags.get("candidate", "")
 
 
-@connection.translated_errors()
 def save_files(run_id: str, files: Mapping[str, bytes]) -> dict[str, str]:
     """Logs the files to the run and returns the version's tag that says where.
 
     The folder is named by the files' content, since two processes may register the same model at the same time.
     """
     digest = hashlib.sha256()
-    with tempfile.TemporaryDirectory(prefix="earmark-") as folder:
-        for name, content in sorted(files.items()):
-            digest.update(f"{name} {len(content)}\n".encode() + content)
-            (Path(folder) / name).write_bytes(content)
-        run_folder = f"{FOLDER}/{digest.hexdigest()[:16]}"
-        MlflowClient().log_artifacts(run_id, folder, run_folder)
+    for name, content in sorted(files.items()):
+        digest.update(f"{name} {len(content)}\n".encode() + content)
+    run_folder = f"{FOLDER}/{digest.hexdigest()[:16]}"
+    runs.log_files(run_id, run_folder, files)
     return {FOLDER: run_folder}
 
 
@@ -74,28 +66,7 @@ def read(name: str, number_or_alias: str) -> Registered:
         UserError: there is no such version, or MLflow does not answer.
     """
     version = versions.open_registry(name).find(number_or_alias)
-    run_tags = _run_tags(version.run_id)
+    run_tags = runs.tags_of(version.run_id) if version.run_id else None
     run_folder = version.tags.get(FOLDER)
-    files = _files(version.run_id, run_folder) if run_tags is not None and run_folder else {}
+    files = runs.files_of(version.run_id, run_folder) if run_tags is not None and run_folder else {}
     return Registered(name, version.number, version.aliases, version.run_id, Origin(version.tags, files), run_tags)
-
-
-@connection.translated_errors()
-def _run_tags(run_id: str) -> dict[str, str] | None:
-    if not run_id:
-        return None
-    try:
-        run = MlflowClient().get_run(run_id)
-    except MlflowException as error:
-        connection.raise_unless(error, "RESOURCE_DOES_NOT_EXIST")
-        return None
-    return dict(run.data.tags) if run.info.lifecycle_stage == "active" else None
-
-
-@connection.translated_errors()
-def _files(run_id: str, run_folder: str) -> dict[str, bytes]:
-    client = MlflowClient()
-    with tempfile.TemporaryDirectory(prefix="earmark-") as folder:
-        paths = [entry.path for entry in client.list_artifacts(run_id, run_folder) if not entry.is_dir]
-        downloads = [Path(client.download_artifacts(run_id, path, folder)) for path in paths]
-        return {path.name: path.read_bytes() for path in downloads}

@@ -49,7 +49,7 @@ class ChampionComparison:
         verdict = gate.verdict(
             self._params.register_.gate, contender, accuracies.get(noise.key(10)), opponent, self._params.seed
         )
-        return replace(verdict, judged_against=champion)
+        return replace(verdict, compared_with=champion)
 
     @cached_property
     def _candidate(self) -> "_Scored":

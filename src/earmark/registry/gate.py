@@ -77,13 +77,13 @@ class Verdict:
     Attributes:
         reason: why, in one sentence.
         checks: all criteria, in the same order in every verdict.
-        judged_against: number of the champion that the candidate was compared with, "" for none.
+        compared_with: number of the champion that the candidate was compared with, "" for none.
     """
 
     promoted: bool
     reason: str
     checks: tuple[Check, ...]
-    judged_against: str = ""
+    compared_with: str = ""
 
     @property
     def alias(self) -> str:

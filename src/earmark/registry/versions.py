@@ -2,20 +2,20 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
-
-from mlflow import MlflowClient
-from mlflow.entities import Run
-from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
 
 from earmark.errors import UserError
 from earmark.io import hashing
-from earmark.registry import alias_log
-from earmark.registry.aliases import MAX_DESCRIPTION, Aliases
-from earmark.tracking.connection import client, connect, raise_unless, translated_errors
-from earmark.tracking.models import all_versions, download_model, ensure_registered_model
+from earmark.registry.alias_log.aliases import Aliases
+from earmark.registry.alias_log.replay import ID
+from earmark.tracking import connection
+from earmark.tracking.registered_model import (
+    RegisteredModel,
+    StoredVersion,
+    download_model,
+    versions_of_all_models,
+)
 from earmark.tracking.runs import CONTENT
 
 VERDICT = "verdict"
@@ -49,14 +49,13 @@ class Registry:
     Every method raises UserError if MLflow does not answer.
     """
 
-    def __init__(self, name: str, client: MlflowClient, aliases: Aliases):
-        self.name, self.aliases, self._client = name, aliases, client
+    def __init__(self, model: RegisteredModel, aliases: Aliases):
+        self.name, self.aliases, self._model = model.name, aliases, model
 
     def versions(self) -> list[Version]:
         """Returns all versions, oldest first; an empty list if the model was never registered."""
-        aliases = self.aliases.mlflow_aliases()
-        with translated_errors():
-            return [_to_version(version, aliases) for version in all_versions(self._client, self.name)]
+        aliases = self._model.aliases()
+        return [_to_version(version, aliases) for version in self._model.versions()]
 
     def find(self, number_or_alias: str) -> Version:
         """Returns the version with this number or alias.
@@ -85,12 +84,8 @@ class Registry:
 
         If another process registers the same content at the same time, the older of the two versions stays.
         """
-        with translated_errors():
-            ensure_registered_model(self._client, self.name, DESCRIPTION)
-            model_id = _model_id(self._client.get_run(run_id))
-            self._client.create_model_version(
-                self.name, f"models:/{model_id}", run_id, tags={**tags, CONTENT: content}, model_id=model_id
-            )
+        self._model.create(DESCRIPTION)
+        self._model.add_model_of(run_id, {**tags, CONTENT: content})
         version = self.with_content(content)
         if version is None:
             raise UserError(f"{self.name}: the new version was deleted in MLflow; run 'earmark register' again")
@@ -106,22 +101,13 @@ class Registry:
         for other in self.versions():
             is_duplicate = other.content == version.content and int(other.number) > int(version.number)
             if is_duplicate and not other.aliases and VERDICT not in other.tags and other.number not in with_moves:
-                self._delete(other.number)
+                self._model.delete_version(other.number)
         return version
-
-    def _delete(self, number: str) -> None:
-        with translated_errors():
-            try:
-                self._client.delete_model_version(self.name, number)
-            except MlflowException as error:
-                raise_unless(error, "RESOURCE_DOES_NOT_EXIST")  # its own process has deleted it
 
     def describe(self, version: Version, description: str, tags: Mapping[str, str]) -> None:
         """Sets the description of `version` and adds tags."""
-        with translated_errors():
-            for key, value in tags.items():
-                self._client.set_model_version_tag(self.name, version.number, key, value)
-            self._client.update_model_version(self.name, version.number, description=description[:MAX_DESCRIPTION])
+        self._model.set_tags(version.number, tags)
+        self._model.describe(version.number, description)
 
     def download(self, number: str, folder: Path) -> Path:
         """Downloads the model folder of a version to a place below `folder`, and returns its path.
@@ -142,30 +128,20 @@ def open_registry(name: str) -> Registry:
     Raises:
         UserError: MLflow does not answer.
     """
-    mlflow = client()
-    return Registry(name, mlflow, Aliases(name, mlflow))
+    client = connection.client()
+    model, log = RegisteredModel(name, client), RegisteredModel(f"{name}-moves", client)
+    return Registry(model, Aliases(model, log))
 
 
-def _model_id(run: Run) -> str:
-    """The id of the last model that was logged to the run."""
-    models = run.outputs.model_outputs if run.outputs else []
-    if not models:
-        raise UserError(
-            f"MLflow's run {run.info.run_id} has no model; delete the run, and 'earmark register' logs it again"
-        )
-    return models[-1].model_id
-
-
-def _to_version(entity: ModelVersion, aliases: Mapping[str, str]) -> Version:
-    number = str(entity.version)
+def _to_version(stored: StoredVersion, aliases: Mapping[str, str]) -> Version:
     return Version(
-        name=entity.name,
-        number=number,
-        content=entity.tags.get(CONTENT, ""),
-        aliases=tuple(sorted(alias for alias, target in aliases.items() if target == number)),
-        tags=entity.tags,
-        registered=datetime.fromtimestamp(entity.creation_timestamp / 1000, UTC),
-        run_id=entity.run_id or "",
+        name=stored.name,
+        number=stored.number,
+        content=stored.tags.get(CONTENT, ""),
+        aliases=tuple(sorted(alias for alias, number in aliases.items() if number == stored.number)),
+        tags=stored.tags,
+        registered=stored.created,
+        run_id=stored.run_id,
     )
 
 
@@ -183,12 +159,12 @@ def trained_versions(experiment: str) -> list[TrainedVersion]:
     Raises:
         UserError: MLflow does not answer.
     """
-    client = connect(experiment)
-    with translated_errors():
-        return [_trained_version(client, entity) for entity in all_versions(client) if alias_log.ID not in entity.tags]
+    client = connection.connect(experiment)
+    versions = [version for version in versions_of_all_models(client) if ID not in version.tags]
+    aliases = {name: RegisteredModel(name, client).aliases() for name in {version.name for version in versions}}
+    return [_trained_version(_to_version(version, aliases[version.name])) for version in versions]
 
 
-def _trained_version(client: MlflowClient, entity: ModelVersion) -> TrainedVersion:
-    aliases = client.get_model_version(entity.name, entity.version).aliases
-    title = f"{entity.name} version {entity.version}" + (f" ({', '.join(aliases)})" if aliases else "")
-    return TrainedVersion(title, entity.tags.get("dvc.data/accepted.parquet", ""))
+def _trained_version(version: Version) -> TrainedVersion:
+    title = version.title + (f" ({', '.join(version.aliases)})" if version.aliases else "")
+    return TrainedVersion(title, version.tags.get("dvc.data/accepted.parquet", ""))

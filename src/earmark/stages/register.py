@@ -74,7 +74,7 @@ def register(params: Params) -> str:
         registry.delete_duplicates(version)
     else:
         # First, so that nothing is registered if the comparison fails.
-        verdict_against(registry.aliases.reconcile().aliases["champion"])
+        verdict_against(registry.aliases.reconcile().champion)
         version = _add(best, entry, runs[best], registry, cast("Origin", origin))
     sentence = _admit_and_publish(registry, version, best, runs[best], verdict_against)
     return f"{table(leaderboard(metrics['candidates'], best))}\n\n{sentence}"
@@ -214,7 +214,7 @@ def _publish_again(version: "Version", best: str, run_id: str) -> None:
     stored = _stored_verdict(version)
     try:
         checks = tuple(gate.Check(**check) for check in stored["checks"])
-        verdict = gate.Verdict(stored["promoted"], stored["reason"], checks, stored["judged_against"])
+        verdict = gate.Verdict(stored["promoted"], stored["reason"], checks, stored["compared_with"])
     except (KeyError, TypeError):
         for path in (VERDICT, REGISTERED):
             path.unlink(missing_ok=True)
@@ -252,15 +252,13 @@ def admit(
     """
     verdict_against = cache(verdict_against)
     while True:
-        record = registry.aliases.reconcile()
-        if any(move.after == version.number for move in record.valid_moves):
+        state = registry.aliases.reconcile()
+        if any(move.after == version.number for move in state.valid_moves):
             return None
-        champion = record.aliases["champion"]
-        verdict = verdict_against(champion)
+        verdict = verdict_against(state.champion)
         # Before the move, so that a version with an alias has its verdict even if this process is killed.
         registry.describe(version, f"{candidate}; {_summary(verdict)}", _verdict_tags(verdict))
-        at = record.aliases[verdict.alias]
-        if registry.aliases.move(verdict.alias, at, version.number, "register", verdict.reason, champion):
+        if registry.aliases.admit(verdict.alias, version.number, state, verdict.reason):
             return verdict
 
 
@@ -279,7 +277,7 @@ def _verdict_tags(verdict: gate.Verdict) -> dict[str, str]:
         f" {check.observed} (expected {check.allowed})"
         for check in verdict.checks
     }
-    return {VERDICT_TAG: _summary(verdict), "judged_against": verdict.judged_against or "none", **checks}
+    return {VERDICT_TAG: _summary(verdict), "compared_with": verdict.compared_with or "none", **checks}
 
 
 def _summary(verdict: gate.Verdict) -> str:

@@ -1,5 +1,6 @@
 """Runs in MLflow: one a training. A run is found by the content of its model."""
 
+import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from earmark.io.hashing import content_sha256
 from earmark.params import Params
 from earmark.params.environment import flow_run_id
 from earmark.tracking import pyfunc
-from earmark.tracking.connection import connect, retried_on, translated_errors
+from earmark.tracking.connection import connect, raise_unless, retried_on, translated_errors
 from earmark.versioning import dvc_lock, git
 
 CONTENT = "content_sha256"
@@ -159,6 +160,36 @@ def log_evaluation(
 def log_page(run_id: str, page: str, name: str) -> None:
     """Logs an HTML page to a run; replaces one of the same name."""
     MlflowClient().log_text(run_id, page, name)
+
+
+@translated_errors()
+def log_files(run_id: str, run_folder: str, files: Mapping[str, bytes]) -> None:
+    """Logs files, name -> content, to a folder of a run's artifacts."""
+    with tempfile.TemporaryDirectory(prefix="earmark-") as folder:
+        for name, content in files.items():
+            (Path(folder) / name).write_bytes(content)
+        MlflowClient().log_artifacts(run_id, folder, run_folder)
+
+
+@translated_errors()
+def files_of(run_id: str, run_folder: str) -> dict[str, bytes]:
+    """Returns the files in a folder of a run's artifacts: name -> content."""
+    client = MlflowClient()
+    with tempfile.TemporaryDirectory(prefix="earmark-") as folder:
+        paths = [entry.path for entry in client.list_artifacts(run_id, run_folder) if not entry.is_dir]
+        downloads = [Path(client.download_artifacts(run_id, path, folder)) for path in paths]
+        return {path.name: path.read_bytes() for path in downloads}
+
+
+@translated_errors()
+def tags_of(run_id: str) -> dict[str, str] | None:
+    """Returns the tags of a run; None if it was deleted."""
+    try:
+        run = MlflowClient().get_run(run_id)
+    except MlflowException as error:
+        raise_unless(error, "RESOURCE_DOES_NOT_EXIST")
+        return None
+    return dict(run.data.tags) if run.info.lifecycle_stage == "active" else None
 
 
 def _tags(candidate: str) -> dict[str, str]:

@@ -28,7 +28,7 @@ class Check(Protocol):
 
 
 class Verdict(Protocol):
-    """The gate's verdict; `judged_against` is the champion's number, "" for none."""
+    """The gate's verdict; `compared_with` is the champion's number, "" for none."""
 
     @property
     def promoted(self) -> bool: ...
@@ -37,7 +37,7 @@ class Verdict(Protocol):
     @property
     def reason(self) -> str: ...
     @property
-    def judged_against(self) -> str: ...
+    def compared_with(self) -> str: ...
     @property
     def checks(self) -> Sequence[Check]: ...
 

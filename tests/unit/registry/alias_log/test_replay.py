@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from earmark.registry.alias_log import ALIASES, NOWHERE, Move, replay
+from earmark.registry.alias_log.replay import ALIASES, NOWHERE, Move, replay
 
 WHEN = "2026-01-01T00:00:00+00:00"
 

@@ -63,6 +63,11 @@ class AliasState:
     valid_moves: tuple[Move, ...]
 
     @property
+    def champion(self) -> str:
+        """The version that is champion, or NOWHERE."""
+        return self.aliases[CHAMPION]
+
+    @property
     def pending(self) -> tuple[Move, ...]:
         """Valid entries that are not applied yet: their authors are at work, or were killed."""
         return tuple(move for move in self.valid_moves if not move.applied)
