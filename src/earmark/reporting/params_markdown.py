@@ -15,17 +15,17 @@ from earmark.params.training import Augmentation, Candidate, Choice, Optimizer, 
 
 HEAD = """# Parameters
 
-Everything that changes a result is in `params.yaml`. It is checked as a whole before a stage runs: an unknown key, or
-a value that is not expected, is an error of one sentence. `make docs` generates this page.
+Everything that changes a result is in `params.yaml`. The whole file is checked before a stage runs: an unknown key or
+a bad value gives an error of one sentence. `make docs` generates this page.
 """
 CANDIDATES = """## Candidates
 
-The settings of one candidate, under `train.<candidate>`. Only `batch_size` and `optimizer` must be there; what is
-missing has the value in the table.
+The settings of one candidate, under `train.<candidate>`. Only `batch_size` and `optimizer` are required. A missing
+setting has the value in the table.
 """
 RANGES = """## Ranges of a search
 
-`tune.ranges.<candidate>.<setting>` is a range or a list of values. Whole numbers are drawn where both ends are whole.
+`tune.ranges.<candidate>.<setting>` is a range or a list of values. If both ends are whole, so are all drawn numbers.
 """
 _COLUMNS = "| parameter | type | expected | {value} | meaning |\n|---|---|---|---|---|"
 _NAMES: dict[object, str] = {int: "whole number", float: "number", str: "text", bool: "true or false"}
