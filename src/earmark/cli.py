@@ -66,26 +66,26 @@ def ingest() -> None:
 
 @main.command()
 def validate() -> None:
-    """Check the clips: data/accepted.parquet, data/quarantine, reports/validation."""
+    """Check the clips; write data/accepted.parquet, data/quarantine, reports/validation."""
     _stage("validate")
 
 
 @main.command()
 def extract() -> None:
-    """Compute the features of every clip: data/features."""
+    """Compute the features of every clip; write data/features."""
     _stage("extract")
 
 
 @main.command()
 @click.argument("candidate")
 def train(candidate: str) -> None:
-    """Train CANDIDATE: models/CANDIDATE."""
+    """Train CANDIDATE; write models/CANDIDATE."""
     _stage("train", candidate)
 
 
 @main.command()
 def evaluate() -> None:
-    """Score every candidate: reports/metrics.json, reports/report.html."""
+    """Score every candidate; write reports/metrics.json, reports/report.html."""
     _stage("evaluate")
 
 
@@ -102,14 +102,14 @@ def register() -> None:
     default=60.0,
     show_default=True,
     type=click.FloatRange(min=0, min_open=True),
-    help="Start no trial after this time.",
+    help="Stop after this time; the next run continues.",
 )
 def tune(candidate: str, minutes: float) -> None:
-    """Search better settings for CANDIDATE: tuning/CANDIDATE.patch."""
+    """Search for better settings of CANDIDATE; write tuning/CANDIDATE.patch."""
     from earmark import params
     from earmark.commands.tune import tune
 
-    if math.isnan(minutes):  # which passes as above every bound
+    if math.isnan(minutes):  # passes click's range check
         raise UserError("--minutes: nan is not a time; expected a number above 0")
     click.echo(f"tune: {tune(params.load(), candidate, minutes)}")
 
@@ -172,9 +172,9 @@ def lineage(version: str) -> None:
 @main.command()
 @_VERSION
 def reproduce(version: str) -> None:
-    """Make a version again in a temporary folder, and compare.
+    """Rebuild a version in a temporary folder, and compare it with the registered one.
 
-    Prints "identical", or what differs; the exit code is then 1.
+    Prints "identical", or lists the differences and exits with code 1.
     """
     from earmark import params
     from earmark.commands.reproduce import reproduce
@@ -186,8 +186,8 @@ def reproduce(version: str) -> None:
 
 _of_model = click.option(
     "--model",
-    help="A version, an alias, a folder with a / in it, as in models/NAME or ./NAME, models:/NAME/VERSION or"
-    " models:/NAME@ALIAS; default: champion.",
+    help="A version, an alias, models:/NAME/VERSION, models:/NAME@ALIAS, or a folder written with a slash, as in"
+    " models/NAME or ./NAME; default: champion.",
 )
 
 
@@ -195,7 +195,7 @@ _of_model = click.option(
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
 @_of_model
 @click.option(
-    "--json", "as_json", is_flag=True, help="One JSON object a line: file, label, probability, accepted, top."
+    "--json", "as_json", is_flag=True, help="One JSON object per line: file, label, probability, accepted, top."
 )
 def predict(paths: tuple[Path, ...], model: str | None, as_json: bool) -> None:
     """Predict the labels of WAV files, or of all WAV files in folders."""
@@ -211,8 +211,8 @@ def predict(paths: tuple[Path, ...], model: str | None, as_json: bool) -> None:
 def export(source: str, folder: Path, format_: str) -> None:
     """Convert a model for another runtime, into a new folder DIR.
 
-    The converted model is scored on the test split first; nothing is written if it loses too much accuracy.
-    Write a FOLDER with a slash, as in models/NAME or ./NAME; a bare word is a version or an alias.
+    The converted model is first scored on the test split. Nothing is written if it loses too much accuracy.
+    Write FOLDER with a slash, as in models/NAME or ./NAME; a word without one is a version or an alias.
     """
     from earmark import params
     from earmark.commands.export import export
@@ -226,14 +226,14 @@ def export(source: str, folder: Path, format_: str) -> None:
 @click.option(
     "--threshold",
     type=float,
-    help="Lowest probability of a detection, 0 to 1; default: the model's rejection_threshold.",
+    help="Lowest probability of a detection, 0 to 1; default: the model's rejection threshold.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line: seconds, label, probability.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per line: seconds, label, probability.")
 def listen(source: str, model: str | None, threshold: float | None, as_json: bool) -> None:
-    """Detect words in a recording of any length, each with its time.
+    """Detect words and their times in a recording of any length.
 
-    With -, audio is read from standard input while it is spoken: raw PCM without a header, 16-bit little-endian, mono,
-    at the model's sample rate (dataset.sample_rate_hz, 16000 by default).
+    With -, reads audio from standard input as it arrives: raw PCM without a header, 16-bit little-endian, mono, at the
+    model's sample rate (dataset.sample_rate_hz, 16000 by default).
     """
     try:
         from earmark.commands.listen import listen
@@ -284,7 +284,7 @@ def promote(version: str, why: str) -> None:
 @registry.command()
 @_why
 def rollback(why: str) -> None:
-    """Make the previous champion champion again."""
+    """Return to the previous champion."""
     from earmark import params
     from earmark.commands import registry
 
