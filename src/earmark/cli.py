@@ -1,4 +1,4 @@
-"""The command `earmark`: one subcommand a stage, and what people do with data, models and the registry."""
+"""The command `earmark`: one subcommand per stage, and commands for data, models and the registry."""
 
 import math
 import os

@@ -4,7 +4,7 @@
     ├── TrainingError             settings with which nothing can be trained
     └── ServiceUnavailableError   another system does not answer
 
-Errors that never leave their module stand there: audio.decode.DecodeError, models.serving.InvalidClipError,
+Errors that never leave their module are defined there: audio.decode.DecodeError, models.serving.InvalidClipError,
 training.search.TimeLimitError.
 """
 

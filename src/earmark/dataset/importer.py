@@ -19,7 +19,7 @@ class Importer:
 
     Attributes:
         lists: "source" or "inbox", if it was read -> split -> ids in its lists.
-        forgotten: number of files that are recordings which `earmark forget` removed.
+        forgotten: number of files with a recording that `earmark forget` removed.
     """
 
     def __init__(self, before: RawState, local_cache: pd.DataFrame):

@@ -1,4 +1,4 @@
-"""The state of data/raw: manifest, lists, refused and forgotten recordings, and the files that its inboxes had."""
+"""The state of data/raw: manifest, lists, refused and forgotten recordings, and the files from its inboxes."""
 
 import json
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ class RawState:
 
     Attributes:
         members: the manifest, retired rows included.
-        memory: `source`, `path`, `version`, `sha256` of all files that inboxes ever had.
+        memory: `source`, `path`, `version`, `sha256` of all files ever read from inboxes.
         lists: "source" or "inbox" -> split -> ids in its lists.
         refused: `path`, `reason`, `source` of refused files.
         forgotten: the records of `earmark forget`, oldest first.

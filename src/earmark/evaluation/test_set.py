@@ -54,7 +54,7 @@ class TestSet:
         clips: accepted rows of the manifest.
         silences: in the order in which they are evaluated, after the recorded clips of their split.
         noise_recordings: rows of the manifest.
-        folder: where the shards lie that hold the bytes of both.
+        folder: the folder of the shards with the bytes of both.
     """
 
     __test__ = False  # pytest: this is no test

@@ -74,7 +74,7 @@ class Split(Closed):
 
 
 class Validate(Closed):
-    """Limits that the data must keep; with an empty `labels`, any label may occur."""
+    """Limits for the data; with an empty `labels`, any label may occur."""
 
     seconds: Range
     sample_rate_hz: Range
@@ -135,7 +135,7 @@ class Features(Closed):
 
 
 class Extract(Closed):
-    """The folders or addresses of raw shards and features; here and not in the environment, since DVC reads both."""
+    """The folders or addresses of raw shards and features; parameters, since DVC reads both."""
 
     raw: Annotated[str, Field(min_length=1)]
     features: Annotated[str, Field(min_length=1)]

@@ -1,4 +1,4 @@
-"""Where the best candidate is compared with the champion: both are scored on the same test clips, in one process."""
+"""Compares the best candidate with the champion: scores both on the same test clips, in one process."""
 
 import tempfile
 from contextlib import suppress

@@ -1,4 +1,4 @@
-"""Fits one network to features with Keras. The same arguments give the same weights, also if a training is resumed."""
+"""Fits one network to features with Keras. The same arguments give the same weights, even after resuming."""
 
 import math
 import time

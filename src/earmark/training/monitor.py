@@ -1,4 +1,4 @@
-"""Follows a training for `train` and `tune`: checkpoint, MLflow, then what the owner does with an epoch."""
+"""Follows a training for `train` and `tune`: after each epoch, saves a checkpoint, logs to MLflow and calls back."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -121,7 +121,7 @@ class Study:
 
 
 class Trial:
-    """One trial of a study, with its number and its values; those of the keys `given` are not drawn."""
+    """One trial of a study, with its number and its values; the values of the keys `given` are fixed, not drawn."""
 
     def __init__(self, trial: optuna.Trial, ranges: Mapping[str, Span | Choice], given: Collection[str]):
         self._trial, self.number = trial, trial.number

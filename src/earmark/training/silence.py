@@ -17,8 +17,8 @@ class WithSilence:
     """`count` clips, followed by `silences` clips of silence, which are numbered from `count` on.
 
     A clip of silence is a piece of `noise` at a random position and volume. `noise` is float16 (frames, bins) in the
-    stored form of `front_end`, and longer than a clip. With a generator, every epoch has other pieces; without, always
-    the same.
+    stored form of `front_end`, and longer than a clip. With a generator, every epoch has new pieces; without one, every
+    epoch has the same.
     """
 
     clips: Features
