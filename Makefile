@@ -39,16 +39,18 @@ run: setup  ## ingest, validate, extract, train, evaluate, register: whatever is
 	@$(BIN)/python -m flows.retrain
 
 # Each test file runs in one worker.
-PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+PYTEST := -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# Lines that no test reaches; in tests' own processes only, not in commands that they start.
+COVERAGE := -m slipcover --source src/earmark --skip-covered --fail-under 90
 
 check: setup-test lint  ## lint and unit tests: run it before each commit
-	@$(PYTEST) tests/unit
+	@$(BIN)/python $(PYTEST) tests/unit
 
-test: setup-test lint  ## lint and all tests except slow ones
-	@$(PYTEST) -m "not slow"
+test: setup-test lint  ## lint, all tests except slow ones, and their coverage
+	@$(BIN)/python $(COVERAGE) $(PYTEST) -m "not slow"
 
 test-slow: fuzz  ## slow tests: fuzz, real recordings, many kills, whole reproductions
-	@$(PYTEST) -m slow
+	@$(BIN)/python $(PYTEST) -m slow
 
 lint: setup-test  ## style, import order and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet . && $(BIN)/lint-imports --no-cache && $(BIN)/mypy

@@ -125,7 +125,9 @@ def test_a_champion_that_somebody_deleted_is_champion_no_more(registry, versions
         registry.find("champion")
 
 
-def test_a_model_that_somebody_deleted_leaves_no_record_for_the_next_of_its_name(registry, versions, address, tmp_path):
+def test_a_model_that_somebody_deleted_leaves_no_record_for_the_next_of_its_name(
+    registry, versions, address, client, tmp_path
+):
     moved(registry, "1", "2")
     client.delete_registered_model(registry.name)
     assert registry.aliases.reconcile().aliases == {"champion": "", "challenger": ""}
