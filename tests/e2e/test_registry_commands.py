@@ -87,7 +87,10 @@ def test_the_verdict_is_in_the_report_the_run_and_the_file_that_the_flow_shows(r
 
 def test_register_tells_mlflow_nothing_while_a_report_is_missing_or_damaged(candidate, earmark):
     before = state(candidate)
-    (candidate / "reports/predictions.csv").unlink()
+    predictions = candidate / "reports/predictions.csv"
+    predictions.write_text("id,speaker\n")
+    assert "reports/predictions.csv is missing or damaged; run" in refused(earmark(candidate, "register"))
+    predictions.unlink()
     assert "reports/predictions.csv is missing; run 'dvc repro' first" in refused(earmark(candidate, "register"))
     for content in ("{}", "[]", '{"best": "tc_resnet", "candidates": {}}', "null"):
         (candidate / "reports/metrics.json").write_text(content)

@@ -176,6 +176,7 @@ def test_a_data_set_that_is_not_sound_is_refused_for_one_reason_alone(project, r
     assert rule.split(" of ")[0] in output
     assert "reports/validation/index.html" in output
     assert named in " ".join(output.split())
+    assert ("set split.method to random" in output) == ("split.method" in rule)
     Path("kept").rename("data/accepted.parquet")
     assert {path: path.read_bytes() for path in before} == before
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import pandas as pd
@@ -63,12 +64,14 @@ def register(params: Params) -> str:
     entry = metrics["candidates"][best]
     _require_models(metrics)
     _require_reports(metrics)
+    predictions = _read_table(PREDICTIONS, "candidate", "split", "label", "predicted")
+    histories = {name: _read_table(HISTORIES / f"{name}.csv", "epoch") for name in metrics["candidates"]}
     registry = open_registry(params.register_.name)
     version = registry.with_content(entry["content_sha256"])
     # Gathered before the check, so that no later change of a file is recorded.
     origin = None if version else version_record.gather(best, params)
     _require_up_to_date(metrics)
-    runs = {name: _log_run(name, metrics, params, clips) for name in metrics["candidates"]}
+    runs = {name: _log_run(name, metrics, params, clips, histories[name], predictions) for name in histories}
     verdict_against = cache(ChampionComparison(params, best, entry, registry).verdict)
     if version:
         registry.delete_duplicates(version)
@@ -84,7 +87,7 @@ def _metrics() -> dict[str, Any]:
     try:
         metrics: dict[str, Any] = json.loads(METRICS.read_text(encoding="utf-8"))
         metrics["candidates"][metrics["best"]]["content_sha256"]
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError):
         raise UserError(f"{METRICS} is missing or damaged; run 'dvc repro' first") from None
     return metrics
 
@@ -123,14 +126,19 @@ def _require_up_to_date(metrics: dict[str, Any]) -> None:
         )
 
 
-def _log_run(name: str, metrics: dict[str, Any], params: Params, clips: pd.DataFrame) -> str:
+def _log_run(
+    name: str,
+    metrics: dict[str, Any],
+    params: Params,
+    clips: pd.DataFrame,
+    history: pd.DataFrame,
+    predictions: pd.DataFrame,
+) -> str:
     from earmark.reporting.confusions import count_confusions
     from earmark.reporting.html.charts import confusion_chart
     from earmark.tracking import runs
 
-    history = pd.read_csv(HISTORIES / f"{name}.csv")
     run_id = runs.find_or_log_run(name, MODELS / name, params, clips, history)
-    predictions = pd.read_csv(PREDICTIONS, keep_default_na=False)
     predictions = predictions[predictions["candidate"] == name]
     reported = predictions[predictions["split"] == test_set.reporting_split(predictions)]
     # The best candidate's report is logged with its verdict.
@@ -149,6 +157,15 @@ def _log_run(name: str, metrics: dict[str, Any], params: Params, clips: pd.DataF
         {"confusion.html": confusion_chart(count_confusions(reported)).figure},
     )
     return run_id
+
+
+def _read_table(path: Path, *columns: str) -> pd.DataFrame:
+    try:
+        table = pd.read_csv(path, keep_default_na=False)
+        table[list(columns)]
+    except (OSError, ValueError, KeyError):
+        raise UserError(f"{path} is missing or damaged; run 'dvc repro' first") from None
+    return table
 
 
 def _figures(entry: dict[str, Any]) -> dict[str, float]:

@@ -58,7 +58,7 @@ def validate(params: Params) -> str:
     with whole_folder(VALIDATION) as reports:
         write_json(reports / VALIDATION_RESULT.name, result)
         write_text(reports / "index.html", validation.page(result, checks.docs))
-    _require_sound(findings, result)
+    _require_sound(findings, result, params.split.method)
     training_clips = accepted.assign(
         recorded_label=accepted["label"],
         label=quality.training_labels(accepted["label"], params.dataset.unknown_labels, UNKNOWN),
@@ -216,15 +216,18 @@ def _entry(finding: Finding) -> dict[str, Any]:
     }
 
 
-def _require_sound(findings: Sequence[Finding], result: dict[str, Any]) -> None:
+def _require_sound(findings: Sequence[Finding], result: dict[str, Any], method: str) -> None:
     if result["passed"]:
         return
     broken = [finding for finding in findings if not finding.success]
-    hint = ""
-    if any(finding.rule.column in _CHANGE_COLUMNS for finding in broken):
-        hint = f"\nTo accept this change, remove {ACCEPTED} and run again"
+    columns = {finding.rule.column for finding in broken}
+    hints = []
+    if "clips_of_split" in columns and method != "random":
+        hints.append("With few speakers, set split.method to random in params.yaml; accuracy on new speakers is lower")
+    if not columns.isdisjoint(_CHANGE_COLUMNS):
+        hints.append(f"To accept this change, remove {ACCEPTED} and run again")
     table = rules.table([_entry(finding) for finding in broken])
-    raise UserError(f"{result['sentence']}, see {VALIDATION}/index.html:\n{table}{hint}")
+    raise UserError("\n".join([f"{result['sentence']}, see {VALIDATION}/index.html:", table, *hints]))
 
 
 def _write(accepted: pd.DataFrame, quarantine: pd.DataFrame, refused: pd.DataFrame) -> None:
