@@ -43,9 +43,9 @@ class Confusions:
 
 def count_confusions(predictions: pd.DataFrame) -> Confusions:
     """Count the predictions by ``label`` and ``predicted``, over every label that occurs in either column."""
-    true, predicted = predictions["label"].astype(str), predictions["predicted"].astype(str)
-    labels = sorted({*true, *predicted})
-    position = {label: i for i, label in enumerate(labels)}
-    counts = np.zeros((len(labels), len(labels)), dtype=np.int64)
-    np.add.at(counts, (true.map(position).to_numpy(int), predicted.map(position).to_numpy(int)), 1)
+    import pandas as pd
+
+    table = pd.crosstab(predictions["label"].astype(str), predictions["predicted"].astype(str))
+    labels = sorted(table.index.union(table.columns))
+    counts = table.reindex(index=labels, columns=labels, fill_value=0).to_numpy(dtype=np.int64)
     return Confusions(labels, counts)

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import confusion_matrix
 from support.html_page import Page
 from support.report_inputs import DATA, HOSTILE, ORIGIN, VALIDATION, WORDS, fake_candidate, fake_mistakes, fake_page
 
@@ -144,6 +145,15 @@ def test_a_label_that_is_never_predicted_has_no_node_on_that_side_and_a_row_of_i
     assert confusions.counts.tolist() == [[1, 0, 1], [1, 0, 0], [0, 0, 0]]
     assert confusions.shares.tolist() == [[0.5, 0, 0.5], [1, 0, 0], [0, 0, 0]]
     assert confusions.errors == [("a", "c", 1, 0.5), ("b", "a", 1, 1.0)]
+
+
+def test_confusions_are_counted_over_every_label_of_either_column():
+    true, predicted = np.random.default_rng(1).choice(["b", "B", "é", "10", "9"], size=(2, 500))
+    predictions = pd.DataFrame({"label": true, "predicted": np.where(predicted == "b", "only predicted", predicted)})
+    confusions = count_confusions(predictions)
+    assert confusions.labels == ["10", "9", "B", "b", "only predicted", "é"]
+    expected = confusion_matrix(predictions["label"], predictions["predicted"], labels=confusions.labels)
+    assert confusions.counts.tolist() == expected.tolist()
 
 
 def test_errors_are_listed_most_clips_first(page):
