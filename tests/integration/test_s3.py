@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import random
+import socketserver
 import subprocess
 import sys
 import threading
@@ -262,12 +263,26 @@ def test_a_page_of_the_listing_that_breaks_off_is_asked_for_again(inbox, proxy):
     assert len(inbox.entries()) == 3
 
 
+def test_of_a_long_listing_only_the_page_that_breaks_off_is_asked_for_again(inbox, proxy):
+    from moto.core import DEFAULT_ACCOUNT_ID
+    from moto.s3.models import s3_backends
+
+    contents = recordings(2500)
+    server = s3_backends[DEFAULT_ACCOUNT_ID]["aws"]
+    for key, content in contents.items():
+        server.put_object(inbox.name, f"in/{key}", content, disable_notification=True)
+    proxy.fault = lambda request, attempt: "truncate" if "continuation-token" in request and attempt < 2 else ""
+    assert inbox.contents(memory_of(contents)) == dict.fromkeys(contents)
+    assert sorted(proxy.requests.values()) == [1, 3, 3]
+
+
 def test_an_object_that_fails_each_time_is_named_and_the_others_wait_in_the_staging(inbox, proxy):
     contents = recordings(30)
     inbox.put(contents)
-    proxy.fault = lambda request, _: "truncate" if "00029.wav" in request else ""
+    proxy.fault = lambda request, attempt: ("truncate", "busy")[attempt % 2] if "00029.wav" in request else ""
     with pytest.raises(UserError, match=f"s3://{inbox.name}/in/yes/00029.wav cannot be read"):
         inbox.entries()
+    assert proxy.gets.count("in/yes/00029.wav") == 8
     proxy.fault = lambda *_: ""
     proxy.gets.clear()
     assert inbox.contents() == contents
@@ -356,6 +371,24 @@ def test_a_bucket_that_cannot_be_opened_is_a_sentence(proxy, monkeypatch, tmp_pa
     assert "\n" not in str(raised.value)
     assert "secret-of-the-test" not in str(raised.value)
     assert "topsecret" not in str(raised.value)
+
+
+def test_a_server_that_cannot_be_connected_to_is_reported_soon(proxy, monkeypatch, tmp_path):
+    connections = []
+
+    class HangUp(socketserver.BaseRequestHandler):
+        def handle(self):
+            connections.append(self.client_address)
+
+    with socketserver.TCPServer(("127.0.0.1", 0), HangUp) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
+        try:
+            monkeypatch.setenv("AWS_ENDPOINT_URL", f"https://127.0.0.1:{server.server_address[1]}")
+            with pytest.raises(UserError, match="expected a server that answers"):
+                list(s3.entries("s3://bucket/in", tmp_path, {}))
+        finally:
+            server.shutdown()
+    assert len(connections) == 3
 
 
 def test_a_bucket_that_may_not_be_read_is_a_sentence(inbox, proxy):

@@ -12,6 +12,10 @@ class TransferError(Exception):
     """The content has another length than expected."""
 
 
+class ChangedObjectError(Exception):
+    """The object has changed since it was listed, or is gone."""
+
+
 def explain(error: Exception, subject: str, bucket: str, endpoint: str) -> str:
     """Return one sentence that says what cannot be read and what is expected, without any secret."""
     from botocore.exceptions import ClientError
@@ -52,11 +56,11 @@ def is_transient(error: BaseException) -> bool:
     return isinstance(error, broken_transfer_errors())
 
 
-def is_transient_once_connected(error: BaseException) -> bool:
-    """Return whether to retry a first request: not if no connection is possible, since there may be no server."""
+def is_unreachable(error: BaseException | None) -> bool:
+    """Return whether no connection was possible, as when there is no server."""
     from botocore.exceptions import ConnectionError
 
-    return is_transient(error) and not isinstance(error, ConnectionError)
+    return isinstance(error, ConnectionError)
 
 
 def broken_transfer_errors() -> tuple[type[Exception], ...]:
