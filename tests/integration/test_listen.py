@@ -17,12 +17,10 @@ from click.testing import CliRunner
 from conftest import BIN
 
 from earmark.cli import main
-from earmark.features.front_ends import FrontEnd, mel_matrix
+from earmark.features.front_ends.log_mel import LogMel, mel_matrix
 from earmark.models import model_folder
 
-FRONT_END = FrontEnd(
-    name="log_mel",
-    version=2,
+FRONT_END = LogMel(
     sample_rate_hz=16_000,
     clip_samples=16_000,
     padding="silence",

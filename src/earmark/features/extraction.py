@@ -11,7 +11,7 @@ from earmark.audio import decode, pcm16
 from earmark.dataset.shard_bytes import read_shard
 from earmark.errors import UserError
 from earmark.features import feature_shards, numpy_backend
-from earmark.features.front_ends import VERSIONS, FrontEnd
+from earmark.features.front_ends import FrontEnd
 from earmark.io.files import AnyPath
 
 BLOCK_SAMPLES = 256_000
@@ -49,9 +49,9 @@ def run(job: Job) -> int:
         UserError: the shard is missing or too short, or this worker has another version of a front end.
     """
     for front_end in job.front_ends:
-        if VERSIONS[front_end.name] != front_end.version:
+        if type(front_end).version != front_end.version:
             raise UserError(
-                f"a worker computes version {VERSIONS[front_end.name]} of {front_end.name};"
+                f"a worker computes version {type(front_end).version} of {front_end.name};"
                 f" expected version {front_end.version}: install the same earmark where workers run"
             )
     # Freeing a large block makes glibc retain freed memory, up to twice its size. Otherwise glibc returns the memory of

@@ -1,16 +1,11 @@
 """The front ends as Keras operations: for models that take waveforms, and for training on stored features."""
 
-from typing import Any, TypeAlias
-
 import keras
 import numpy as np
 import numpy.typing as npt
 from keras import ops
 
-from earmark.features.front_ends import FrontEnd, cosine_matrix, mel_matrix, window
-
-Tensor: TypeAlias = Any
-"""A symbolic or eager tensor of the Keras backend in use."""
+from earmark.features.front_end import FrontEnd, Tensor, window
 
 
 def from_waveforms(waveforms: Tensor, settings: FrontEnd) -> Tensor:
@@ -30,14 +25,14 @@ def from_waveforms(waveforms: Tensor, settings: FrontEnd) -> Tensor:
         center=False,
     )
     power = ops.square(real) + ops.square(imaginary)
-    if settings.mel_bands:
-        power = _linear(power, mel_matrix(settings), "mel")
+    if settings.weights is not None:
+        power = linear(power, settings.weights, settings.layer)
     return from_stored(from_power(power, settings), settings)
 
 
 def from_stored(features: Tensor, settings: FrontEnd) -> Tensor:
-    """Compute the front end of stored features (clips, frames, stored bins): for `mfcc` their cosine transform."""
-    return _linear(features, cosine_matrix(settings), "cosines") if settings.coefficients else features
+    """Compute the front end of stored features (clips, frames, stored bins): (clips, frames, bins)."""
+    return settings.in_keras(features)
 
 
 def from_power(power: Tensor, settings: FrontEnd) -> Tensor:
@@ -56,7 +51,8 @@ def to_power(features: Tensor, settings: FrontEnd) -> Tensor:
     return ops.maximum(power, 0.0)
 
 
-def _linear(values: Tensor, weights: npt.NDArray[np.float32], name: str) -> Tensor:
+def linear(values: Tensor, weights: npt.NDArray[np.float32], name: str) -> Tensor:
+    """Multiply by constant weights (values, results), as a layer called `name` in a saved model."""
     layer = keras.layers.Dense(weights.shape[1], use_bias=False, trainable=False, name=name, dtype="float32")
     layer.build((None, len(weights)))
     layer.set_weights([weights])

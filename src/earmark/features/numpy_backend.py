@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 import scipy.fft
 
-from earmark.features.front_ends import FrontEnd, cosine_matrix, mel_matrix, window
+from earmark.features.front_end import FrontEnd, window
 
-_MEL_GROUPS = 4
+_BAND_GROUPS = 4
 _HALF_UNIT = 1 << 12  # half of the last of the 10 mantissa bits that float16 keeps of 23
 _REBIAS = (127 - 15) << 23  # the exponent's bias is 127 in float32 and 15 in float16
 
@@ -20,7 +20,7 @@ def features(waveforms: npt.NDArray[np.float32], front_ends: tuple[FrontEnd, ...
     intermediate results then stay in a core's cache.
     """
     power = _power(waveforms, front_ends[0])
-    return [_from_power(power, front_end) for front_end in front_ends]
+    return [front_end.in_numpy(_log(_in_bands(power, front_end), front_end)) for front_end in front_ends]
 
 
 def _power(waveforms: npt.NDArray[np.float32], settings: FrontEnd) -> npt.NDArray[np.float32]:
@@ -37,41 +37,44 @@ def _power(waveforms: npt.NDArray[np.float32], settings: FrontEnd) -> npt.NDArra
     return parts[..., ::2] + parts[..., 1::2]
 
 
-def _from_power(power: npt.NDArray[np.float32], settings: FrontEnd) -> npt.NDArray[np.float32]:
-    if settings.mel_bands:
-        power = _mel_power(power, settings)
+def _in_bands(power: npt.NDArray[np.float32], settings: FrontEnd) -> npt.NDArray[np.float32]:
+    weights = settings.weights
+    if weights is None:
+        return power
+    result = np.empty((*power.shape[:-1], weights.shape[1]), dtype=np.float32)
+    # One product for the frames of all clips, not one for each clip.
+    frames, bands_of_frames = power.reshape(-1, len(weights)), result.reshape(-1, weights.shape[1])
+    for bins, bands, group in _band_groups(settings):
+        np.matmul(frames[:, bins], group, out=bands_of_frames[:, bands])
+    return result
+
+
+@lru_cache
+def _band_groups(settings: FrontEnd) -> list[tuple[slice, slice, npt.NDArray[np.float32]]]:
+    """The weights in groups of neighbouring bands (bins, bands, weights), without bins that are zero in all bands.
+
+    For `log_mel` this halves the multiplications.
+    """
+    weights = settings.weights
+    groups: list[tuple[slice, slice, npt.NDArray[np.float32]]] = []
+    if weights is None:
+        return groups
+    for bands in np.array_split(np.arange(weights.shape[1]), min(_BAND_GROUPS, weights.shape[1])):
+        reached = np.flatnonzero(weights[:, bands].any(axis=1))
+        bins = slice(reached[0], reached[-1] + 1) if len(reached) else slice(0)
+        columns = slice(bands[0], bands[-1] + 1)
+        groups.append((bins, columns, np.ascontiguousarray(weights[bins, columns])))
+    return groups
+
+
+def _log(power: npt.NDArray[np.float32], settings: FrontEnd) -> npt.NDArray[np.float32]:
     floor = np.float32(settings.floor)
     values: npt.NDArray[np.float32]
     if settings.normalisation == "full_scale":
         values = np.log(power * (1 / floor) + np.float32(1)) * np.float32(1 / settings.log_range)
     else:
         values = np.log(power + floor)
-    return values @ cosine_matrix(settings) if settings.coefficients else values
-
-
-def _mel_power(power: npt.NDArray[np.float32], settings: FrontEnd) -> npt.NDArray[np.float32]:
-    result = np.empty((*power.shape[:-1], settings.mel_bands), dtype=np.float32)
-    # One product for the frames of all clips, not one for each clip.
-    frames, bands_of_frames = power.reshape(-1, power.shape[-1]), result.reshape(-1, settings.mel_bands)
-    for bins, bands, weights in _mel_groups(settings):
-        np.matmul(frames[:, bins], weights, out=bands_of_frames[:, bands])
-    return result
-
-
-@lru_cache
-def _mel_groups(settings: FrontEnd) -> list[tuple[slice, slice, npt.NDArray[np.float32]]]:
-    """The mel matrix in groups of neighbouring bands (bins, bands, weights), without bins that are zero in all bands.
-
-    This halves the multiplications.
-    """
-    weights = mel_matrix(settings)
-    groups = []
-    for bands in np.array_split(np.arange(settings.mel_bands), _MEL_GROUPS):
-        reached = np.flatnonzero(weights[:, bands].any(axis=1))
-        bins = slice(reached[0], reached[-1] + 1) if len(reached) else slice(0)
-        columns = slice(bands[0], bands[-1] + 1)
-        groups.append((bins, columns, np.ascontiguousarray(weights[bins, columns])))
-    return groups
+    return values
 
 
 def to_float16(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float16]:

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import numpy as np
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, create_model, model_validator
 
 from earmark.errors import UserError
-from earmark.features.front_ends import FrontEnd
+from earmark.features.front_ends import FrontEnd, class_of
 from earmark.params.fields import Closed, Count, Fraction
 
 if TYPE_CHECKING:
@@ -130,12 +130,21 @@ def load(folder: Path) -> Classifier:
 
 
 def _checked_settings(folder: Path) -> _Settings:
+    settings = read_settings(folder)
     try:
-        return _Settings.model_validate(read_settings(folder))
+        return _settings_type(settings).model_validate(settings)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "the file"
         raise UserError(f"{folder / SETTINGS}: {place}: {first['msg'].removeprefix('Value error, ')}") from None
+
+
+def _settings_type(settings: object) -> type[_Settings]:
+    """_Settings with the class of the front end that these settings name."""
+    match settings:
+        case {"front_end": {"name": str(name)}}:
+            return create_model("_Settings", __base__=_Settings, front_end=(class_of(name), ...))
+    return _Settings
 
 
 def _require_saved_together(folder: Path) -> None:

@@ -2,10 +2,12 @@
 
 import io
 import tarfile
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 import scipy.fft
+import scipy.signal
 from conftest import EXCERPT, ROOT
 
 from earmark import params
@@ -13,8 +15,11 @@ from earmark.audio import decode
 from earmark.dataset.sources import synthetic
 from earmark.errors import UserError
 from earmark.features import front_ends, numpy_backend
+from earmark.features.front_end import FrontEnd
+from earmark.features.front_ends.log_mel import LogMel
+from earmark.features.front_ends.spectrogram import Spectrogram
 
-NAMES = ("spectrogram", "log_mel", "mfcc")
+NAMES = tuple(front_ends.FRONT_ENDS)
 SAMPLES = 16_000
 TIME = np.arange(SAMPLES) / SAMPLES
 PADDINGS = ("silence", "repeat", "reflect")
@@ -77,7 +82,7 @@ def waveforms(request) -> np.ndarray:
     return SIGNALS[request.param]().astype(np.float32)
 
 
-def computed(waveforms: np.ndarray, settings: front_ends.FrontEnd) -> np.ndarray:
+def computed(waveforms: np.ndarray, settings: FrontEnd) -> np.ndarray:
     (features,) = numpy_backend.features(waveforms, (settings,))
     assert features.dtype == np.float32
     assert features.shape == (len(waveforms), settings.frames, settings.bins)
@@ -131,7 +136,7 @@ def test_mfcc_is_the_orthonormal_cosine_transform_of_log_mel(loaded, waveforms):
     np.testing.assert_allclose(features, expected, atol=2e-4)
 
 
-def model_of(settings: front_ends.FrontEnd, tmp_path):
+def model_of(settings: FrontEnd, tmp_path):
     """A saved and loaded model that answers with its own front end."""
     import keras
 
@@ -166,11 +171,92 @@ def test_a_saved_model_computes_what_the_extractor_computes_whatever_the_setting
     assert name != "log_mel" or front_end.normalisation == "none" or 0 <= expected.min() <= expected.max() <= 1
 
 
-def test_mel_bands_that_no_bin_reaches_are_refused(loaded):
+@pytest.mark.parametrize("name", ["log_mel", "mfcc"])
+def test_mel_bands_that_no_bin_reaches_are_refused(loaded, name):
     values = loaded.model_dump(by_alias=True)
     values["features"]["log_mel"]["bands"] = 256
-    with pytest.raises(UserError, match=r"bands 256 leaves band .* without an FFT bin; expected fewer bands"):
-        front_ends.front_end("log_mel", params.Params.model_validate(values))
+    message = r"features\.log_mel: 256 bands leave band \d+ without an FFT bin; expected fewer bands"
+    with pytest.raises(UserError, match=message):
+        front_ends.front_end(name, params.Params.model_validate(values))
+
+
+def test_an_unknown_front_end_is_refused(loaded):
+    with pytest.raises(UserError, match="'mel' is no front end; expected one of spectrogram, log_mel, mfcc"):
+        front_ends.front_end("mel", loaded)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_loaded_model_has_the_front_end_that_it_was_saved_with(loaded, name, tmp_path):
+    settings = front_ends.front_end(name, loaded)
+    assert saved_and_loaded(settings, tmp_path) == settings
+
+
+def test_a_model_with_a_front_end_that_is_unknown_here_can_be_loaded(loaded, tmp_path):
+    settings = front_ends.front_end("log_mel", loaded)
+    unknown = saved_and_loaded(replace(settings, name="other"), tmp_path)
+    assert type(unknown) is FrontEnd
+    assert unknown.settings() == settings.settings() | {"name": "other"}
+
+
+def saved_and_loaded(settings: FrontEnd, folder) -> FrontEnd:
+    """The front end of a model that was saved with these settings."""
+    from keras import Sequential, layers
+
+    from earmark.models import model_folder
+
+    network = Sequential([layers.Input((settings.frames, settings.bins)), layers.Dense(2)], name="dense")
+    model_folder.save(folder, network, settings, ("a", "b"), 0.5)
+    return model_folder.load(folder).front_end
+
+
+@dataclass(frozen=True, kw_only=True)
+class Thirds(Spectrogram):
+    """The power below, between and above 1 and 3 kHz: bands of its own, and fewer than are computed in one product."""
+
+    name: str = "thirds"
+
+    @property
+    def weights(self) -> np.ndarray:
+        third = np.digitize(np.linspace(0, 8000, 257), [1000, 3000])
+        return (third[:, None] == np.arange(3)).astype(np.float32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pcen(LogMel):
+    """Per-channel energy normalisation (Wang et al. 2017): not linear, with a memory, and computed in the model."""
+
+    name: str = "pcen"
+    version: int = 1
+    smoothing: float = 0.025
+
+    @property
+    def stored(self) -> LogMel:
+        return self.as_kind(LogMel)
+
+    def in_numpy(self, stored: np.ndarray) -> np.ndarray:
+        power = self.floor * np.expm1((stored - self.silence) * self.log_range)
+        filters = [self.smoothing], [1, self.smoothing - 1]
+        smooth, _ = scipy.signal.lfilter(*filters, power, axis=1, zi=(1 - self.smoothing) * power[:, :1])
+        return np.sqrt(power / (1e-6 + smooth) ** 0.98 + 2, dtype=np.float32) - np.float32(2**0.5)
+
+    def in_keras(self, stored):
+        from keras import ops
+
+        from earmark.features.keras_backend import to_power
+
+        age = np.subtract.outer(np.arange(self.frames), np.arange(self.frames))
+        shares = np.where(age >= 0, (1 - self.smoothing) ** np.maximum(age, 0), 0) * self.smoothing
+        shares[:, 0] /= self.smoothing
+        power = to_power(stored, self)
+        smooth = ops.matmul(ops.array(shares, "float32"), power)
+        return ops.sqrt(power / ops.power(1e-6 + smooth, 0.98) + 2.0) - 2**0.5
+
+
+@pytest.mark.parametrize(("kind", "like"), [(Thirds, "spectrogram"), (Pcen, "log_mel")])
+def test_a_front_end_is_a_class(loaded, waveforms, kind, like, tmp_path):
+    settings = kind(**front_ends.front_end(like, loaded).settings() | {"name": kind.name})
+    features = model_of(settings, tmp_path).predict_on_batch(waveforms)
+    np.testing.assert_allclose(features, computed(waveforms, settings), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -186,7 +272,7 @@ def test_a_saved_model_computes_what_shards_hold(loaded, waveforms, name, tmp_pa
     stored = numpy_backend.to_float16(computed(waveforms, settings)).astype(np.float32)
     # Of numbers above 1, as the tutorial's spectrogram has them, float16 keeps three digits and no more.
     features = model_of(settings, tmp_path).predict_on_batch(waveforms)
-    np.testing.assert_allclose(features, stored, atol=1e-3, rtol=0 if name == "log_mel" else 1e-3)
+    np.testing.assert_allclose(features, stored, atol=1e-3, rtol=0 if settings.normalisation == "full_scale" else 1e-3)
 
 
 @pytest.mark.parametrize("name", ["spectrogram", "log_mel"])

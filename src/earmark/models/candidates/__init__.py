@@ -10,8 +10,6 @@ from earmark.errors import UserError
 if TYPE_CHECKING:
     import keras
 
-    from earmark.features import front_ends
-
 
 def module_of(candidate: str) -> ModuleType:
     """Imports the module of `candidate`.
@@ -27,9 +25,9 @@ def module_of(candidate: str) -> ModuleType:
     return importlib.import_module(name)
 
 
-def front_end_of(candidate: str) -> "front_ends.Name":
+def front_end_of(candidate: str) -> str:
     """The name of the front end that `candidate` uses."""
-    name: front_ends.Name = module_of(candidate).FRONT_END
+    name: str = module_of(candidate).FRONT_END
     return name
 
 
