@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, ProcessPoolExecutor, wait
@@ -17,6 +18,8 @@ WORKERS = "EARMARK_WORKERS"
 """Environment variable: how many processes to use on this machine; all cores if it is not set."""
 _WORKERS_LOST = "workers were killed, perhaps for lack of memory; run the command again: it resumes"
 _POLL_SECONDS = 10.0
+_LONGEST_TEMPORARY_FOLDER = 75
+"""Bytes; processes meet at a socket 32 bytes below that folder, whose path may have 107."""
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -62,7 +65,8 @@ def open_workers(scheduler: str, jobs: int, preload: str) -> AbstractContextMana
         preload: module that processes on this machine import once, before they are forked.
 
     Raises:
-        UserError: EARMARK_WORKERS is not a valid number, or the cluster does not answer or has no workers.
+        UserError: EARMARK_WORKERS is not a valid number, the path of TMPDIR is too long, or the cluster does not answer
+            or has no workers.
     """
     return _cluster(scheduler) if scheduler else _processes(jobs, preload)
 
@@ -78,6 +82,11 @@ def local_workers() -> int:
 
 @contextmanager
 def _processes(jobs: int, preload: str) -> Iterator[Workers]:
+    temporary = tempfile.gettempdir()
+    if len(os.fsencode(temporary)) > _LONGEST_TEMPORARY_FOLDER:
+        raise UserError(
+            f"TMPDIR: {temporary} is too long for a socket; expected at most {_LONGEST_TEMPORARY_FOLDER} bytes"
+        )
     # Not forked from this process, whose libraries have threads; the fork server imports once for all workers.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([preload])
