@@ -136,6 +136,17 @@ def test_damaged_graph_is_reported_in_the_words_of_dvc(project: Project):
     assert "Traceback" not in ended.stderr
 
 
+def test_what_dvc_itself_refuses_ends_the_run_in_its_words(project: Project):
+    graph = project.root / "dvc.yaml"
+    graph.write_text(graph.read_text().replace("always_changed: true", "deps: [nowhere]"))
+    ended = project.retrain()
+    assert ended.returncode == 1
+    last = ended.stderr.splitlines()[-1]
+    assert last.startswith("retrain failed: ingest: dvc: ")
+    assert "nowhere" in last
+    assert "Traceback" not in ended.stderr
+
+
 def test_the_weekly_deployment_runs_through_a_worker(project: Project, tmp_path: Path):
     shutil.copy(ROOT / "prefect.yaml", project.root)
     (project.root / "source.txt").write_text("three recordings")
