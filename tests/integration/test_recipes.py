@@ -23,7 +23,17 @@ from support.growing import RECORDINGS, fill
 
 from earmark.params import yaml
 
-BLOCKS = markdown.blocks(ROOT / "CONTRIBUTING.md")
+PAGE = ROOT / "CONTRIBUTING.md"
+
+
+def blocks_under(heading: str) -> list[markdown.Block]:
+    """The blocks of one recipe."""
+    _, recipe = PAGE.read_text(encoding="utf-8").split(f"## {heading}\n")
+    return [block for block in markdown.blocks(PAGE) if block.body in recipe.split("\n## ")[0]]
+
+
+FRONT_END = blocks_under("Add a front end")
+BLOCKS = [block for block in markdown.blocks(PAGE) if block not in FRONT_END]
 CANDIDATE, ARCHIVE, RULE = (block.body for block in BLOCKS if block.language == "python")
 (SETTINGS,) = (yaml.load(block.body) for block in BLOCKS if block.language == "yaml")
 BUILD = """
@@ -109,3 +119,49 @@ def test_an_expectation_is_an_entry(checkout):
     result = json.loads((checkout / "reports/validation/result.json").read_text(encoding="utf-8"))
     (rule,) = [rule for rule in result["rules"] if rule["rule"].startswith("not too loud")]
     assert rule["failed_ids"] == ["yes/dora_nohash_0.wav"]
+
+
+COMPARE = """
+from pathlib import Path
+
+import numpy as np
+
+from earmark import params
+from earmark.dataset import shards
+from earmark.features import numpy_backend
+from earmark.features.front_ends import front_end
+from earmark.features.keras_backend import from_waveforms
+from earmark.features.reader import FeatureReader
+from earmark.models.inference import waveforms
+
+settings = front_end("octave", params.load())
+clips = shards.read_manifest(Path("data/raw"))
+stored = FeatureReader(Path("data/features/octave"), clips).epoch().rows(0, len(clips))
+(decoded,) = waveforms(settings, shards.read_recordings(Path("data/raw"), clips))
+(in_numpy,) = numpy_backend.features(decoded, (settings,))
+np.testing.assert_allclose(from_waveforms(decoded, settings), in_numpy, atol=1e-5)
+np.testing.assert_array_equal(stored, numpy_backend.to_float16(in_numpy))
+print(stored.shape, in_numpy.min() >= 0, 0.1 < in_numpy.max() <= 1)
+"""
+
+
+def test_a_front_end_is_a_file_and_an_entry(checkout):
+    module, entry = (block.body for block in FRONT_END)
+    front_ends = checkout / "src/earmark/features/front_ends"
+    (front_ends / "octave.py").write_text(module, encoding="utf-8")
+    table, found = re.subn(
+        r"^FRONT_ENDS: .*$", entry, (front_ends / "__init__.py").read_text(encoding="utf-8"), flags=re.MULTILINE
+    )
+    assert found == 1
+    (front_ends / "__init__.py").write_text(table, encoding="utf-8")
+    candidate = CANDIDATE.replace('FRONT_END = "mfcc"', 'FRONT_END = "octave"')
+    (checkout / "src/earmark/models/candidates/gru.py").write_text(candidate, encoding="utf-8")
+    change_params(checkout, SETTINGS | {"dataset": {"source": "recordings"}})
+    change_params(checkout, {"train": {"candidates": ["gru"]}})
+    fill(checkout / "recordings", RECORDINGS)
+    for stage in ("ingest", "extract"):
+        done = earmark(checkout, stage)
+        assert done.returncode == 0, done.stderr
+    done = run(checkout, "-c", COMPARE)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == f"({len(RECORDINGS)}, 98, 18) True True"

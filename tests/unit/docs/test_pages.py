@@ -19,7 +19,7 @@ from earmark.reporting.leaderboard import HEADINGS
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / ".github").rglob("*.md"))]
 REASONS = ("network", "GPU", "a person")
 PROGRAMS = ("earmark", "dvc", "make", "mlflow", "prefect", "git", "dask")
-MADE = ("gru.py",)
+MADE = ("gru.py", "octave.py")
 """Files that a recipe makes."""
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
 FILES = defaultdict(list)

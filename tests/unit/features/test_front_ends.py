@@ -329,5 +329,5 @@ def test_a_version_stands_for_its_numbers(loaded, name):
     recording = np.sin(2 * np.pi * 300 * TIME * (1 + TIME)) * np.minimum(1, 4 * TIME) / 2
     recording[:3000] = 0
     features = computed(recording[None].astype(np.float32), settings)[0]
-    figures = features[0, 0], features[50, 19], features.mean(dtype=np.float64)
-    np.testing.assert_allclose(figures, GOLDEN[name, settings.version], atol=5e-5)
+    figures = features[0, 0], features[50, :20][-1], features.mean(dtype=np.float64)
+    np.testing.assert_allclose(figures, GOLDEN.get((name, settings.version), np.nan), atol=5e-5)
