@@ -3,6 +3,7 @@
 import re
 import signal
 import subprocess
+import time
 
 import mlflow
 import pytest
@@ -12,7 +13,7 @@ from earmark import params
 from earmark.commands.tune import patch_of
 from earmark.errors import UserError
 from earmark.params.training import Choice, Span, value_at
-from earmark.training.search import STARTUP_TRIALS, Study
+from earmark.training.search import STARTUP_TRIALS, Study, outcome
 
 EPOCHS = 8
 
@@ -126,6 +127,13 @@ def test_a_candidate_without_ranges_is_refused(searched, earmark):
 RATE = "optimizer.learning_rate"
 
 
+def one_more(search: Study, objective) -> str:
+    """Runs one more trial; how it ended."""
+    ended = []
+    search.run(objective, len(search.finished) + 1, 60, ended.append)
+    return outcome(*ended)
+
+
 def study(folder, ranges=None, present=None, seed=1) -> Study:
     """A search that nothing is trained for."""
     ranges = ranges or {RATE: Span(min=0.001, max=0.1)}
@@ -144,7 +152,7 @@ def test_a_trial_below_the_median_of_the_others_is_ended(tmp_path):
             trial.raise_if_pruned()
         return level
 
-    ended = [study(tmp_path).run(objective) for _ in levels]
+    ended = [one_more(study(tmp_path), objective) for _ in levels]
     assert ended == ["90.00%"] * STARTUP_TRIALS + ["pruned", "95.00%"]
     last = max(epoch for number, epoch in trained if number == STARTUP_TRIALS)
     assert 1 < last < EPOCHS
@@ -161,13 +169,54 @@ def test_a_trial_that_was_broken_off_is_begun_again_with_the_values_that_it_had(
             raise KeyboardInterrupt
         return 0.5
 
-    assert study(tmp_path).run(objective) == "50.00%"
+    assert one_more(study(tmp_path), objective) == "50.00%"
     with pytest.raises(KeyboardInterrupt):
-        study(tmp_path).run(objective)
-    study(tmp_path).run(objective)
+        one_more(study(tmp_path), objective)
+    study(tmp_path)  # which is killed before it repeats anything
+    one_more(study(tmp_path), objective)
     assert trained[0] == {RATE: 0.01}
     assert trained[1] == trained[2] != trained[0]
     assert len(study(tmp_path).finished) == 2
+
+
+def test_an_interrupted_trial_is_repeated_once_however_often_the_search_is_opened(tmp_path):
+    trained = []
+
+    def objective(trial):
+        trained.append(trial.values[RATE])
+        if len(trained) in (2, 3):
+            raise KeyboardInterrupt
+        return 0.5
+
+    one_more(study(tmp_path), objective)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            one_more(study(tmp_path), objective)
+    study(tmp_path).run(objective, 4, 60, lambda _: None)
+    assert trained[1] == trained[2] == trained[3]
+    assert len(set(trained)) == 4
+    assert [trial.values[0] for trial in study(tmp_path).finished] == [0.5] * 4
+
+
+def test_the_time_limit_ends_the_search_within_a_trial_that_is_then_repeated(tmp_path):
+    trained, ended = [], []
+
+    def objective(trial):
+        trained.append(trial.values[RATE])
+        while len(trained) == 2:
+            time.sleep(0.01)
+            trial.raise_if_time_is_up()
+        return 0.5
+
+    study(tmp_path).run(objective, 5, 2, ended.append)
+    assert [trial.number for trial in ended] == [0]
+    assert len(trained) == 2
+    study(tmp_path).run(objective, 5, 60, ended.append)
+    assert len(ended) == 5
+    assert trained[2] == trained[1]
+    study(tmp_path).run(objective, 9, 0, ended.append)
+    study(tmp_path).run(objective, 5, 60, ended.append)
+    assert len(ended) == 5
 
 
 def test_what_hinders_any_trial_ends_the_search_and_is_no_trial(tmp_path):
@@ -175,17 +224,17 @@ def test_what_hinders_any_trial_ends_the_search_and_is_no_trial(tmp_path):
         raise UserError("no space left")
 
     with pytest.raises(UserError, match="no space left"):
-        study(tmp_path).run(full_disk)
+        one_more(study(tmp_path), full_disk)
     assert study(tmp_path).finished == []
-    assert study(tmp_path).run(lambda trial: trial.values[RATE]) == "1.00%"
+    assert one_more(study(tmp_path), lambda trial: trial.values[RATE]) == "1.00%"
 
 
 def test_a_present_value_that_is_written_otherwise_is_the_first_to_be_tried(tmp_path):
     ranges = {"label_smoothing": Choice(values=(0, 0.05)), "augmentation.frequency_mask_bands": Span(min=0, max=10)}
     search = study(tmp_path, ranges, {"label_smoothing": 0.0, "augmentation.frequency_mask_bands": 6}, seed=2**32 - 1)
     trained = []
-    search.run(lambda trial: trained.append(trial.values) or 0.5)
-    search.run(lambda trial: 0.4)
+    one_more(search, lambda trial: trained.append(trial.values) or 0.5)
+    one_more(search, lambda trial: 0.4)
     assert trained == [{"label_smoothing": 0, "augmentation.frequency_mask_bands": 6}]
     assert not Span(min=0, max=10).contains(0.3)
 

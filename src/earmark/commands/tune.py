@@ -2,9 +2,7 @@
 
 import difflib
 import json
-import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +19,8 @@ from earmark.training import checkpoints, job
 from earmark.training.monitor import TrainingMonitor
 
 if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
     from earmark.training.fitting import State
     from earmark.training.search import Study, Trial
 
@@ -49,7 +49,7 @@ def _tune(
 
     backend.start(params.seed)
     from earmark.tracking import runs
-    from earmark.training.search import Study, TimeLimitError
+    from earmark.training.search import Study, outcome
 
     data = job.read_data(params, candidate)
     for note in job.notes(data, settings):
@@ -59,25 +59,23 @@ def _tune(
     name = f"{candidate} {identity[:16]} {params.tune.fingerprint(candidate)[:16]}"
     epochs = settings.epochs or params.train.epochs
     study = Study(TUNING / f"{candidate}.db", name, ranges, current, epochs, params.seed)
+
+    def on_end(trial: "FrozenTrial") -> None:
+        values = ", ".join(f"{key} {value}" for key, value in study.values(trial).items())
+        print(f"trial {trial.number}: {outcome(trial)}, {values}", flush=True)
+
     with runs.tuning_run(f"tune {candidate}", params.register_.name, study.run_id) as run_id:
         study.run_id = run_id
-        deadline = time.monotonic() + 60 * minutes
-        search = _Search(params, candidate, settings, data, deadline)
-        with suppress(TimeLimitError):
-            while len(study.finished) < params.tune.trials and time.monotonic() < deadline:
-                outcome = study.run(search.trial)
-                last = study.finished[-1]
-                values = ", ".join(f"{key} {value}" for key, value in study.values(last).items())
-                print(f"trial {last.number}: {outcome}, {values}", flush=True)
+        search = _Search(params, candidate, settings, data)
+        study.run(search.trial, params.tune.trials, 60 * minutes, on_end)
     return _result(study, candidate, current, text, params.tune.trials)
 
 
 class _Search:
     """Trains the candidate with the values of a trial; resumes a trial that has a checkpoint."""
 
-    def __init__(self, params: Params, candidate: str, settings: Candidate, data: job.TrainingData, deadline: float):
-        self._params, self._candidate, self._settings = params, candidate, settings
-        self._data, self._deadline = data, deadline
+    def __init__(self, params: Params, candidate: str, settings: Candidate, data: job.TrainingData):
+        self._params, self._candidate, self._settings, self._data = params, candidate, settings, data
         self._path = TUNING / f"{candidate}.npz"
 
     def trial(self, trial: "Trial") -> float:
@@ -114,15 +112,12 @@ class _Search:
     def _on_epoch(self, trial: "Trial", settings: Candidate) -> "Callable[[State], None]":
         """Returns what may end a trial after an epoch: Pruned if it does badly, TimeLimitError if time is up."""
         from earmark.training.fitting import is_over
-        from earmark.training.search import TimeLimitError
 
         def end_early(state: "State") -> None:
             trial.report(state.rows[-1]["validation_accuracy"], len(state.rows))
-            if is_over(state, settings):
-                return
-            trial.raise_if_pruned()
-            if time.monotonic() > self._deadline:
-                raise TimeLimitError
+            if not is_over(state, settings):
+                trial.raise_if_pruned()
+                trial.raise_if_time_is_up()
 
         return end_early
 

@@ -3,7 +3,9 @@
 import json
 import logging
 import math
+import time
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ STARTUP_TRIALS = 5
 """The first trials, which are never pruned: later ones are compared with them."""
 _GIVEN = "fixed_params"
 _REFUSED = "refused"
+_REPEATED = "repeated"
 
 Pruned = optuna.TrialPruned
 
@@ -55,8 +58,7 @@ class Study:
             self._study.enqueue_trial(
                 {key: _given(ranges[key], value) for key, value in present.items() if ranges[key].contains(value)}
             )
-        for interrupted in self._study.get_trials(states=(TrialState.RUNNING,)):
-            self._requeue(interrupted)
+        self._repeat_interrupted()
         # A resumed search needs another seed, or it would draw the same values again.
         self._study.sampler = optuna.samplers.TPESampler(seed=(seed + len(self._study.trials)) % 2**32)
 
@@ -81,38 +83,50 @@ class Study:
     def run_id(self, value: str) -> None:
         self._study.set_user_attr("run_id", value)
 
-    def run(self, objective: Callable[["Trial"], float]) -> str:
-        """Runs one more trial, and returns how it ended in a few words.
+    def run(
+        self, objective: Callable[["Trial"], float], trials: int, seconds: float, on_end: Callable[[FrozenTrial], None]
+    ) -> None:
+        """Runs trials until `trials` have ended, with those of earlier searches, or `seconds` are over.
 
-        A trial that raises TrainingError is not repeated. After any other exception, such as TimeLimitError, the next
-        search repeats it.
+        `on_end` is called with each trial that has ended. A trial that raises TrainingError is not repeated. Any other
+        exception ends the search, and the next search repeats the trial; the time limit does so without an exception.
         """
-        trial = self._study.ask()
-        try:
-            value = objective(Trial(trial, self._ranges, _given_keys(self._study.trials[trial.number])))
-        except Pruned:
-            self._study.tell(trial, state=TrialState.PRUNED)
-            return "pruned"
-        except TrainingError as error:
-            trial.set_user_attr(_REFUSED, str(error))
-            self._study.tell(trial, state=TrialState.FAIL)
-            return str(error)
-        except BaseException:
-            self._requeue(self._study.trials[trial.number])
-            raise
-        self._study.tell(trial, value)
-        return f"{value:.2%}"
+        deadline = time.monotonic() + seconds
+
+        def attempt(trial: optuna.Trial) -> float:
+            given = _given_keys(self._study.trials[trial.number])
+            try:
+                return objective(Trial(trial, self._ranges, given, deadline))
+            except TrainingError as error:
+                trial.set_user_attr(_REFUSED, str(error))
+                raise
+
+        with suppress(TimeLimitError):
+            self._study.optimize(
+                attempt,
+                n_trials=max(0, trials - len(self.finished)),
+                timeout=seconds,
+                catch=TrainingError,
+                callbacks=[lambda _, trial: on_end(trial)],
+            )
 
     def values(self, trial: FrozenTrial) -> dict[str, Any]:
         """Returns the values of a trial, by key."""
         given = _given_keys(trial)
         return {key: _value(range_, trial.params[key], key in given) for key, range_ in self._ranges.items()}
 
-    def _requeue(self, trial: FrozenTrial) -> None:
-        """Queues the same values again."""
-        values = {key: self._stored_value(trial, key) for key in trial.params}
-        self._study.tell(trial.number, state=TrialState.FAIL)
-        self._study.enqueue_trial(trial.system_attrs.get(_GIVEN, {}) | values)
+    def _repeat_interrupted(self) -> None:
+        """Queues the values of each interrupted trial once more."""
+        # Not Optuna's heartbeat and retry callback: they repeat only what was killed, and only after a grace period.
+        for running in self._study.get_trials(states=(TrialState.RUNNING,)):  # its process was killed
+            self._study.tell(running.number, state=TrialState.FAIL)
+        failed = self._study.get_trials(states=(TrialState.FAIL,))
+        repeated = {trial.user_attrs.get(_REPEATED) for trial in self._study.trials}
+        for trial in failed:
+            if _REFUSED not in trial.user_attrs and trial.number not in repeated:
+                values = {key: self._stored_value(trial, key) for key in trial.params}
+                given = trial.system_attrs.get(_GIVEN, {})
+                self._study.enqueue_trial(given | values, user_attrs={_REPEATED: trial.number})
 
     def _stored_value(self, trial: FrozenTrial, key: str) -> Any:
         """A trial's value in Optuna's form; it differs from what Optuna drew if it was rounded."""
@@ -123,8 +137,10 @@ class Study:
 class Trial:
     """One trial of a study, with its number and its values; the values of the keys `given` are fixed, not drawn."""
 
-    def __init__(self, trial: optuna.Trial, ranges: Mapping[str, Span | Choice], given: Collection[str]):
-        self._trial, self.number = trial, trial.number
+    def __init__(
+        self, trial: optuna.Trial, ranges: Mapping[str, Span | Choice], given: Collection[str], deadline: float
+    ):
+        self._trial, self.number, self._deadline = trial, trial.number, deadline
         self.values = {key: _value(range_, self._suggest(key, range_), key in given) for key, range_ in ranges.items()}
 
     def report(self, score: float, epoch: int) -> None:
@@ -136,12 +152,25 @@ class Trial:
         if self._trial.should_prune():
             raise Pruned
 
+    def raise_if_time_is_up(self) -> None:
+        """Raises TimeLimitError if the time limit of the search is reached."""
+        if time.monotonic() > self._deadline:
+            raise TimeLimitError
+
     def _suggest(self, key: str, range_: Span | Choice) -> Any:
         if isinstance(range_, Choice):
             return self._trial.suggest_categorical(key, [_given(range_, value) for value in range_.values])
         if range_.whole:
             return self._trial.suggest_int(key, int(range_.min), int(range_.max), log=range_.log)
         return self._trial.suggest_float(key, range_.min, range_.max, log=range_.log)
+
+
+def outcome(trial: FrozenTrial) -> str:
+    """How a trial ended, in a few words."""
+    if trial.state == TrialState.PRUNED:
+        return "pruned"
+    refused: str | None = trial.user_attrs.get(_REFUSED)
+    return refused or f"{trial.value:.2%}"
 
 
 def _score(trial: FrozenTrial) -> float:
