@@ -18,13 +18,11 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-import yaml
-
 from tests.benchmarks import clips, figures
 from tests.benchmarks.clips import Corpus
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.processes import CommandError, Cost, measure
-from tests.conftest import BIN, ROOT, change_params, checkout
+from tests.conftest import BIN, ROOT, candidates, change_params, checkout
 
 FULL_CLIPS = 64_727
 MEMORY_LIMIT_BYTES = 2**30
@@ -62,9 +60,8 @@ class Bench:
         shutil.rmtree(self.project, ignore_errors=True)
         self.project.mkdir()
         source = {"source": str(self.corpus.archive), "labels": []}
-        settings = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["train"]["tc_resnet"]
-        network = settings | {"epochs": 1, "network": _TINY_NETWORK}
-        checkout(self.project, {"dataset": source, "train": {"candidates": ["tc_resnet"], "tc_resnet": network}})
+        tiny = candidates("tc_resnet", epochs=1, network=_TINY_NETWORK)
+        checkout(self.project, {"dataset": source, "train": {"candidates": tiny}})
 
     def environment(self) -> dict[str, str]:
         """The environment of every command."""

@@ -23,7 +23,7 @@ from tests.benchmarks.data import FULL_CLIPS
 from tests.benchmarks.extraction import CLIPS_IN_A_CALL, remove_features
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.processes import CommandError
-from tests.conftest import change_params
+from tests.conftest import candidates, change_params
 
 ROUNDS = 5
 READING_ROUNDS = 3
@@ -98,7 +98,7 @@ def log_mel_figures(bench: Bench) -> list[Figure]:
 
 
 def _extraction_figures(bench: Bench, way: OtherWay) -> list[Figure]:
-    change_params(bench.project, {"train": {"candidates": [way.candidate]}})
+    change_params(bench.project, {"train": {"candidates": candidates(way.candidate)}})
     files = bench.loose_files(min(way.clips, bench.count))
     rates = _median([_measured(bench, way, files) for _ in range(ROUNDS)])
     other = rates.other, f"{way.name}, {len(files):,} loose WAV files: {rates.other:,.0f} clips/s", way.goal

@@ -25,7 +25,7 @@ from earmark.io.hashing import content_sha256
 from tests.benchmarks import figures
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.processes import CommandError
-from tests.conftest import BIN, EXCERPT, ROOT, change_params, checkout
+from tests.conftest import BIN, EXCERPT, ROOT, candidates, change_params, checkout
 
 WORDS = ["bed", "cat", "down", "go", "happy", "left", "no", "right", "stop", "up", "yes"]
 SEEDS = (1, 2, 3)
@@ -92,9 +92,9 @@ class Bench:
         for older in self.folder.glob(f"{name}-*"):
             shutil.rmtree(older)
         project.mkdir(parents=True)
-        candidates = sorted({each.candidate for each in (SEED_CNN, *FAST, SLOW)})
+        names = sorted({each.candidate for each in (SEED_CNN, *FAST, SLOW)})
         changes = {"dataset": {"source": str(self.archive), "labels": WORDS}, "split": split}
-        checkout(project, changes | {"train": {"candidates": candidates}})
+        checkout(project, changes | {"train": {"candidates": candidates(*names)}})
         for stage in ("ingest", "validate", "extract"):
             self.call(project, BIN / "earmark", stage)
         (project / "ready").touch()
@@ -106,7 +106,7 @@ class Bench:
         result = project / "results" / f"{entry.candidate}-{_digest([settings, seed])}"
         if not (result / "scores.json").exists():
             print(f"{project.name.split('-')[0]} split: {entry.name}, seed {seed}", flush=True)
-            change_params(project, {"seed": seed, "train": {entry.candidate: settings}})
+            change_params(project, {"seed": seed, "train": {"candidates": {entry.candidate: settings}}})
             self.call(project, BIN / "earmark", "train", entry.candidate, shown=True)
             model = f"models/{entry.candidate}"
             said = self.call(project, sys.executable, "-m", "tests.benchmarks.scoring", model, "test")
@@ -120,7 +120,7 @@ class Bench:
         result = project / "results" / f"{module}-{_digest([arguments, _settings(BEST)])}.json"
         if not result.exists():
             print(f"{module} {' '.join(arguments)}", flush=True)
-            change_params(project, {"seed": 1, "train": {BEST.candidate: _settings(BEST)}})
+            change_params(project, {"seed": 1, "train": {"candidates": {BEST.candidate: _settings(BEST)}}})
             said = self.call(project, sys.executable, "-m", f"tests.benchmarks.{module}", *arguments)
             write_text(result, said.splitlines()[-1])
         return json.loads(result.read_text())
@@ -155,8 +155,8 @@ def _digest(content: object) -> str:
 
 
 def _settings(entry: Entry) -> dict:
-    shipped = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["train"]
-    return {"epochs": shipped["epochs"]} | shipped[entry.candidate] | entry.changes
+    epochs = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["train"]["epochs"]
+    return {"epochs": epochs} | candidates(entry.candidate)[entry.candidate] | entry.changes
 
 
 def median_of(trainings: list[Trained]) -> Trained:

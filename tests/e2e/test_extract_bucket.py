@@ -3,7 +3,7 @@
 import shutil
 
 import pytest
-from conftest import REGISTERED, change_params, copied
+from conftest import FAST_TC_RESNET, change_params, copied
 from support import s3_server
 
 
@@ -20,8 +20,8 @@ def test_dvc_extracts_in_a_bucket_and_trains_from_there(tmp_path, run, bucket, r
     for path in (folder / "data/raw").iterdir():
         bucket.upload_file(str(path), "sounds", f"raw/{path.name}")
     places = {"raw": "s3://sounds/raw", "features": "s3://sounds/features"}
-    short = REGISTERED["train"]["tc_resnet"] | {"epochs": 1}
-    change_params(folder, {"extract": places, "train": {"tc_resnet": short}})
+    short = FAST_TC_RESNET | {"epochs": 1}
+    change_params(folder, {"extract": places, "train": {"candidates": {"tc_resnet": short}}})
     pipeline = (folder / "dvc.yaml").read_text()
     edited = pipeline.replace(
         "${extract.features}: {persist: true}", "${extract.features}: {persist: true, cache: false}"

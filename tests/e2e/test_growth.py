@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import REGISTERED, change_params, copied
+from conftest import FAST_TC_RESNET, change_params, copied
 
 from earmark.dataset.sources import synthetic
 
@@ -20,8 +20,8 @@ def project(tmp_path_factory, registered):
     """A checkout with a registered version, and an inbox beside it that is still empty."""
     folder = copied(registered, tmp_path_factory.mktemp("growth") / "project")
     (folder.parent / "inbox").mkdir()
-    short = REGISTERED["train"]["tc_resnet"] | {"epochs": 1}
-    change_params(folder, {"dataset": {"inbox": "../inbox"}, "train": {"tc_resnet": short}})
+    short = FAST_TC_RESNET | {"epochs": 1}
+    change_params(folder, {"dataset": {"inbox": "../inbox"}, "train": {"candidates": {"tc_resnet": short}}})
     return folder
 
 

@@ -12,11 +12,11 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import BIN, OPEN_GATE, REGISTERED, THREADS, change_params, copied
+from conftest import BIN, FAST_TC_RESNET, OPEN_GATE, THREADS, candidates, change_params, copied
 from support.chromium import CHROMIUM, assert_whole, chromium
 
 SHARES = {"training": 0.7, "validation": 0.1, "test": 0.2}
-EPOCHS = REGISTERED["train"]["tc_resnet"]["epochs"]
+EPOCHS = FAST_TC_RESNET["epochs"]
 TWO_THREADS = dict.fromkeys(THREADS, "2")
 
 
@@ -76,6 +76,23 @@ def test_a_second_run_trains_nothing_and_registers_nothing(project, run, earmark
     assert "nothing new to register" in earmark(project, "register").stdout
     assert len(client.search_model_versions("name = 'earmark'")) == 1
     assert len(client.search_runs([client.get_experiment_by_name("earmark").experiment_id])) == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "trained"),
+    [
+        ({"tc_resnet": FAST_TC_RESNET | {"label_smoothing": 0.1}}, "train@tc_resnet"),
+        ({"tc_resnet": FAST_TC_RESNET} | candidates("stem_resnet"), "train@stem_resnet"),
+    ],
+    ids=["changed", "added"],
+)
+def test_settings_of_a_candidate_train_that_one_only(copy, run, settings, trained):
+    change_params(copy, {"train": {"candidates": settings}})
+    extracted = run(copy, "dvc", "repro", "extract")
+    assert extracted.returncode == 0, extracted.stdout + extracted.stderr
+    assert "0 of 1 shards were new" in extracted.stdout
+    stale = json.loads(run(copy, "dvc", "status", "--json").stdout)
+    assert set(stale) == {"ingest", trained, "evaluate"}
 
 
 def appended(path: Path) -> None:
@@ -256,7 +273,7 @@ def test_the_page_of_a_real_evaluation_is_whole_in_a_browser(project, tmp_path):
 def test_dvc_queues_experiments_and_leaves_the_workspace_alone(project, run, tmp_path):
     names = ("params.yaml", "models/tc_resnet/model.keras", "reports/metrics.json", "reports/report.html")
     before = {name: (project / name).read_bytes() for name in names}
-    change = ("-S", "train.tc_resnet.epochs=1", "-S", "train.tc_resnet.network.dropout=0.25")
+    change = ("-S", "train.candidates.tc_resnet.epochs=1", "-S", "train.candidates.tc_resnet.network.dropout=0.25")
     queued = run(project, "dvc", "exp", "run", "--queue", *change, "-s", "train@tc_resnet", "evaluate")
     assert queued.returncode == 0, queued.stdout + queued.stderr
     # Into a file: the worker that it leaves would hold a pipe open until it has been idle for long enough.
@@ -267,7 +284,7 @@ def test_dvc_queues_experiments_and_leaves_the_workspace_alone(project, run, tmp
     assert done.returncode == 0, (tmp_path / "log").read_text()
     assert run(project, "dvc", "queue", "stop").returncode == 0
     shown = pd.read_csv(io.StringIO(run(project, "dvc", "exp", "show", "--csv").stdout))
-    (row,) = shown[shown["train.tc_resnet.network.dropout"] == 0.25].to_dict("records")
+    (row,) = shown[shown["train.candidates.tc_resnet.network.dropout"] == 0.25].to_dict("records")
     assert 0 < row["candidates.tc_resnet.test.accuracy"] <= 1
     assert {name: (project / name).read_bytes() for name in before} == before
 
@@ -276,13 +293,13 @@ def test_dvc_queues_experiments_and_leaves_the_workspace_alone(project, run, tmp
 def experiment(project, run, tmp_path_factory) -> Path:
     """The checkout after an experiment of one epoch, on two threads."""
     folder = copied(project, tmp_path_factory.mktemp("experiment") / "project")
-    done = run(folder, "dvc", "exp", "run", "-S", "train.tc_resnet.epochs=1", **TWO_THREADS)
+    done = run(folder, "dvc", "exp", "run", "-S", "train.candidates.tc_resnet.epochs=1", **TWO_THREADS)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
 
 
 def test_an_experiment_becomes_a_second_version_compared_with_the_champion(experiment, run, earmark, tmp_path):
-    assert "train.tc_resnet.epochs" in run(experiment, "dvc", "params", "diff").stdout
+    assert "train.candidates.tc_resnet.epochs" in run(experiment, "dvc", "params", "diff").stdout
     assert len(pd.read_csv(experiment / "reports/training/tc_resnet.csv")) == 1
     folder = copied(experiment, tmp_path / "project")
     done = earmark(folder, "register")

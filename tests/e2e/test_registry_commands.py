@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from conftest import BIN, REGISTERED, change_params, copied
+from conftest import BIN, FAST_TC_RESNET, change_params, copied
 from mlflow import MlflowClient
 from support.mlflow_server import serving
 from support.prefect_server import running, wait_until
@@ -26,7 +26,7 @@ def evaluated(registered, tmp_path_factory, earmark) -> Path:
     """A checkout with version 1, the champion, and a model of one epoch that is not registered; no test changes it."""
     folder = copied(registered, tmp_path_factory.mktemp("evaluated") / "project")
     (folder / "dvc.lock").unlink()  # the second training is none of DVC's
-    change_params(folder, {"seed": 2, "train": {"tc_resnet": REGISTERED["train"]["tc_resnet"] | {"epochs": 1}}})
+    change_params(folder, {"seed": 2, "train": {"candidates": {"tc_resnet": FAST_TC_RESNET | {"epochs": 1}}}})
     for stage in (["train", "tc_resnet"], ["evaluate"]):
         succeeded(earmark(folder, *stage))
     return folder

@@ -34,7 +34,6 @@ def build(input_shape: tuple[int, int], labels: int, *, units: int):
 '''
 FRONT_ENDS = {"tiny": "log_mel", "tinier": "spectrogram"}
 SETTINGS = {
-    "candidates": ["tiny", "tinier"],
     "tiny": {
         "epochs": 16,
         "batch_size": 16,
@@ -67,7 +66,7 @@ def project(tmp_path_factory, run, registered) -> Path:
     """A checkout with a version of a candidate whose module git does not know; the worse one beside it has another
     front end, so that it has features too."""
     folder = copied(registered, tmp_path_factory.mktemp("reproduce") / "project")
-    change_params(folder, {"train": SETTINGS, "register": {"name": "again"}})
+    change_params(folder, {"train": {"candidates": SETTINGS}, "register": {"name": "again"}})
     for name, front_end in FRONT_ENDS.items():
         module = folder / f"src/earmark/models/candidates/{name}.py"
         module.write_text(CANDIDATE.format(name=name, front_end=front_end))

@@ -5,10 +5,8 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from conftest import ROOT
-from support.training import CANDIDATES
+from support.training import CANDIDATES, with_all_candidates
 
-from earmark import params
 from earmark.errors import UserError
 from earmark.features import front_ends, numpy_backend
 from earmark.models import backend, conversion, model_folder, runtimes
@@ -19,7 +17,7 @@ LABELS = ("left", "right", "good morning")
 
 @pytest.fixture(scope="module")
 def loaded():
-    return params.load(ROOT / "params.yaml")
+    return with_all_candidates()
 
 
 @pytest.fixture(scope="module")

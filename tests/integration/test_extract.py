@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT, change_params
+from conftest import ROOT, candidates, change_params
 from support.growing import empty_registry, fill, forget, manifest, run_ingest, wav
 from support.recordings import plain, written
 
@@ -30,6 +30,8 @@ RECORDINGS = {
     for s, speaker in enumerate(("anouk", "ben"))
 }
 HUM = wav(99, 3.0)
+BOTH = candidates("seed_cnn", "tc_resnet")
+"""They have different front ends."""
 
 
 @pytest.fixture
@@ -37,7 +39,7 @@ def recordings(tmp_path, monkeypatch) -> Path:
     folder = tmp_path / "project"
     folder.mkdir()
     shutil.copy2(ROOT / "params.yaml", folder)
-    change_params(folder, {"dataset": {"source": "../recordings"}, "train": {"candidates": ["seed_cnn", "tc_resnet"]}})
+    change_params(folder, {"dataset": {"source": "../recordings"}, "train": {"candidates": BOTH}})
     monkeypatch.chdir(folder)
     return fill(tmp_path / "recordings", RECORDINGS | {"_background_noise_/hum.wav": HUM})
 
@@ -162,9 +164,9 @@ def test_features_of_a_candidate_that_is_gone_wait_for_it(recordings):
     run_ingest()
     run_extract()
     before = times()
-    run_extract(train={"candidates": ["tc_resnet"]})
+    run_extract(train={"candidates": candidates("tc_resnet")})
     assert [path.name for path in FEATURES.iterdir()] == ["log_mel"]
-    assert run_extract(train={"candidates": ["seed_cnn", "tc_resnet"]}).startswith("0 of 1 shards were new")
+    assert run_extract(train={"candidates": BOTH}).startswith("0 of 1 shards were new")
     assert times() == before
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import BIN, ROOT, change_params, made_once
+from conftest import BIN, ROOT, candidates, change_params, made_once
 from support.growing import NOISE, RECORDINGS, fill, run_ingest, wav
 from test_extract import FEATURES, shard_bytes, times
 
@@ -130,7 +130,7 @@ def test_a_bad_count_of_workers_is_a_sentence(eight_shards, earmark, workers):
 
 
 def test_extraction_does_not_import_tensorflow(eight_shards):
-    change_params(Path(), {"train": {"candidates": ["tc_resnet"]}})
+    change_params(Path(), {"train": {"candidates": candidates("tc_resnet")}})
     script = (
         "import sys\n"
         "from earmark import params\n"

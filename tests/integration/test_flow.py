@@ -11,8 +11,7 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
-import yaml
-from conftest import ROOT
+from conftest import ROOT, candidates
 from support.flow_project import METRICS, SECONDS, STAGES, VALIDATION, VERDICT, Project, new_project
 from support.prefect_server import PrefectServer, answers, run_weekly, running, serving, wait_until
 
@@ -90,8 +89,8 @@ def test_failure_ends_the_run_with_what_the_stage_said(project: Project, stage: 
 
 
 def test_a_parameter_of_one_candidate_trains_that_one_only_and_register_may_fail(project: Project):
-    settings = yaml.safe_load((project.root / "params.yaml").read_text())["train"]["tc_resnet"]
-    project.set("train", "tc_resnet", settings | {"batch_size": settings["batch_size"] * 2})
+    changed = candidates("seed_cnn") | candidates("tc_resnet", batch_size=128)
+    project.set("train", "candidates", changed)
     ended = project.retrain(({"stage": "register", "exit_code": 2},))
     assert_failed(project, ended, "register", 2)
     assert project.calls == ["ingest", "train@tc_resnet", "evaluate", "register"]

@@ -1,4 +1,4 @@
-"""The recipes of CONTRIBUTING.md, followed in a copy of the package with the code that stands there."""
+"""The recipes of CONTRIBUTING.md and docs/training.md, followed in a copy of the package with what stands there."""
 
 import functools
 import hashlib
@@ -35,16 +35,19 @@ def blocks_under(heading: str) -> list[markdown.Block]:
 FRONT_END = blocks_under("Add a front end")
 BLOCKS = [block for block in markdown.blocks(PAGE) if block not in FRONT_END]
 CANDIDATE, ARCHIVE, RULE = (block.body for block in BLOCKS if block.language == "python")
-(SETTINGS,) = (yaml.load(block.body) for block in BLOCKS if block.language == "yaml")
+(SETTINGS,) = (block.body for block in BLOCKS if block.language == "yaml")
+OTHERS = [block.body for block in markdown.blocks(ROOT / "docs/training.md") if block.language == "yaml"]
 BUILD = """
+import sys
+
 from earmark import params
 from earmark.features.front_ends import front_end
 from earmark.models.candidates import front_end_of, module_of
 
-loaded = params.load()
-settings = front_end(front_end_of("gru"), loaded)
-network = module_of("gru").build((settings.frames, settings.bins), 3, **loaded.train.candidate("gru").network)
-print(network.output_shape)
+loaded, name = params.load(), sys.argv[1]
+settings = front_end(front_end_of(name), loaded)
+network = module_of(name).build((settings.frames, settings.bins), 3, **loaded.train.candidate(name).network)
+print(network.name, network.output_shape, *loaded.train.candidates)
 """
 
 
@@ -74,6 +77,17 @@ def insert(file: Path, after: str, entry: str) -> None:
     file.write_text(text.replace(after, f"{after}\n        {entry},"), encoding="utf-8")
 
 
+def paste_candidate(checkout: Path, example: str) -> str:
+    """Puts the settings in `example` below `train.candidates` in params.yaml; returns the name of their candidate."""
+    path, head = checkout / "params.yaml", "train:\n  candidates:\n"
+    text = path.read_text(encoding="utf-8")
+    (line,) = re.findall(r"^  candidates:.*\n", text, re.MULTILINE)
+    assert example.startswith(head)
+    path.write_text(text.replace(line, f"{line}{example.removeprefix(head)}\n"), encoding="utf-8")
+    (name,) = yaml.load(example)["train"]["candidates"]
+    return name
+
+
 @pytest.fixture
 def web(tmp_path) -> Iterator[str]:
     """The address of a server of the folder `web`."""
@@ -87,10 +101,18 @@ def web(tmp_path) -> Iterator[str]:
 
 def test_a_candidate_is_a_file_and_an_entry(checkout):
     (checkout / "src/earmark/models/candidates/gru.py").write_text(CANDIDATE, encoding="utf-8")
-    change_params(checkout, SETTINGS)
-    done = run(checkout, "-c", BUILD)
+    done = run(checkout, "-c", BUILD, paste_candidate(checkout, SETTINGS))
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "(None, 3)"
+    assert done.stdout.strip() == "gru (None, 3) gru stem_resnet tc_resnet"
+
+
+@pytest.mark.parametrize("example", OTHERS)
+def test_another_candidate_is_settings_to_paste(checkout, example):
+    name = paste_candidate(checkout, example)
+    done = run(checkout, "-c", BUILD, name)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"{name} (None, 3) ")
+    assert set(done.stdout.split()) > {name, "stem_resnet", "tc_resnet"}
 
 
 def test_a_published_archive_is_an_entry(checkout, web):

@@ -9,8 +9,7 @@ from pathlib import Path
 import mlflow
 import pandas as pd
 import pytest
-import yaml
-from conftest import BIN, change_params, copied
+from conftest import BIN, candidates, change_params, copied
 from conftest import EXTRACTED_EPOCHS as EPOCHS
 from support.prefect_server import wait_until
 
@@ -22,8 +21,7 @@ from earmark.provenance import environment
 
 def change_candidate(folder: Path, **settings) -> None:
     """Changes settings of tc_resnet in the checkout's params.yaml."""
-    current = yaml.safe_load((folder / "params.yaml").read_text())["train"]["tc_resnet"]
-    change_params(folder, {"train": {"tc_resnet": current | settings}})
+    change_params(folder, {"train": {"candidates": candidates("tc_resnet", **settings)}})
 
 
 def kill_after_epoch(folder: Path, epoch: int) -> None:

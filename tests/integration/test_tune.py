@@ -7,7 +7,7 @@ import time
 
 import mlflow
 import pytest
-from conftest import BIN, ROOT, change_params
+from conftest import BIN, ROOT, candidates, change_params
 
 from earmark import params
 from earmark.commands.tune import patch_of
@@ -119,6 +119,7 @@ def test_values_that_cannot_be_trained_end_their_trial_and_not_the_search(search
 
 
 def test_a_candidate_without_ranges_is_refused(searched, earmark):
+    change_params(searched, {"train": {"candidates": candidates("seed_cnn", "tc_resnet")}})
     done = earmark(searched, "tune", "seed_cnn")
     assert done.returncode == 2
     assert "tune.ranges has no candidate 'seed_cnn'; it has tc_resnet" in done.stderr
@@ -246,16 +247,16 @@ def test_a_file_that_is_no_search_is_named(tmp_path):
 
 
 BLOCKS = """train:
+  epochs: 3
   candidates:
-    - gru
-  gru:
-    batch_size: 64   # a comment
-    network:
-      channels:
-        - 32
-        - 48
+    gru:
+      batch_size: 64   # a comment
+      network:
+        channels:
+          - 32
+          - 48
 
-      units: 3  # another
+        units: 3  # another
 """
 
 
@@ -280,28 +281,29 @@ def test_the_patch_keeps_indentation_and_comments_and_adds_what_is_not_there(tmp
     values = {"network.channels": [16, 24], "network.units": 5, "network.cells": 2, "augmentation.gain_db": 6.0}
     assert applied(BLOCKS, patch_of(BLOCKS, "gru", values), tmp_path) == (
         """train:
+  epochs: 3
   candidates:
-    - gru
-  gru:
-    augmentation: {"gain_db": 6.0}
-    batch_size: 64   # a comment
-    network:
-      cells: 2
-      channels: [16, 24]
+    gru:
+      augmentation: {"gain_db": 6.0}
+      batch_size: 64   # a comment
+      network:
+        cells: 2
+        channels: [16, 24]
 
-      units: 5  # another
+        units: 5  # another
 """
     )
 
 
 def test_a_list_that_stands_no_deeper_than_its_key_is_replaced_too(tmp_path):
     """As YAML's own writers have it."""
-    text = "train:\n  gru:\n    network:\n      channels:\n      - 32\n      - 48\n      units: 3\n"
+    head = "train:\n  candidates:\n    gru:\n      network:\n"
+    text = f"{head}        channels:\n        - 32\n        - 48\n        units: 3\n"
     after = applied(text, patch_of(text, "gru", {"network.channels": [16, 24]}), tmp_path)
-    assert after == "train:\n  gru:\n    network:\n      channels: [16, 24]\n      units: 3\n"
+    assert after == f"{head}        channels: [16, 24]\n        units: 3\n"
 
 
 def test_a_file_in_which_candidates_share_a_value_is_not_patched():
-    text = "train:\n  a: {rate: &rate 1}\n  b: {rate: *rate}\n"
+    text = "train:\n  candidates:\n    a: {rate: &rate 1}\n    b: {rate: *rate}\n"
     with pytest.raises(UserError, match=r"has YAML aliases and cannot be patched; .* by hand: \{'rate': 2\}"):
         patch_of(text, "b", {"rate": 2})

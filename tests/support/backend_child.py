@@ -14,9 +14,8 @@ import numpy as np
 from earmark import params
 from earmark.features import front_ends
 from earmark.models import backend
-from support.training import EVERYTHING, Unwatched, in_memory
+from support.training import EVERYTHING, Unwatched, in_memory, with_all_candidates
 
-ROOT = Path(__file__).parents[2]
 CLIPS, LABELS = 8, 3
 MIXED = ("seed_cnn",)
 
@@ -42,7 +41,7 @@ def two_devices() -> None:
 
 def settings_for(candidate: str) -> params.Params:
     """The settings of params.yaml, but for fewer frames and bins; of fewer frames, bc_resnet magnifies rounding."""
-    loaded = params.load(ROOT / "params.yaml")
+    loaded = with_all_candidates()
     if candidate == "bc_resnet":
         return loaded
     features = {"window_ms": 16.0, "stride_ms": 20.0, "fft_length": 256}

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from subprocess import CompletedProcess
 
-from conftest import BIN, ROOT, change_params
+from conftest import BIN, ROOT, candidates, change_params
 
 from support.prefect_server import PrefectServer, wait_until
 
@@ -40,10 +40,10 @@ stages:
   train:
     foreach: ${train.candidates}
     do:
-      cmd: earmark train ${item}
+      cmd: earmark train ${key}
       deps: [data/accepted, data/features]
-      params: ["train.${item}"]
-      outs: ["models/${item}"]
+      params: ["train.candidates.${key}"]
+      outs: ["models/${key}"]
   evaluate:
     cmd: earmark evaluate
     deps: [models]
@@ -205,7 +205,7 @@ def new_project(root: Path, server: PrefectServer) -> Project:
     (project.root / "validation.txt").write_text(json.dumps(VALIDATION))
     (project.root / "source.txt").write_text("two recordings")
     shutil.copy(ROOT / "params.yaml", project.root)
-    project.set("train", "candidates", ["seed_cnn", "tc_resnet"])
+    project.set("train", "candidates", candidates("seed_cnn", "tc_resnet"))
     for command in (["git", "init", "-q"], [BIN / "dvc", "init", "-q"]):
         subprocess.run(command, cwd=project.root, check=True)
     return project

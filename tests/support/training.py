@@ -1,14 +1,17 @@
-"""What tests of training stand on: clips in memory, a network of a few weights, and nobody who watches."""
+"""What tests of training stand on: all candidates, clips in memory, and nobody who watches."""
 
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+from conftest import ROOT, candidates
 
-from earmark.models import candidates
+from earmark import params
+from earmark.models import candidates as modules
+from earmark.params import yaml
 from earmark.training.batches import Examples
 
-CANDIDATES = sorted(path.stem for path in Path(candidates.__file__).parent.glob("[!_]*.py"))
+CANDIDATES = sorted(path.stem for path in Path(modules.__file__).parent.glob("[!_]*.py"))
 EVERYTHING = {
     "shift_ms": 100.0,
     "speed_percent": 10.0,
@@ -18,6 +21,13 @@ EVERYTHING = {
     "time_mask_ms": 150.0,
     "mixup_alpha": 0.2,
 }
+
+
+def with_all_candidates() -> params.Params:
+    """params.yaml, with the settings of every candidate."""
+    content = yaml.load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    content["train"]["candidates"] = candidates(*CANDIDATES)
+    return params.Params.model_validate(content)
 
 
 class _InMemory:

@@ -4,7 +4,7 @@ import json
 import re
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -69,16 +69,17 @@ def _prepare(version: Registered, dvc: Objects, checkout: Path) -> None:
     for name in (version_record.PARAMS, version_record.DVC_LOCK):
         (checkout / name).write_bytes(files[name])
     # Otherwise extract could write to a bucket.
-    _change_params(checkout, "extract", {"raw": RAW.as_posix(), "features": FEATURES.as_posix()})
+    _change_params(checkout, "extract", lambda _: {"raw": RAW.as_posix(), "features": FEATURES.as_posix()})
     _say(f"{RAW} {tags[version_record.DVC + RAW.as_posix()]}")
     dvc.restore(tags[version_record.DVC + RAW.as_posix()], checkout / RAW)
 
 
-def _change_params(checkout: Path, section: str, values: Mapping[str, object]) -> None:
+def _change_params(checkout: Path, section: str, change: Callable[[Mapping[str, Any]], Mapping[str, object]]) -> None:
+    """Sets what `change` returns for a section of the version's parameters."""
     path = checkout / version_record.PARAMS
     try:
         content = yaml.load(path.read_text(encoding="utf-8"))
-        content[section] = content[section] | values
+        content[section] = content[section] | change(content[section])
     except (yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError):
         raise UserError(
             f"the version's {version_record.PARAMS} cannot be read; expected YAML with a section {section!r}"
@@ -86,12 +87,18 @@ def _change_params(checkout: Path, section: str, values: Mapping[str, object]) -
     write_text(path, yaml.dump(content))
 
 
+def _only(candidate: str, train: Mapping[str, Any]) -> object:
+    """One of the candidates of the section `train`; in versions of older code, that is a list of names."""
+    candidates = train["candidates"]
+    return {candidate: candidates[candidate]} if isinstance(candidates, Mapping) else [candidate]
+
+
 def _rerun(version: Registered, checkout: Path) -> str:
     """Runs the stages through DVC; returns a sentence about the stage that failed, "" if none did."""
     for stage in ("validate", "extract", f"train@{version.candidate}", "evaluate"):
         if stage == "evaluate":
             # Only now: features were extracted for all candidates then, and have to be compared.
-            _change_params(checkout, "train", {"candidates": [version.candidate]})
+            _change_params(checkout, "train", lambda train: {"candidates": _only(version.candidate, train)})
         _say(stage)
         code = dvc_run.run(stage, checkout)
         if code:

@@ -150,7 +150,7 @@ def patch_of(text: str, candidate: str, values: Mapping[str, Any]) -> str:
         raise UserError(f"{PATH} has YAML aliases and cannot be patched; set these values by hand: {values}")
     after = text
     for key, value in values.items():
-        after = _set(after, ("train", candidate, *key.split(".")), value)
+        after = _set(after, ("train", "candidates", candidate, *key.split(".")), value)
     old_lines, new_lines = text.splitlines(keepends=True), after.splitlines(keepends=True)
     return "".join(difflib.unified_diff(old_lines, new_lines, f"a/{PATH}", f"b/{PATH}"))
 

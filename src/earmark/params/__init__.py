@@ -282,7 +282,7 @@ def _sentence(error: ValidationError) -> str:
             return f"{key} is {first['input']!r}; expected text: put it in quotes"
         case "tuple_type":
             return f"{key} is {first['input']!r}; expected a list"
-        case "model_type":
+        case "model_type" | "dict_type":
             return f"{key} is {first['input']!r}; expected a mapping"
     return f"{key} is {first['input']!r}; {message[0].lower()}{message[1:]}"
 

@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationError, model_validator
 
 from earmark.errors import UserError
 from earmark.params.fields import Closed, Count, Fraction, NotNegative, Positive, Range
@@ -65,26 +65,16 @@ class Candidate(Closed):
     network: Mapping[str, int | float | tuple[int, ...]] = {}
 
 
-class Train(BaseModel):
-    """Which candidates are trained; every other key of the section is a candidate with its settings."""
+def _by_name(candidates: Mapping[str, Candidate]) -> Mapping[str, Candidate]:
+    # The order in the file must change no result, because DVC does not see it.
+    return dict(sorted(candidates.items()))
 
-    model_config = ConfigDict(frozen=True, extra="allow")
-    __pydantic_extra__: dict[str, Candidate]
 
-    candidates: Annotated[tuple[str, ...], Field(min_length=1)]
+class Train(Closed):
+    """The candidates that are trained, by name, and the epochs of those that do not set their own."""
+
     epochs: Count
-
-    @model_validator(mode="after")
-    def _check_candidates(self) -> "Train":
-        names = sorted(self.__pydantic_extra__)
-        for name in self.candidates:
-            if name not in names:
-                raise ValueError(
-                    f"candidates names {name!r}, which has no settings; expected one of {', '.join(names)}"
-                )
-        if len(set(self.candidates)) != len(self.candidates):
-            raise ValueError("candidates names a candidate twice")
-        return self
+    candidates: Annotated[Mapping[str, Candidate], Field(min_length=1), AfterValidator(_by_name)]
 
     def candidate(self, name: str) -> Candidate:
         """Settings of the candidate `name`, with `epochs` filled in.
@@ -92,15 +82,15 @@ class Train(BaseModel):
         Raises:
             UserError: params.yaml has no such candidate.
         """
-        if name not in self.__pydantic_extra__:
-            names = sorted(self.__pydantic_extra__)
-            raise UserError(f"params.yaml: train has no candidate {name!r}; expected one of {', '.join(names)}")
-        settings = self.__pydantic_extra__[name]
+        if name not in self.candidates:
+            names = ", ".join(self.candidates)
+            raise UserError(f"params.yaml: train.candidates: {name!r} has no settings; expected one of {names}")
+        settings = self.candidates[name]
         return settings.model_copy(update={"epochs": settings.epochs or self.epochs})
 
     def with_candidate(self, name: str, settings: Candidate) -> "Train":
         """Return a copy in which the candidate `name` has these settings."""
-        return self.model_copy(update={name: settings})
+        return self.model_copy(update={"candidates": {**self.candidates, name: settings}})
 
 
 Number = Annotated[int, Field(strict=True)] | Annotated[float, Field(allow_inf_nan=False, strict=True)]
@@ -204,17 +194,16 @@ def with_values(settings: Candidate, values: Mapping[str, Any]) -> Candidate:
 
 
 def check_tuning_ranges(train: Train, tune: Tune) -> None:
-    """Check that every range in `tune` belongs to a setting and has only values that the setting allows.
+    """Check that ranges in `tune` belong to settings and have only values that the settings allow.
+
+    Ranges of a candidate that is not trained now are not checked: they wait until it is.
 
     Raises:
-        ValueError: it does not; the text names the candidate and the key.
+        ValueError: they do not; the text names the candidate and the key.
     """
-    for name, ranges in tune.ranges.items():
-        try:
-            settings = train.candidate(name)
-        except UserError:
-            raise ValueError(f"tune.ranges names {name!r}, which has no settings under train") from None
-        for key, values in ranges.items():
+    for name in sorted(tune.ranges.keys() & train.candidates.keys()):
+        settings = train.candidate(name)
+        for key, values in tune.ranges[name].items():
             try:
                 value_at(settings, key)
                 for value in values.examples:
@@ -222,6 +211,8 @@ def check_tuning_ranges(train: Train, tune: Tune) -> None:
                         raise ValueError(f"{key} cannot be empty")
                     with_values(settings, {key: value})
             except (KeyError, TypeError):
-                raise ValueError(f"tune.ranges.{name} names {key!r}, which train.{name} does not have") from None
+                raise ValueError(
+                    f"tune.ranges.{name} names {key!r}, which train.candidates.{name} does not have"
+                ) from None
             except ValueError as error:
                 raise ValueError(f"tune.ranges.{name}: {error}") from None

@@ -20,8 +20,8 @@ a bad value gives an error of one sentence. `make docs` generates this page.
 """
 CANDIDATES = """## Candidates
 
-The settings of one candidate, under `train.<candidate>`. Only `batch_size` and `optimizer` are required. A missing
-setting has the value in the table.
+The settings of one candidate, under `train.candidates.<name>`. Only `batch_size` and `optimizer` are required. A
+missing setting has the value in the table.
 """
 RANGES = """## Ranges of a search
 
@@ -80,8 +80,7 @@ def _rows(key: str, field: FieldInfo, values: Any, comments: Mapping[str, str]) 
     value = values
     for part in key.split("."):
         value = value[part]
-    meaning = field.description or comments.get(key, "")
-    yield _row(key, field, _shown(value) if key != "tune.ranges" else "see params.yaml", meaning)
+    yield _row(key, field, _shown_at(key, value), field.description or comments.get(key, ""))
 
 
 def _candidate_rows(settings: Mapping[str, str]) -> Iterator[str]:
@@ -111,6 +110,12 @@ def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
     return _shown(field.default.model_dump() if isinstance(field.default, BaseModel) else field.default)
+
+
+def _shown_at(key: str, value: Any) -> str:
+    if key == "tune.ranges":
+        return "see params.yaml"
+    return _shown(list(value) if key == "train.candidates" else value)
 
 
 def _shown(value: Any) -> str:

@@ -123,7 +123,8 @@ def recipe(data: TrainingData, candidate: str, settings: Candidate, seed: int) -
         except (TypeError, ValueError) as error:
             reason = " ".join(str(error).split())[:300]
             raise TrainingError(
-                f"params.yaml: train.{candidate}.network does not fit clips of {front_end.frames} frames: {reason}"
+                f"params.yaml: train.candidates.{candidate}.network does not fit clips of {front_end.frames} frames:"
+                f" {reason}"
             ) from None
 
     return Recipe(build, front_end, data.noise, len(data.labels), settings, seed)

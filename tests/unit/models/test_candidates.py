@@ -6,10 +6,8 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT
-from support.training import CANDIDATES, Unwatched, in_memory
+from support.training import CANDIDATES, Unwatched, in_memory, with_all_candidates
 
-from earmark import params
 from earmark.errors import UserError
 from earmark.features import front_ends, numpy_backend
 from earmark.models import model_folder
@@ -19,7 +17,7 @@ from earmark.training import fitting
 
 @pytest.fixture(scope="module")
 def loaded():
-    return params.load(ROOT / "params.yaml")
+    return with_all_candidates()
 
 
 def network(loaded, candidate, labels=30):

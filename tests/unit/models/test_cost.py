@@ -7,7 +7,7 @@ import keras
 import pytest
 import tensorflow as tf
 from keras import layers
-from support.training import CANDIDATES
+from support.training import CANDIDATES, with_all_candidates
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from earmark import params
@@ -36,7 +36,7 @@ def operations(node) -> float:
 
 @pytest.mark.parametrize("candidate", CANDIDATES)
 def test_multiply_adds_of_each_candidate_are_those_that_tensorflow_counts(candidate):
-    loaded = params.load()
+    loaded = with_all_candidates()
     front_end = front_ends.front_end(module_of(candidate).FRONT_END, loaded)
     settings = loaded.train.candidate(candidate).network
     network = module_of(candidate).build((front_end.frames, front_end.bins), 30, **settings)

@@ -14,14 +14,17 @@ SHIPPED = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 WRONG = [
     ("train.epochs", "ten", ["train.epochs", "'ten'", "integer"]),
     ("train.epochs", 0, ["train.epochs", "0", "greater than or equal to 1"]),
-    ("train.candidates", [], ["train.candidates", "at least 1"]),
-    ("train.candidates", ["no_such"], ["'no_such'", "seed_cnn"]),
-    ("train.epcohs", 3, ["train.epcohs", "3", "mapping"]),
-    ("train.tc_resnet.optimizer.name", "adam", ["train.tc_resnet.optimizer.name", "'adam'", "'adamw'"]),
-    ("train.tc_resnet.augmentation.noise_snr_db", {"min": 30, "max": 5}, ["noise_snr_db", "30", "5"]),
-    ("train.tc_resnet.augmentation.speed_percent", 80.0, ["speed_percent", "80.0", "50"]),
-    ("train.tc_resnet.precision", "float16", ["precision", "'float16'", "'mixed_float16'"]),
-    ("tune.ranges", {"no_such": {}}, ["tune.ranges", "'no_such'"]),
+    ("train.candidates", {}, ["train.candidates", "at least 1"]),
+    ("train.candidates", ["tc_resnet"], ["train.candidates is ['tc_resnet']", "expected a mapping"]),
+    ("train.candidates", {"tc_resnet": None}, ["train.candidates.tc_resnet is None", "expected a mapping"]),
+    ("train.epcohs", 3, ["train.epcohs", "not a parameter", "epochs, candidates"]),
+    ("train.bc_resnet", {"batch_size": 64}, ["train.bc_resnet", "not a parameter", "epochs, candidates"]),
+    ("train.candidates.tc_resnet.rate", 0.1, ["train.candidates.tc_resnet.rate", "not a parameter", "batch_size"]),
+    ("train.candidates.tc_resnet.optimizer.rate", 0.1, ["optimizer.rate", "not a parameter", "learning_rate"]),
+    ("train.candidates.tc_resnet.optimizer.name", "adam", ["tc_resnet.optimizer.name", "'adam'", "'adamw'"]),
+    ("train.candidates.tc_resnet.augmentation.noise_snr_db", {"min": 30, "max": 5}, ["noise_snr_db", "30", "5"]),
+    ("train.candidates.tc_resnet.augmentation.speed_percent", 80.0, ["speed_percent", "80.0", "50"]),
+    ("train.candidates.tc_resnet.precision", "float16", ["precision", "'float16'", "'mixed_float16'"]),
     ("tune.ranges", {"tc_resnet": {"dropout": {"min": 0, "max": 1}}}, ["tune.ranges.tc_resnet", "'dropout'"]),
     (
         "tune.ranges",
@@ -38,9 +41,9 @@ WRONG = [
     ),
     ("tune.ranges", {"tc_resnet": {"epochs": {"values": [None, 2]}}}, ["tune.ranges.tc_resnet", "epochs", "empty"]),
     ("tune.ranges", {"tc_resnet": {"label_smoothing": {"min": 0.0, "max": float("inf")}}}, ["label_smoothing", "inf"]),
-    ("train.seed_cnn.optimizer.warmup_fraction", 0.1, ["warmup_fraction 0.1", "cosine"]),
-    ("train.tc_resnet.augmentation.gain_db", 1e6, ["gain_db", "60"]),
-    ("train.tc_resnet.balanced_sampling", "yes", ["balanced_sampling", "'yes'"]),
+    ("train.candidates.tc_resnet.optimizer.decay", "none", ["warmup_fraction 0.1", "cosine"]),
+    ("train.candidates.tc_resnet.augmentation.gain_db", 1e6, ["gain_db", "60"]),
+    ("train.candidates.tc_resnet.balanced_sampling", "yes", ["balanced_sampling", "'yes'"]),
     ("tune.ranges", {"tc_resnet": {"optimizer.name": {"values": ["sgd", "adam"]}}}, ["optimizer.name", "'adam'"]),
     ("dataset.sample_rate", 16000, ["dataset.sample_rate", "not a parameter", "sample_rate_hz"]),
     ("dataset.clip_seconds", float("nan"), ["dataset.clip_seconds", "nan"]),
@@ -87,6 +90,27 @@ def test_the_shipped_file_has_the_tutorials_sizes():
 
 
 def test_epochs_of_its_own_come_before_those_of_all():
-    train = params.load(ROOT / "params.yaml").train
-    assert train.candidate("tc_resnet").epochs == train.epochs
-    assert train.candidate("seed_cnn").epochs == SHIPPED["train"]["seed_cnn"]["epochs"]
+    own = SHIPPED["train"]["candidates"]["tc_resnet"] | {"epochs": 10}
+    train = loaded(train=SHIPPED["train"] | {"candidates": {"own": own, **SHIPPED["train"]["candidates"]}}).train
+    assert train.candidate("tc_resnet").epochs == train.epochs != 10
+    assert train.candidate("own").epochs == 10
+
+
+def test_a_candidate_that_is_not_trained_is_refused_and_its_ranges_wait():
+    train = {"epochs": 3, "candidates": {"tc_resnet": SHIPPED["train"]["candidates"]["tc_resnet"]}}
+    without = loaded(train=train)
+    assert "stem_resnet" in without.tune.ranges
+    with pytest.raises(UserError) as error:
+        without.train.candidate("stem_resnet")
+    assert str(error.value) == "params.yaml: train.candidates: 'stem_resnet' has no settings; expected one of tc_resnet"
+
+
+def test_the_order_of_candidates_in_the_file_changes_nothing():
+    turned = dict(reversed(SHIPPED["train"]["candidates"].items()))
+    assert list(loaded(train=SHIPPED["train"] | {"candidates": turned}).train.candidates) == list(
+        loaded().train.candidates
+    )
+
+
+def loaded(**sections: object) -> params.Params:
+    return params.Params.model_validate(SHIPPED | sections)
