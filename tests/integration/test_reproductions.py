@@ -12,6 +12,7 @@ from conftest import BIN, copied
 from support.small_version import artifact, registry, run_id, small_version
 
 from earmark.commands.reproduce import metric_differences
+from earmark.params import yaml
 from earmark.provenance import environment
 from earmark.versioning import dvc_cache
 
@@ -96,10 +97,23 @@ def test_a_file_that_is_not_the_one_that_was_registered_is_refused_before_anythi
     assert not list((tmp_path / "temporary").iterdir())
 
 
+def register_with(params: str, project: Path) -> None:
+    """As if the version had been registered with the params.yaml `params`."""
+    artifact("params.yaml").write_text(params)
+    sha256 = hashlib.sha256(params.encode()).hexdigest()
+    registry(project).set_model_version_tag("earmark", "1", "sha256.params.yaml", sha256)
+
+
+def test_a_version_from_when_candidates_were_a_list_is_made_again(project, run):
+    content = yaml.load(artifact("params.yaml").read_text())
+    names = list(content["train"]["candidates"])
+    register_with(yaml.dump(content | {"train": {"candidates": names}}), project)
+    done = run(project, "earmark", "reproduce", "1")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_parameters_that_cannot_be_read_are_refused(project, earmark):
-    artifact("params.yaml").write_text("train: [\n")
-    now = hashlib.sha256(b"train: [\n").hexdigest()
-    registry(project).set_model_version_tag("earmark", "1", "sha256.params.yaml", now)
+    register_with("train: [\n", project)
     done = earmark(project, "reproduce", "1")
     assert done.returncode == 2, done.stdout + done.stderr
     assert "the version's params.yaml cannot be read" in done.stderr
