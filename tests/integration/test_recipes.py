@@ -34,7 +34,7 @@ def blocks_under(heading: str) -> list[markdown.Block]:
 
 FRONT_END = blocks_under("Add a front end")
 BLOCKS = [block for block in markdown.blocks(PAGE) if block not in FRONT_END]
-CANDIDATE, ARCHIVE, RULE = (block.body for block in BLOCKS if block.language == "python")
+CANDIDATE, ARCHIVE, SOURCE, KIND, RULE = (block.body for block in BLOCKS if block.language == "python")
 (SETTINGS,) = (block.body for block in BLOCKS if block.language == "yaml")
 OTHERS = [block.body for block in markdown.blocks(ROOT / "docs/training.md") if block.language == "yaml"]
 BUILD = """
@@ -121,11 +121,26 @@ def test_a_published_archive_is_an_entry(checkout, web):
         archive.add(checkout / "recordings", ".")
     sha256 = hashlib.sha256((checkout / "web/my_words_v1.tar.gz").read_bytes()).hexdigest()
     entry = re.sub(r'url="https://[^/"]+', f'url="{web}', ARCHIVE).replace("…", sha256)
-    insert(checkout / "src/earmark/dataset/sources/speech_commands.py", "for archive in (", entry)
+    insert(checkout / "src/earmark/dataset/sources/speech_commands.py", "for official in (", entry)
     change_params(checkout, {"dataset": {"source": "my_words_v1"}})
     done = earmark(checkout, "ingest")
     assert done.returncode == 0, done.stderr
     assert f"{len(RECORDINGS)} new clips from my_words_v1" in done.stdout
+
+
+def test_another_kind_of_source_is_a_file_and_an_entry(checkout):
+    folder = checkout / "src/earmark/dataset/sources"
+    (folder / "beeps.py").write_text(SOURCE, encoding="utf-8")
+    text = (folder / "__init__.py").read_text(encoding="utf-8")
+    assert "import archive_file, " in text
+    (folder / "__init__.py").write_text(text.replace("import archive_file, ", "import archive_file, beeps, "), "utf-8")
+    insert(folder / "__init__.py", "KINDS = (", KIND)
+    change_params(checkout, {"dataset": {"source": "beeps", "speakers": 6}})
+    first, second = earmark(checkout, "ingest"), earmark(checkout, "ingest")
+    assert "12 new clips from beeps: 12 clips of 2 labels" in first.stdout, first.stderr
+    assert "nothing new in beeps" in second.stdout, second.stderr
+    change_params(checkout, {"dataset": {"source": "beep"}})
+    assert "'beep', which does not exist; expected beeps, synthetic, " in earmark(checkout, "ingest").stderr
 
 
 def test_an_expectation_is_an_entry(checkout):
@@ -178,8 +193,8 @@ def test_a_front_end_is_a_file_and_an_entry(checkout):
     (front_ends / "__init__.py").write_text(table, encoding="utf-8")
     candidate = CANDIDATE.replace('FRONT_END = "mfcc"', 'FRONT_END = "octave"')
     (checkout / "src/earmark/models/candidates/gru.py").write_text(candidate, encoding="utf-8")
-    change_params(checkout, SETTINGS | {"dataset": {"source": "recordings"}})
-    change_params(checkout, {"train": {"candidates": ["gru"]}})
+    candidates = yaml.load(SETTINGS)["train"]["candidates"]
+    change_params(checkout, {"dataset": {"source": "recordings"}, "train": {"candidates": candidates}})
     fill(checkout / "recordings", RECORDINGS)
     for stage in ("ingest", "extract"):
         done = earmark(checkout, stage)

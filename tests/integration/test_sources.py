@@ -15,6 +15,7 @@ import pytest
 
 from earmark.dataset.sources import archive, folder, open_source, speech_commands
 from earmark.dataset.sources.checksum_cache import cached_sha256
+from earmark.dataset.sources.source import Context
 from earmark.dataset.sources.source_file import SourceFile
 from earmark.errors import UserError
 
@@ -186,9 +187,13 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Pa
 
 
 class TestOpenSource:
-    def test_a_folder(self, tmp_path):
+    @pytest.fixture
+    def context(self, tmp_path: Path) -> Context:
+        return Context(0, 1, tmp_path / "downloads")
+
+    def test_a_folder(self, tmp_path, context):
         root = write_folder(tmp_path / "recordings", FILES)
-        source = open_source(str(root), 0, 1, tmp_path / "downloads")
+        source = open_source(str(root), context)
         assert source.name == "recordings"
         assert source.fingerprint == ""
         assert dict(read(source.entries({}))) == DATA_SET
@@ -197,52 +202,52 @@ class TestOpenSource:
     @pytest.mark.parametrize(
         ("suffix", "form"), [(".tar", "tar"), (".tar.gz", "gztar"), (".TGZ", "gztar"), (".zip", "zip")]
     )
-    def test_an_archive(self, tmp_path, suffix, form):
+    def test_an_archive(self, tmp_path, suffix, form, context):
         path = write_archive(tmp_path / f"recordings{suffix}", form, FILES)
-        source = open_source(str(path), 0, 1, tmp_path / "downloads")
+        source = open_source(str(path), context)
         assert source.name == path.name
         assert source.fingerprint == archive.sha256_of(path)
         assert dict(read(source.entries({}))) == DATA_SET
 
     @pytest.mark.parametrize("name", sorted(speech_commands.ARCHIVES))
-    def test_an_official_archive_is_known_without_network_and_disk(self, tmp_path, name):
-        source = open_source(name, 0, 1, tmp_path / "downloads")
+    def test_an_official_archive_is_known_without_network_and_disk(self, tmp_path, name, context):
+        source = open_source(name, context)
         assert source.name == name
         assert source.fingerprint == speech_commands.ARCHIVES[name].sha256
         assert len(bytes.fromhex(source.fingerprint)) == 32
         source.entries({})
         assert not (tmp_path / "downloads").exists()
 
-    def test_a_url(self, tmp_path, served):
+    def test_a_url(self, served, context):
         root, address = served
         path = write_archive(root / "my recordings.tar.gz", "gztar", FILES)
         url = f"{address}/my%20recordings.tar.gz?token=secret"
-        source = open_source(url, 0, 1, tmp_path / "downloads")
+        source = open_source(url, context)
         assert source.name == "my recordings.tar.gz"
         assert source.fingerprint == archive.sha256_of(path)
         path.unlink()
-        again = open_source(url, 0, 1, tmp_path / "downloads")
+        again = open_source(url, context)
         assert again.fingerprint == source.fingerprint
         assert dict(read(again.entries({}))) == DATA_SET
 
-    def test_two_urls_of_one_name_do_not_meet(self, tmp_path, served):
+    def test_two_urls_of_one_name_do_not_meet(self, served, context):
         root, address = served
         for place in ("a", "b"):
             (root / place).mkdir()
             write_archive(root / place / "data.zip", "zip", {f"{place}/1.wav": place.encode()})
-        found = [open_source(f"{address}/{place}/data.zip", 0, 1, tmp_path / "downloads") for place in ("a", "b")]
+        found = [open_source(f"{address}/{place}/data.zip", context) for place in ("a", "b")]
         assert [dict(read(source.entries({}))) for source in found] == [{"a/1.wav": b"a"}, {"b/1.wav": b"b"}]
 
-    def test_a_url_never_writes_outside_of_the_downloads(self, tmp_path, served):
+    def test_a_url_never_writes_outside_of_the_downloads(self, tmp_path, served, context):
         root, address = served
         write_archive(root / "..%2F..%2Fevil.zip", "zip", {"a/1.wav": b"x"})
         before = set(tmp_path.iterdir())
-        open_source(f"{address}/..%252F..%252Fevil.zip", 0, 1, tmp_path / "downloads")
+        open_source(f"{address}/..%252F..%252Fevil.zip", context)
         assert set(tmp_path.iterdir()) - before == {tmp_path / "downloads"}
 
     def test_the_synthetic_data_set(self, tmp_path):
         synthetic = pytest.importorskip("earmark.dataset.sources.synthetic")
-        source = open_source("synthetic", 7, 2, tmp_path / "downloads")
+        source = open_source("synthetic", Context(7, 2, tmp_path / "downloads"))
         assert source.name == "synthetic"
         assert source.fingerprint == synthetic.fingerprint(7, 2)
         assert read([next(source.entries({}))]) == [next(synthetic.entries(7, 2))]
@@ -261,13 +266,13 @@ class TestOpenSource:
             "https://127.0.0.1:9/a.zip/",
         ],
     )
-    def test_anything_else_is_refused_with_what_is_allowed(self, tmp_path, source):
+    def test_anything_else_is_refused_with_what_is_allowed(self, source, context):
         with pytest.raises(UserError) as caught:
-            open_source(source, 0, 1, tmp_path / "downloads")
+            open_source(source, context)
         for part in (f"dataset.source is '{source}'", "synthetic", "speech_commands_v0.02", "folder", ".tar.gz"):
             assert part in str(caught.value)
 
-    def test_a_file_that_is_no_archive_is_refused(self, tmp_path):
+    def test_a_file_that_is_no_archive_is_refused(self, tmp_path, context):
         (tmp_path / "a.rar").write_bytes(b"x")
         with pytest.raises(UserError, match=r"a\.rar', which is not an archive by its name"):
-            open_source(str(tmp_path / "a.rar"), 0, 1, tmp_path / "downloads")
+            open_source(str(tmp_path / "a.rar"), context)

@@ -7,7 +7,7 @@ import pandas as pd
 
 from earmark.audio.decode import DecodeError, facts
 from earmark.dataset import layout, manifest, shards, state
-from earmark.dataset.sources import Source
+from earmark.dataset.sources.source import Source
 from earmark.dataset.sources.source_file import SourceFile
 from earmark.dataset.state import RawState
 

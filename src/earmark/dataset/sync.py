@@ -11,7 +11,8 @@ import pandas as pd
 
 from earmark.dataset import ingestion_record, layout, manifest, shards, splits, state
 from earmark.dataset.importer import Importer
-from earmark.dataset.sources import Source, open_inbox
+from earmark.dataset.sources import open_inbox
+from earmark.dataset.sources.source import Context, Source
 from earmark.dataset.state import RawState
 from earmark.errors import UserError
 from earmark.io.files import whole_file, whole_folder
@@ -42,7 +43,8 @@ def synchronise(params: Params, source: Source, record: dict[str, Any]) -> str:
             with shards.ShardWriter(folder) as writer:
                 _read(importer, "source", source, writer, record)
                 if params.dataset.inbox:
-                    sources["inbox"] = open_inbox(params.dataset.inbox, importer.labels, DOWNLOADS)
+                    context = Context(params.seed, params.dataset.speakers, DOWNLOADS, importer.labels)
+                    sources["inbox"] = open_inbox(params.dataset.inbox, context)
                     _read(importer, "inbox", sources["inbox"], writer, record)
             signatures = {role: opened.signature for role, opened in sources.items()}
             identity = ingestion_record.split_settings(params) | signatures

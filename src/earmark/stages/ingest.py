@@ -5,6 +5,7 @@ from typing import Any
 
 from earmark.dataset import ingestion_record
 from earmark.dataset.sources import open_inbox, open_source
+from earmark.dataset.sources.source import Context
 from earmark.errors import UserError
 from earmark.io.files import exclusive_writer, restore, write_json
 from earmark.params import Params
@@ -23,10 +24,11 @@ def ingest(params: Params) -> str:
     with exclusive_writer(RAW):
         restore(RAW)
         record = ingestion_record.read(RAW)
-        source = open_source(params.dataset.source, params.seed, params.dataset.speakers, DOWNLOADS)
+        context = Context(params.seed, params.dataset.speakers, DOWNLOADS)
+        source = open_source(params.dataset.source, context)
         names, fingerprints = [source.name], [source.name, source.local_fingerprint()]
         if params.dataset.inbox:
-            inbox = open_inbox(params.dataset.inbox, frozenset(), DOWNLOADS)
+            inbox = open_inbox(params.dataset.inbox, context)
             names, fingerprints = [inbox.name, *names], [inbox.name, inbox.local_fingerprint(), *fingerprints]
         if record and ingestion_record.read_json(FINGERPRINT) == _fingerprint(params, record, fingerprints):
             return f"nothing new in {' and '.join(names)}"

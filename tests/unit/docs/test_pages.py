@@ -19,8 +19,8 @@ from earmark.reporting.leaderboard import HEADINGS
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / ".github").rglob("*.md"))]
 REASONS = ("network", "GPU", "a person")
 PROGRAMS = ("earmark", "dvc", "make", "mlflow", "prefect", "git", "dask")
-MADE = ("gru.py", "octave.py")
-"""Files that a recipe makes."""
+MADE = ("gru.py", "octave.py", "beeps.py", "dvc.lock")
+"""Files that a recipe or a run makes."""
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
 FILES = defaultdict(list)
 for path in subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split():

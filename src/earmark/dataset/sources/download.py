@@ -66,6 +66,11 @@ def split_url(url: str) -> SplitResult:
         raise UserError(f"{url!r} is not a URL ({error}); expected http(s)://<host>/<path>") from error
 
 
+def is_url(address: str) -> bool:
+    """Return whether an address is one of the web, not of a file."""
+    return address.lower().startswith(("http://", "https://"))
+
+
 def redact_url(url: str) -> str:
     """Return a URL without the parts that may be secret: user, password, query and fragment."""
     parts = split_url(url)

@@ -1,15 +1,25 @@
-"""Reads a data set from a folder with one subfolder of WAV files per label."""
+"""A folder as a source, with one subfolder of WAV files per label."""
 
 import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from earmark.dataset.layout import Inventory, is_hidden
 from earmark.dataset.sources.archive import MEMBER_LIMIT_BYTES
+from earmark.dataset.sources.source import Context, Source
 from earmark.dataset.sources.source_file import Memory, SourceFile
 from earmark.errors import UserError
+
+
+def open_source(address: str, _: Context) -> Source | None:
+    """Return the data set in a folder; None if there is no such folder."""
+    path = Path(address)
+    if not address or not path.is_dir():
+        return None
+    return Source(path.resolve().name, "", partial(local_fingerprint, path), partial(entries, path))
 
 
 def entries(path: Path, memory: Memory) -> Iterator[SourceFile]:

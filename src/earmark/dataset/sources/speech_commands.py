@@ -1,6 +1,11 @@
-"""The published Speech Commands archives with their addresses and checksums."""
+"""The published Speech Commands archives as sources, with their addresses and checksums."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+
+from earmark.dataset.sources import archive
+from earmark.dataset.sources.download import download
+from earmark.dataset.sources.source import Context, Source, fixed_source
 
 
 @dataclass(frozen=True)
@@ -13,8 +18,8 @@ class OfficialArchive:
 
 
 ARCHIVES = {
-    archive.name: archive
-    for archive in (
+    official.name: official
+    for official in (
         OfficialArchive(
             name="speech_commands_v0.01",
             url="http://download.tensorflow.org/data/speech_commands_v0.01.tar.gz",
@@ -27,3 +32,16 @@ ARCHIVES = {
         ),
     )
 }
+
+
+def open_source(address: str, context: Context) -> Source | None:
+    """Return the archive of this name, which is downloaded once its files are read; None for other names."""
+    official = ARCHIVES.get(address)
+    if official is None:
+        return None
+
+    def files() -> Iterator[tuple[str, bytes]]:
+        path = download(official.url, context.downloads / f"{official.name}.tar.gz", official.sha256)
+        yield from archive.entries(path)
+
+    return fixed_source(official.name, official.sha256, files)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from earmark.dataset.layout import NOISE_FOLDER
 from earmark.dataset.sources import synthetic_espeak, synthetic_noise
+from earmark.dataset.sources.source import Context, Source, fixed_source
 from earmark.dataset.splits import speaker_split
 
 if TYPE_CHECKING:
@@ -57,6 +58,18 @@ _MARGIN_SECONDS = 0.02
 _FADE_SECONDS = 0.005
 _SILENCE = 10 ** (-50 / 20)
 _PEAK = 10 ** (-1 / 20)
+
+
+def open_source(address: str, context: Context) -> Source | None:
+    """Return the data set of a seed and a number of speakers; None for other addresses than "synthetic".
+
+    Raises:
+        UserError: espeak-ng's package is not installed.
+    """
+    if address != "synthetic":
+        return None
+    seed, speakers = context.seed, context.speakers
+    return fixed_source("synthetic", fingerprint(seed, speakers), partial(entries, seed, speakers))
 
 
 def fingerprint(seed: int, speakers: int) -> str:
