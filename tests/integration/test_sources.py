@@ -6,39 +6,18 @@ import json
 import os
 import shutil
 import threading
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
+from support.data_set import DATA_SET, FILES, NFC, NFD
 
 from earmark.dataset.sources import archive, folder, open_source, speech_commands
 from earmark.dataset.sources.checksum_cache import cached_sha256
 from earmark.dataset.sources.source import Context
 from earmark.dataset.sources.source_file import SourceFile
 from earmark.errors import UserError
-
-NFC = "grüß gott"
-NFD = unicodedata.normalize("NFD", NFC)
-DATA_SET = {
-    "_background_noise_/tap.wav": b"noise",
-    f"{NFC}/a b.wav": b"greeting",
-    "no/a_nohash_0.WAV": b"no",
-    "testing_list.txt": b"yes/a_nohash_0.wav\n",
-    "validation_list.txt": b"",
-    "yes/a_nohash_0.wav": b"yes" * 1000,
-}
-BESIDES = {
-    "README.md": b"read",
-    "LICENSE": b"free",
-    ".hidden/a.wav": b"",
-    "yes/.DS_Store": b"",
-    "yes/._a_nohash_0.wav": b"",
-    "__MACOSX/yes/a.wav": b"",
-    "_background_noise_/README.md": b"",
-}
-FILES = DATA_SET | BESIDES
 
 
 def write_folder(root: Path, files: dict[str, bytes]) -> Path:
