@@ -56,9 +56,9 @@ def _band_groups(settings: FrontEnd) -> list[tuple[slice, slice, npt.NDArray[np.
     For `log_mel` this halves the multiplications.
     """
     weights = settings.weights
-    groups: list[tuple[slice, slice, npt.NDArray[np.float32]]] = []
     if weights is None:
-        return groups
+        return []
+    groups = []
     for bands in np.array_split(np.arange(weights.shape[1]), min(_BAND_GROUPS, weights.shape[1])):
         reached = np.flatnonzero(weights[:, bands].any(axis=1))
         bins = slice(reached[0], reached[-1] + 1) if len(reached) else slice(0)
