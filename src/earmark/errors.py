@@ -4,8 +4,8 @@
     ├── TrainingError             settings with which nothing can be trained
     └── ServiceUnavailableError   another system does not answer
 
-Errors that never leave their module are defined there: audio.decode.DecodeError, models.serving.InvalidClipError,
-training.search.TimeLimitError.
+Errors that a caller in earmark handles, and no user sees, are defined where they are raised: for example
+audio.decode.DecodeError, dataset.sources.s3_errors.ChangedObjectError, models.serving.InvalidClipError.
 """
 
 

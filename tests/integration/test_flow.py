@@ -135,6 +135,23 @@ def test_damaged_graph_is_reported_in_the_words_of_dvc(project: Project):
     assert "Traceback" not in ended.stderr
 
 
+def test_a_result_that_dvc_still_has_is_shown_as_cached_and_a_killed_stage_as_a_fault(project: Project):
+    shown = project.root / "params.yaml"
+    before = shown.read_text()
+    project.set("features", "fft_length", 1024)
+    assert project.retrain().returncode == 0
+    shown.write_text(before)
+    ended = project.retrain()
+    assert ended.returncode == 0, ended.stderr
+    assert project.calls == ["ingest", "register"]
+    assert "DVC had the result" in ended.stderr
+    assert project.states(7)["extract"] == "Cached"
+    project.set("features", "fft_length", 2048)
+    killed = project.retrain(({"stage": "extract", "exit_code": -signal.SIGKILL},))
+    assert killed.returncode == 1
+    assert "extract: ended with exit code 137" in killed.stderr.splitlines()[-1]
+
+
 def test_what_dvc_itself_refuses_ends_the_run_in_its_words(project: Project):
     graph = project.root / "dvc.yaml"
     graph.write_text(graph.read_text().replace("always_changed: true", "deps: [nowhere]"))

@@ -152,7 +152,7 @@ def test_a_version_without_provenance_says_what_is_not_recorded(project, earmark
     assert "raw data: the version has no hash of data/raw" in done.stdout
     again = earmark(project, "reproduce", "1")
     assert again.returncode == 2
-    assert "cannot be made again: it has no record of the tag candidate" in again.stderr
+    assert "cannot be rebuilt: it has no record of the tag candidate" in again.stderr
 
 
 @pytest.mark.parametrize(

@@ -301,7 +301,7 @@ def made(dvc_repository):
 def test_stages_that_were_run_by_hand_are_no_stages_of_dvc(made):
     found = version_record.gather("tc_resnet", params.load())
     assert found.tags["dvc_lock"] == "absent: no stage has run under DVC"
-    assert found.tags["validation"] == "unknown: no result of it lies here"
+    assert found.tags["validation"] == "unknown: the result is missing"
     assert "dvc.lock" not in found.files
 
 
@@ -323,7 +323,7 @@ def test_a_stage_that_was_run_outside_dvc_is_not_claimed_to_be_dvcs(made, run):
     dvc(run, "repro", "-q")
     write("models/tc_resnet/model.keras", "trained by hand")
     tags = version_record.gather("tc_resnet", params.load()).tags
-    assert tags["dvc_lock"] == "has not the hashes of models/tc_resnet as they are"
+    assert tags["dvc_lock"] == "differs from the files: models/tc_resnet"
     assert tags["dvc.models/tc_resnet"] != dvc_lock.dvc_hashes()["dvc:models/tc_resnet"]
     dvc(run, "commit", "-q", "--force")
     assert tags["dvc.models/tc_resnet"] == dvc_lock.dvc_hashes()["dvc:models/tc_resnet"]

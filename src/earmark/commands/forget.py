@@ -185,7 +185,7 @@ def _versions_trained_on(params: Params, sha256: frozenset[str]) -> _Versions:
             titles.unknown.append(version.title)
             continue
         rows = pd.read_parquet(path, columns=["sha256", "split"])
-        if not sha256.isdisjoint(rows.loc[rows["split"] != "test", "sha256"]):
+        if not sha256.isdisjoint(rows.loc[rows["split"].isin(("training", "validation")), "sha256"]):
             titles.trained.append(version.title)
     return titles
 

@@ -51,12 +51,12 @@ def _require_provenance(version: Registered) -> None:
     files = [*REQUIRED_FILES, *([version_record.CODE_PATCH] if version.origin.tags.get("git_dirty") == "true" else [])]
     missing += [f"{store.FOLDER}/{name} of its run" for name in files if name not in version.origin.files]
     if missing:
-        raise UserError(f"{version.title} cannot be made again: it has no record of {', '.join(missing)}")
+        raise UserError(f"{version.title} cannot be rebuilt: it has no record of {', '.join(missing)}")
     # These files decide what this command runs, so they must be the registered ones.
     for name in files:
         if version_record.sha256(version.origin.files[name]) != version.origin.tags.get(environment.SHA256 + name):
             raise UserError(
-                f"{version.title} cannot be made again: {store.FOLDER}/{name} of its run was changed after registration"
+                f"{version.title} cannot be rebuilt: {store.FOLDER}/{name} of its run was changed after registration"
             )
 
 

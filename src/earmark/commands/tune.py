@@ -81,10 +81,10 @@ class _Search:
     def trial(self, trial: "Trial") -> float:
         """Returns the validation accuracy that the values of `trial` reach."""
         import keras
+        from optuna import TrialPruned
 
         from earmark.tracking import runs
         from earmark.training import fitting
-        from earmark.training.search import Pruned
 
         keras.utils.clear_session()
         settings = with_values(self._settings, trial.values)
@@ -101,7 +101,7 @@ class _Search:
             monitor = TrainingMonitor(self._path, identity, run, self._on_epoch(trial, settings))
             try:
                 state = fitting.fit(recipe, self._data.training, self._data.validation, monitor, resumed)
-            except Pruned as error:  # not a failure of MLflow's run
+            except TrialPruned as error:  # not a failure of MLflow's run
                 pruned = error
                 run.tag("pruned", "true")
         self._path.unlink(missing_ok=True)
@@ -110,7 +110,7 @@ class _Search:
         return float(state.selected_row(settings)["validation_accuracy"])
 
     def _on_epoch(self, trial: "Trial", settings: Candidate) -> "Callable[[State], None]":
-        """Returns what may end a trial after an epoch: Pruned if it does badly, TimeLimitError if time is up."""
+        """Returns what may end a trial after an epoch: TrialPruned if it does badly, TimeLimitError if time is up."""
         from earmark.training.fitting import is_over
 
         def end_early(state: "State") -> None:

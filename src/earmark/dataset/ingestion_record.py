@@ -10,7 +10,7 @@ from earmark.io.files import write_json
 from earmark.params import Params
 
 RECORD = "ingested.json"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """Increase it when the same source would give other bytes."""
 
 

@@ -12,7 +12,7 @@ Split = Literal["training", "validation", "test"]
 
 _BUCKETS = 2**27 - 1
 _VALIDATION_BELOW_PERCENT = 10.0
-_TESTING_BELOW_PERCENT = 20.0
+_TEST_BELOW_PERCENT = 20.0
 
 
 def speaker_of(file_name: str) -> str:
@@ -30,7 +30,7 @@ def speaker_split(speaker: str) -> Split:
     percent = (digest % (_BUCKETS + 1)) * (100.0 / _BUCKETS)
     if percent < _VALIDATION_BELOW_PERCENT:
         return "validation"
-    if percent < _TESTING_BELOW_PERCENT:
+    if percent < _TEST_BELOW_PERCENT:
         return "test"
     return "training"
 

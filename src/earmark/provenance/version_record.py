@@ -82,8 +82,6 @@ def sha256(content: bytes) -> str:
 
 
 def _files() -> Iterator[tuple[str, bytes]]:
-    from earmark.versioning import git
-
     for name, path in KEPT.items():
         with suppress(FileNotFoundError):
             yield name, path.read_bytes()
@@ -118,7 +116,7 @@ def _lock_state(hashes: Mapping[str, str]) -> str:
     differing = [
         path for path, md5 in hashes.items() if path != MANIFEST.as_posix() and recorded.get(f"dvc:{path}") != md5
     ]
-    return f"has not the hashes of {', '.join(differing)} as they are" if differing else "agrees"
+    return f"differs from the files: {', '.join(differing)}" if differing else "agrees"
 
 
 def _validation(files: dict[str, bytes]) -> str:
@@ -126,4 +124,4 @@ def _validation(files: dict[str, bytes]) -> str:
         result = json.loads(files[VALIDATION_FILE])
         return f"{'passed' if result['passed'] else 'refused'}: {result['sentence']}"[:500]
     except (KeyError, ValueError, TypeError):
-        return "unknown: no result of it lies here"
+        return "unknown: the result is missing"

@@ -223,7 +223,10 @@ def _require_sound(findings: Sequence[Finding], result: dict[str, Any], method: 
     columns = {finding.rule.column for finding in broken}
     hints = []
     if "clips_of_split" in columns and method != "random":
-        hints.append("With few speakers, set split.method to random in params.yaml; accuracy on new speakers is lower")
+        hints.append(
+            "With few speakers, set split.method to random in params.yaml;"
+            " accuracy on new speakers will be lower than reported"
+        )
     if not columns.isdisjoint(_CHANGE_COLUMNS):
         hints.append(f"To accept this change, remove {ACCEPTED} and run again")
     table = rules.table([_entry(finding) for finding in broken])

@@ -22,8 +22,6 @@ _GIVEN = "fixed_params"
 _REFUSED = "refused"
 _REPEATED = "repeated"
 
-Pruned = optuna.TrialPruned
-
 
 class TimeLimitError(Exception):
     """The time limit of a search is reached."""
@@ -148,9 +146,9 @@ class Trial:
         self._trial.report(score, epoch)
 
     def raise_if_pruned(self) -> None:
-        """Raises Pruned if the best score so far is below the median of complete trials at the same epoch."""
+        """Raises optuna.TrialPruned if the best score so far is below the median of other trials at this epoch."""
         if self._trial.should_prune():
-            raise Pruned
+            raise optuna.TrialPruned
 
     def raise_if_time_is_up(self) -> None:
         """Raises TimeLimitError if the time limit of the search is reached."""

@@ -23,20 +23,33 @@ Answer = TypeVar("Answer")
 
 
 @contextmanager
-def repository(checkout: Path) -> Iterator["Repo"]:
-    """Opens DVC's repository in the folder `checkout`, and translates DVC's errors.
+def translated_errors() -> Iterator[None]:
+    """Translates DVC's errors.
 
     Raises:
-        UserError: the folder is no DVC repository, or DVC refuses what is done with it.
+        UserError: DVC refuses.
     """
     from dvc.exceptions import DvcException
-    from dvc.repo import Repo
 
     try:
-        with Repo(str(checkout)) as repo:
-            yield repo
+        yield
     except DvcException as error:
         raise UserError(f"dvc: {one_line(error)}") from None
+
+
+@contextmanager
+def repository() -> Iterator["Repo"]:
+    """Opens DVC's repository in the working directory.
+
+    Raises:
+        UserError: there is none.
+    """
+    from dvc.repo import Repo
+
+    with translated_errors():
+        repo = Repo()
+    with repo:
+        yield repo
 
 
 @contextmanager
@@ -46,7 +59,7 @@ def objects() -> Iterator["Objects"]:
     Raises:
         UserError: the working directory is no DVC repository.
     """
-    with repository(Path()) as repo:
+    with repository() as repo:
         yield Objects(repo)
 
 
@@ -114,10 +127,11 @@ class Objects:
 
         Names are of dependencies, parameters and outputs; dvc.yaml for a stage that it no longer has.
         """
-        defined = {stage.addressing for stage in self._repo.index.stages}
-        targets = [stage for stage in stages if stage in defined]
-        # Without targets, DVC would report on all stages.
-        status = self._repo.status(targets=targets) if targets else {}
+        with translated_errors():
+            defined = {stage.addressing for stage in self._repo.index.stages}
+            targets = [stage for stage in stages if stage in defined]
+            # Without targets, DVC would report on all stages.
+            status = self._repo.status(targets=targets) if targets else {}
         changed = {stage: list(_changed_names(entries)) for stage, entries in status.items()}
         removed = {stage: ["dvc.yaml"] for stage in stages if stage not in defined}
         return {stage: names for stage, names in (changed | removed).items() if names}

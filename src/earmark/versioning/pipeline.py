@@ -1,5 +1,6 @@
 """DVC's pipeline: which stages there are, which of them must run, and what running one came to."""
 
+import contextlib
 import json
 import logging
 import re
@@ -8,7 +9,7 @@ from dataclasses import asdict, dataclass
 from graphlib import TopologicalSorter
 from pathlib import Path
 
-from earmark.versioning.dvc import one_line, repository
+from earmark.versioning.dvc import one_line, repository, translated_errors
 
 _EXIT_CODE = re.compile(r"exited with (-?\d+)$")
 """The end of DVC's error for a command that failed; no attribute holds the exit code."""
@@ -33,7 +34,8 @@ def read_pipeline(checkout: Path) -> Pipeline:
     Raises:
         UserError: DVC cannot read them, or another DVC command holds its lock.
     """
-    with repository(checkout) as repo:
+    # DVC names stages by their place in the working directory.
+    with contextlib.chdir(checkout), repository() as repo, translated_errors():
         graph = repo.index.graph
         upstream = {
             stage.addressing: frozenset(dependency.addressing for dependency in graph.successors(stage))
@@ -47,7 +49,8 @@ class StageOutcome:
     """What became of a stage.
 
     Attributes:
-        exit_code: of the stage's command; 0 if DVC had its outputs in the cache; 1 if DVC failed.
+        exit_code: of the stage's command, 128 + n if signal n killed it; 0 if DVC had its outputs in the cache; 1 if
+            DVC failed.
         has_run: whether the command was started.
         error: DVC's own error in one line; "" if there was none.
     """
@@ -96,7 +99,10 @@ def _reproduce(stage: str) -> StageOutcome:
     except (DvcException, OSError) as error:
         cause = error.__cause__ or error
         failed = _EXIT_CODE.search(str(cause)) if isinstance(cause, StageCmdFailedError) else None
-        return StageOutcome(int(failed[1]), True) if failed else StageOutcome(1, has_run.value, one_line(cause))
+        if not failed:
+            return StageOutcome(1, has_run.value, one_line(cause))
+        code = int(failed[1])
+        return StageOutcome(code if code >= 0 else 128 - code, True)
     return StageOutcome(0, has_run.value)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from earmark.dataset.layout import Inventory, is_hidden
 from earmark.dataset.sources.archive import MEMBER_LIMIT_BYTES
+from earmark.dataset.sources.download import is_url
 from earmark.dataset.sources.source import Context, Source
 from earmark.dataset.sources.source_file import Memory, SourceFile
 from earmark.errors import UserError
@@ -17,7 +18,7 @@ from earmark.errors import UserError
 def open_source(address: str, _: Context) -> Source | None:
     """Return the data set in a folder; None if there is no such folder."""
     path = Path(address)
-    if not address or not path.is_dir():
+    if not address or is_url(address) or not path.is_dir():
         return None
     return Source(path.resolve().name, "", partial(local_fingerprint, path), partial(entries, path))
 

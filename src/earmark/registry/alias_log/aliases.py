@@ -145,10 +145,10 @@ class Aliases:
             self._log.mark_applied(move)
         return True
 
-    def _set_mlflow_aliases(self, wanted: Mapping[str, str]) -> None:
-        positions = self._positions()
-        for alias, number in wanted.items():
-            if positions[alias] == number:
+    def _set_mlflow_aliases(self, positions: Mapping[str, str]) -> None:
+        current = self._positions()
+        for alias, number in positions.items():
+            if current[alias] == number:
                 continue
             if number == NOWHERE:
                 self._model.delete_alias(alias)

@@ -37,10 +37,7 @@ def render(
     Raises:
         ValueError: the split is another or was not evaluated, or `best` is no candidate.
     """
-    chosen = _chosen(candidates, best)
-    evaluated = [name for name in ("validation", "test") if name in chosen.metrics]
-    if split not in evaluated:
-        raise ValueError(f"split: {split!r} was not evaluated; expected one of {', '.join(evaluated)}")
+    chosen = _chosen(candidates, best, split)
     scores = {candidate.name: candidate.metrics[split] for candidate in candidates}
     noise = noise_curves(scores)
     results = _results(chosen, split)
@@ -71,10 +68,13 @@ def render(
     return templates.encodable(text)
 
 
-def _chosen(candidates: Sequence[CandidateScores], best: str) -> CandidateScores:
+def _chosen(candidates: Sequence[CandidateScores], best: str, split: str) -> CandidateScores:
     by_name = {candidate.name: candidate for candidate in candidates}
     if best not in by_name:
         raise ValueError(f"best: {best!r} is not a candidate; expected one of {', '.join(by_name)}")
+    evaluated = [name for name in ("validation", "test") if name in by_name[best].metrics]
+    if split not in evaluated:
+        raise ValueError(f"split: {split!r} was not evaluated; expected one of {', '.join(evaluated)}")
     return by_name[best]
 
 
