@@ -155,7 +155,7 @@ def test_a_result_that_dvc_still_has_is_shown_as_cached_and_a_killed_stage_as_a_
 def test_what_dvc_itself_refuses_ends_the_run_in_its_words(project: Project):
     graph = project.root / "dvc.yaml"
     graph.write_text(graph.read_text().replace("always_changed: true", "deps: [nowhere]"))
-    ended = project.retrain()
+    ended = project.retrain(command=AT_ONCE)
     assert ended.returncode == 1
     last = ended.stderr.splitlines()[-1]
     assert last.startswith("retrain failed: ingest: dvc: ")
