@@ -90,12 +90,12 @@ def computed(waveforms: np.ndarray, settings: FrontEnd) -> np.ndarray:
 
 
 def reference_power(waveforms: np.ndarray) -> np.ndarray:
-    """By librosa, in double precision. It puts a window in the middle of its FFT, of whose 512 samples ours has 480."""
-    import librosa
-
-    padded = np.pad(waveforms.astype(np.float64), ((0, 0), (16, 16)))
-    spectrum = librosa.stft(padded, n_fft=512, hop_length=160, win_length=480, center=False, dtype=np.complex128)
-    return np.square(np.abs(spectrum)).transpose(0, 2, 1)
+    """By SciPy's own framing, in double precision; it divides by the sum of the window."""
+    _, _, spectrum = scipy.signal.stft(
+        waveforms.astype(np.float64), nperseg=480, noverlap=320, nfft=512, boundary=None, padded=False
+    )
+    window = scipy.signal.get_window("hann", 480)
+    return np.square(np.abs(spectrum) * window.sum()).transpose(0, 2, 1)
 
 
 def reference_log_mel(waveforms: np.ndarray) -> np.ndarray:
