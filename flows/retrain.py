@@ -14,14 +14,11 @@ from prefect.states import Completed
 from earmark.paths import METRICS, REGISTERED, REPORT, VALIDATION_RESULT, VERDICT
 from earmark.reporting import markdown
 from earmark.reporting.leaderboard import leaderboard
+from earmark.reporting.terminal import next_steps
 from flows import tasks
 from flows.terminal import run_in_own_session
 
 INTERRUPTED = 130
-NEXT_STEPS = """
-MLflow UI    .venv/bin/mlflow ui --backend-store-uri sqlite:///mlflow.db    then http://127.0.0.1:5000
-Prefect UI   .venv/bin/prefect server start                                 then http://127.0.0.1:4200
-HTML report  {report:<61}  opens in any browser"""
 
 
 @flow(name="retrain")
@@ -82,12 +79,6 @@ def _summary(stages: tuple[str, ...], changed: set[str]) -> str:
     return "changed: " + ", ".join(stage for stage in stages if stage in changed)
 
 
-def next_steps() -> str:
-    """Returns the commands and the file that show the results."""
-    has_verdict = (tasks.ROOT / REGISTERED).exists()
-    return NEXT_STEPS.format(report=str(REGISTERED if has_verdict else REPORT))
-
-
 def main() -> int:
     """Runs the flow; returns the exit code: 0, 2 for a user's mistake, 130 for Ctrl-C, 1 for any other failure."""
     try:
@@ -99,7 +90,8 @@ def main() -> int:
     result = state.result(raise_on_failure=False)
     _silence_prefect()
     if state.is_completed():
-        print(f"\n{state.message}\n\n{result}\n{next_steps()}")
+        report = REGISTERED if (tasks.ROOT / REGISTERED).exists() else REPORT
+        print(f"\n{state.message}\n\n{result}\n\n{next_steps.table(report)}")
         return 0
     print(f"\nretrain failed: {state.message}", file=sys.stderr)
     return tasks.USER_MISTAKE if getattr(result, "exit_code", None) == tasks.USER_MISTAKE else 1

@@ -6,34 +6,45 @@ from upath import UPath
 
 from earmark.params import Params
 
+DVC_LOCK = Path("dvc.lock")
+MLFLOW_DATABASE = Path("mlflow.db")
+"""Holds runs and registry unless MLFLOW_TRACKING_URI names a server."""
 DOWNLOADS = Path("downloads")
 LOCAL_CACHE = DOWNLOADS / "local_cache.parquet"
 FINGERPRINT = DOWNLOADS / "fingerprint.json"
-RAW = Path("data/raw")
-ACCEPTED = Path("data/accepted.parquet")
-QUARANTINE = Path("data/quarantine")
+DATA = Path("data")
+RAW = DATA / "raw"
+ACCEPTED = DATA / "accepted.parquet"
+QUARANTINE = DATA / "quarantine"
 QUARANTINED = QUARANTINE / "quarantined.csv"
-FEATURES = Path("data/features")
+FEATURES = DATA / "features"
 MODELS = Path("models")
 CHECKPOINTS = Path("checkpoints")
 LOGS = Path("logs")
 TUNING = Path("tuning")
-VALIDATION = Path("reports/validation")
+REPORTS = Path("reports")
+VALIDATION = REPORTS / "validation"
 VALIDATION_RESULT = VALIDATION / "result.json"
-HISTORIES = Path("reports/training")
-METRICS = Path("reports/metrics.json")
-PREDICTIONS = Path("reports/predictions.csv")
-LABELS = Path("reports/labels.csv")
-SLICES = Path("reports/slices.csv")
-CANDIDATE_LABELS = Path("reports/labels")
-CANDIDATE_SLICES = Path("reports/slices")
-CALIBRATION = Path("reports/calibration")
-VALIDATION_CALIBRATION = Path("reports/calibration/validation")
-NOISE = Path("reports/noise")
-CONFUSION = Path("reports/confusion.csv")
-REPORT = Path("reports/report.html")
-REGISTERED = Path("reports/registered.html")
-VERDICT = Path("reports/verdict.json")
+VALIDATION_PAGE = VALIDATION / "index.html"
+HISTORIES = REPORTS / "training"
+METRICS = REPORTS / "metrics.json"
+PREDICTIONS = REPORTS / "predictions.csv"
+LABELS = REPORTS / "labels.csv"
+SLICES = REPORTS / "slices.csv"
+CANDIDATE_LABELS = REPORTS / "labels"
+CANDIDATE_SLICES = REPORTS / "slices"
+CALIBRATION = REPORTS / "calibration"
+VALIDATION_CALIBRATION = CALIBRATION / "validation"
+NOISE = REPORTS / "noise"
+CONFUSION = REPORTS / "confusion.csv"
+REPORT = REPORTS / "report.html"
+REGISTERED = REPORTS / "registered.html"
+VERDICT = REPORTS / "verdict.json"
+
+
+def history_of(candidate: str) -> Path:
+    """The file with one row for each epoch in which the candidate was trained."""
+    return HISTORIES / f"{candidate}.csv"
 
 
 def raw_folder(params: Params) -> UPath:

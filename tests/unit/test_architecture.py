@@ -1,5 +1,7 @@
 """DVC knows the modules that a stage stands on, and no others: a change reruns what it must, and nothing else."""
 
+import ast
+import re
 from pathlib import Path
 
 import grimp
@@ -24,6 +26,16 @@ READ_BY_NAME = {
     },
 }
 """What a stage reads without an import statement: templates, candidates, the script that travels with a model."""
+OWN_PATH = re.compile(
+    r"^(\w*[:.!])?(data|reports|models|logs|tuning|checkpoints|downloads)/|(^|/)(dvc\.lock|mlflow\.db|params\.yaml)$"
+)
+"""A path of the project, also behind a prefix such as `dvc:` or `sqlite:///`."""
+PATHS_ELSEWHERE = {
+    "src/earmark/paths.py": "where they belong",
+    "src/earmark/params/__init__.py": "lies below paths, and names the file that it reads",
+    "src/earmark/dataset/ingestion_record.py": "to be replaced by paths.DVC_LOCK",
+    "flows/tasks.py": "to be replaced by params.PATH and paths.DVC_LOCK",
+}
 
 
 @pytest.fixture(scope="module")
@@ -67,3 +79,27 @@ def test_a_stage_depends_on_every_module_that_it_imports(graph, stage):
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_depends_on_no_module_that_it_does_not_import(graph, stage):
     assert not declared(stage) - needed(graph, stage)
+
+
+def sources() -> list[Path]:
+    return sorted(
+        path.relative_to(ROOT) for folder in (PACKAGE, Path("flows")) for path in (ROOT / folder).rglob("*.py")
+    )
+
+
+def nodes(path: Path) -> list[ast.AST]:
+    """The syntax of a file without its docstrings."""
+    found = list(ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))))
+    docstrings = {node.value for node in found if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)}
+    return [node for node in found if node not in docstrings]
+
+
+def test_paths_of_the_project_are_spelled_in_one_module():
+    found = [
+        f"{path}:{node.lineno}: {node.value!r}"
+        for path in sources()
+        if path.as_posix() not in PATHS_ELSEWHERE
+        for node in nodes(path)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and OWN_PATH.search(node.value)
+    ]
+    assert found == []

@@ -18,6 +18,7 @@ from earmark.reporting.terminal.lineage import table
 from earmark.tracking import registered_model, runs
 from earmark.versioning import git
 from earmark.versioning.dvc import CACHE, FOLDER, Held, Objects, objects
+from earmark.versioning.dvc_lock import hash_tag
 
 HOLDS = "holds"
 
@@ -75,7 +76,7 @@ def _model_faults(version: Registered, recorded: str) -> tuple[str, ...]:
 def _data_links(version: Registered) -> list[Link]:
     """Looks up the model and its inputs in DVC's cache and remotes."""
     recorded = {
-        path: (name, version.origin.tags.get(version_record.DVC + path, ""))
+        path: (name, version.origin.tags.get(hash_tag(path), ""))
         for path, name in version_record.outputs(version.candidate).items()
     }
     if version_record.FEATURES_AT in version.origin.tags:
@@ -84,7 +85,7 @@ def _data_links(version: Registered) -> list[Link]:
         files = {path: dvc.files(md5) if md5.endswith(FOLDER) else {path: md5} for path, (_, md5) in recorded.items()}
         with progress("lineage", sum(len(listing or ()) for listing in files.values()), "files") as advance:
             links = [_data_link(name, path, md5, files[path], dvc, advance) for path, (name, md5) in recorded.items()]
-        lock = Link("dvc.lock", version.origin.tags.get("dvc_lock", version_record.UNRECORDED), "")
+        lock = Link(version_record.DVC_LOCK_FILE, version.origin.tags.get("dvc_lock", version_record.UNRECORDED), "")
         links += [lock, _speakers_link(version, dvc)]
         return links + [Link(place, "", f"does not answer: {reason}") for place, reason in dvc.unreachable.items()]
 
@@ -118,7 +119,7 @@ def _faults_of(held: Held, md5: str, dvc: Objects) -> Iterator[str]:
 
 def _speakers_link(version: Registered, dvc: Objects) -> Link:
     recorded = version.origin.tags.get("speakers_sha256", "")
-    md5 = version.origin.tags.get(version_record.DVC + ACCEPTED.as_posix(), "")
+    md5 = version.origin.tags.get(hash_tag(ACCEPTED), "")
     with tempfile.TemporaryDirectory(prefix="earmark-") as folder:
         accepted = Path(folder) / ACCEPTED.name
         if not (md5 and dvc.copied(md5, accepted)):
@@ -134,7 +135,7 @@ def _file_links(version: Registered) -> Iterator[Link]:
     """Checks the code, and the files that the version's run keeps."""
     yield _requirements_link(version)
     yield _file_link("parameters", version_record.PARAMS, version)
-    yield _file_link("copy of dvc.lock", version_record.DVC_LOCK, version)
+    yield _file_link("copy of dvc.lock", version_record.DVC_LOCK_FILE, version)
     yield _file_link("metrics", version_record.METRICS_FILE, version)
     yield _file_link("validation", version_record.VALIDATION_FILE, version)
     tags = version.origin.tags

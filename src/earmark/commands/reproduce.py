@@ -19,10 +19,11 @@ from earmark.provenance.store import Registered
 from earmark.tracking import runs
 from earmark.versioning import dvc_run, git
 from earmark.versioning.dvc import FOLDER, Objects, objects
+from earmark.versioning.dvc_lock import hash_tag
 
 _COMPARED = ("accepted clips", "features", "weights")
 _IGNORED_METRICS = re.compile(r"(^|\.)(train_seconds|train_clips_per_second|latency_ms[^.]*|content_sha256)$")
-REQUIRED_FILES = (version_record.PARAMS, version_record.DVC_LOCK, version_record.METRICS_FILE)
+REQUIRED_FILES = (version_record.PARAMS, version_record.DVC_LOCK_FILE, version_record.METRICS_FILE)
 
 
 def reproduce(params: Params, name: str) -> tuple[str, bool]:
@@ -46,7 +47,7 @@ def reproduce(params: Params, name: str) -> tuple[str, bool]:
 
 
 def _require_provenance(version: Registered) -> None:
-    tags = ["candidate", "git_commit", "git_dirty", runs.CONTENT, version_record.DVC + RAW.as_posix()]
+    tags = ["candidate", "git_commit", "git_dirty", runs.CONTENT, hash_tag(RAW)]
     missing = [f"the tag {tag}" for tag in tags if tag not in version.origin.tags]
     files = [*REQUIRED_FILES, *([version_record.CODE_PATCH] if version.origin.tags.get("git_dirty") == "true" else [])]
     missing += [f"{store.FOLDER}/{name} of its run" for name in files if name not in version.origin.files]
@@ -66,12 +67,12 @@ def _prepare(version: Registered, dvc: Objects, checkout: Path) -> None:
     _say(f"git commit {tags['git_commit']}" + (" and uncommitted code" if tags["git_dirty"] == "true" else ""))
     patch = files[version_record.CODE_PATCH] if tags["git_dirty"] == "true" else b""
     git.check_out(tags["git_commit"], patch, checkout)
-    for name in (version_record.PARAMS, version_record.DVC_LOCK):
+    for name in (version_record.PARAMS, version_record.DVC_LOCK_FILE):
         (checkout / name).write_bytes(files[name])
     # Otherwise extract could write to a bucket.
     _change_params(checkout, "extract", lambda _: {"raw": RAW.as_posix(), "features": FEATURES.as_posix()})
-    _say(f"{RAW} {tags[version_record.DVC + RAW.as_posix()]}")
-    dvc.restore(tags[version_record.DVC + RAW.as_posix()], checkout / RAW)
+    _say(f"{RAW} {tags[hash_tag(RAW)]}")
+    dvc.restore(tags[hash_tag(RAW)], checkout / RAW)
 
 
 def _change_params(checkout: Path, section: str, change: Callable[[Mapping[str, Any]], Mapping[str, object]]) -> None:
@@ -111,7 +112,7 @@ def _differences(version: Registered, dvc: Objects, checkout: Path) -> Iterator[
     paths = [ACCEPTED] if version_record.FEATURES_AT in tags else [ACCEPTED, FEATURES]
     model = MODELS / version.candidate
     hashes = [
-        *((path, tags.get(version_record.DVC + path.as_posix(), ""), dvc.md5(checkout / path)) for path in paths),
+        *((path, tags.get(hash_tag(path), ""), dvc.md5(checkout / path)) for path in paths),
         (model, tags[runs.CONTENT], hashing.content_sha256(checkout / model)),
     ]
     for path, old, new in hashes:
@@ -123,7 +124,7 @@ def _differences(version: Registered, dvc: Objects, checkout: Path) -> Iterator[
 
 
 def _first_changed_file(path: Path, version: Registered, dvc: Objects, checkout: Path) -> str:
-    md5 = version.origin.tags.get(version_record.DVC + path.as_posix(), "")
+    md5 = version.origin.tags.get(hash_tag(path), "")
     recorded = dvc.files(md5) if md5.endswith(FOLDER) else None
     if recorded is None:
         return ""

@@ -15,7 +15,7 @@ from earmark.features.front_ends import FrontEnd
 from earmark.io.hashing import content_sha256
 from earmark.models import detector
 from earmark.params import NOT_WORDS, Params
-from earmark.paths import HISTORIES, MODELS
+from earmark.paths import MODELS, history_of
 from earmark.reporting.records import CandidateScores, Mistake
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def read(name: str) -> TrainedCandidate:
     """
     from earmark.models import model_folder
 
-    folder, history = MODELS / name, HISTORIES / f"{name}.csv"
+    folder, history = MODELS / name, history_of(name)
     classifier = model_folder.load(folder)
     try:
         rows = pd.read_csv(history, dtype={"seconds": "float64"})

@@ -12,24 +12,22 @@ from earmark.dataset import shards
 from earmark.errors import UserError
 from earmark.io.files import is_local
 from earmark.params import PATH, Params, environment
-from earmark.paths import ACCEPTED, FEATURES, METRICS, MODELS, RAW, VALIDATION_RESULT, features_folder
+from earmark.paths import ACCEPTED, DVC_LOCK, FEATURES, METRICS, MODELS, RAW, VALIDATION_RESULT, features_folder
 from earmark.provenance.environment import LOCK, REQUIREMENTS, SHA256
 from earmark.provenance.store import Origin
 from earmark.versioning import dvc_lock, git
 from earmark.versioning.dvc import objects
 
-DVC = "dvc."
-"""The prefix of tags with DVC's hash of an output; the output's path follows."""
 FEATURES_AT = "features_at"
 """The tag with the address of features that DVC does not track."""
 MANIFEST = RAW / shards.MANIFEST
-PARAMS, DVC_LOCK = PATH.name, "dvc.lock"
+PARAMS, DVC_LOCK_FILE = PATH.name, DVC_LOCK.name
 UNRECORDED = "not recorded"
 """Shown for a tag that a version lacks."""
 CODE_PATCH, METRICS_FILE, VALIDATION_FILE = "code.patch", METRICS.name, "validation.json"
 KEPT = {
     PARAMS: PATH,
-    DVC_LOCK: Path("dvc.lock"),
+    DVC_LOCK_FILE: DVC_LOCK,
     REQUIREMENTS: LOCK,
     METRICS_FILE: METRICS,
     VALIDATION_FILE: VALIDATION_RESULT,
@@ -104,18 +102,16 @@ def _dvc_tags(outputs: Mapping[str, Path]) -> dict[str, str]:
             hashes = {path: dvc.md5(actual) for path, actual in outputs.items() if actual.exists()}
     except UserError as error:
         return {"dvc_lock": f"unknown: {error}"}
-    tags = {DVC + path: md5 for path, md5 in hashes.items()}
+    tags = {dvc_lock.hash_tag(path): md5 for path, md5 in hashes.items()}
     return tags | {"dvc_lock": _lock_state({outputs[path].as_posix(): md5 for path, md5 in hashes.items()})}
 
 
 def _lock_state(hashes: Mapping[str, str]) -> str:
-    recorded = dvc_lock.dvc_hashes()
+    recorded = dvc_lock.output_hashes()
     if not recorded:
         return "absent: no stage has run under DVC"
     # dvc.lock has the manifest only as part of data/raw.
-    differing = [
-        path for path, md5 in hashes.items() if path != MANIFEST.as_posix() and recorded.get(f"dvc:{path}") != md5
-    ]
+    differing = [path for path, md5 in hashes.items() if path != MANIFEST.as_posix() and recorded.get(path) != md5]
     return f"differs from the files: {', '.join(differing)}" if differing else "agrees"
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from earmark.errors import UserError
 from earmark.io import hashing
+from earmark.paths import ACCEPTED
 from earmark.registry.alias_log.aliases import Aliases
 from earmark.registry.alias_log.replay import ID
 from earmark.tracking import connection
@@ -17,6 +18,7 @@ from earmark.tracking.registered_model import (
     versions_of_all_models,
 )
 from earmark.tracking.runs import CONTENT
+from earmark.versioning.dvc_lock import hash_tag
 
 VERDICT = "verdict"
 """The tag with the gate's verdict; versions that were not evaluated lack it."""
@@ -167,4 +169,4 @@ def trained_versions(experiment: str) -> list[TrainedVersion]:
 
 def _trained_version(version: Version) -> TrainedVersion:
     title = version.title + (f" ({', '.join(version.aliases)})" if version.aliases else "")
-    return TrainedVersion(title, version.tags.get("dvc.data/accepted.parquet", ""))
+    return TrainedVersion(title, version.tags.get(hash_tag(ACCEPTED), ""))

@@ -28,6 +28,7 @@ from earmark.paths import (
     NOISE,
     PREDICTIONS,
     REPORT,
+    REPORTS,
     SLICES,
     VALIDATION_CALIBRATION,
     VALIDATION_RESULT,
@@ -176,11 +177,11 @@ def _provenance_facts(params: Params) -> dict[str, str]:
 
     Hashes of reports are left out, because dvc.lock still has those of the previous run.
     """
-    models = {f"dvc:{(MODELS / name).as_posix()}" for name in params.train.candidates}
+    models = {MODELS / name for name in params.train.candidates}
     hashes = {
-        key: value
-        for key, value in dvc_lock.dvc_hashes().items()
-        if key in models or not key.startswith(("dvc:reports/", "dvc:models/"))
+        f"dvc:{path}": md5
+        for path, md5 in dvc_lock.output_hashes().items()
+        if Path(path) in models or not {REPORTS, MODELS} & {*Path(path).parents}
     }
     files = [path for path in (environment.LOCK, PATH) if path.exists()]
     checksums = {f"sha256:{path.name}": hashlib.sha256(path.read_bytes()).hexdigest() for path in files}

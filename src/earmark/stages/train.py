@@ -16,7 +16,7 @@ from earmark.io.files import exclusive_writer, whole_file, whole_folder
 from earmark.io.progress import Advance, progress
 from earmark.params import NOT_WORDS, Params
 from earmark.params.training import Candidate
-from earmark.paths import CHECKPOINTS, HISTORIES, LOGS, MODELS
+from earmark.paths import CHECKPOINTS, LOGS, MODELS, history_of
 from earmark.provenance import environment
 from earmark.training import checkpoints, job
 from earmark.training.monitor import TrainingMonitor
@@ -70,7 +70,7 @@ def _train(params: Params, candidate: str, settings: Candidate) -> str:
         untrained.set_weights(state.weights)
         with whole_folder(MODELS / candidate) as folder:
             model_folder.save(folder, untrained, data.front_end, data.labels, _rejection_threshold(untrained, data))
-        with whole_file(HISTORIES / f"{candidate}.csv") as history:
+        with whole_file(history_of(candidate)) as history:
             pd.DataFrame(state.rows).to_csv(history, index=False)
         run.finish(MODELS / candidate)
     path.unlink(missing_ok=True)

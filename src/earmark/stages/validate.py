@@ -10,7 +10,7 @@ from earmark.dataset.expectations import Checks, Finding, Rule
 from earmark.errors import UserError
 from earmark.io.files import whole_file, whole_folder, write_json, write_text
 from earmark.params import UNKNOWN, Dataset, Params, Validate
-from earmark.paths import ACCEPTED, QUARANTINE, QUARANTINED, RAW, VALIDATION, VALIDATION_RESULT
+from earmark.paths import ACCEPTED, QUARANTINE, QUARANTINED, RAW, VALIDATION, VALIDATION_PAGE, VALIDATION_RESULT
 from earmark.reporting.html import validation
 from earmark.reporting.terminal import rules
 
@@ -57,7 +57,7 @@ def validate(params: Params) -> str:
     result = _result(len(clips), len(accepted), quarantine, refused, findings, change)
     with whole_folder(VALIDATION) as reports:
         write_json(reports / VALIDATION_RESULT.name, result)
-        write_text(reports / "index.html", validation.page(result, checks.docs))
+        write_text(reports / VALIDATION_PAGE.name, validation.page(result, checks.docs))
     _require_sound(findings, result, params.split.method)
     training_clips = accepted.assign(
         recorded_label=accepted["label"],
@@ -230,7 +230,7 @@ def _require_sound(findings: Sequence[Finding], result: dict[str, Any], method: 
     if not columns.isdisjoint(_CHANGE_COLUMNS):
         hints.append(f"To accept this change, remove {ACCEPTED} and run again")
     table = rules.table([_entry(finding) for finding in broken])
-    raise UserError("\n".join([f"{result['sentence']}, see {VALIDATION}/index.html:", table, *hints]))
+    raise UserError("\n".join([f"{result['sentence']}, see {VALIDATION_PAGE}:", table, *hints]))
 
 
 def _write(accepted: pd.DataFrame, quarantine: pd.DataFrame, refused: pd.DataFrame) -> None:

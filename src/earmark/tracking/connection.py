@@ -14,8 +14,9 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
 from earmark.errors import ServiceUnavailableError, UserError
+from earmark.paths import MLFLOW_DATABASE
 
-DEFAULT_URI = "sqlite:///mlflow.db"
+DEFAULT_URI = f"sqlite:///{MLFLOW_DATABASE}"
 NOT_FOUND = 404
 RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 

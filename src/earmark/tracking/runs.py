@@ -16,6 +16,7 @@ from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 from earmark.io.hashing import content_sha256
 from earmark.params import Params
 from earmark.params.environment import flow_run_id
+from earmark.paths import ACCEPTED, DATA, history_of
 from earmark.tracking import pyfunc
 from earmark.tracking.connection import connect, raise_unless, retried_on, translated_errors
 from earmark.versioning import dvc_lock, git
@@ -44,7 +45,7 @@ class LiveRun:
 
     def finish(self, model: Path) -> None:
         """Logs the curve and the model, and last the tag by which the run is found."""
-        mlflow.log_artifact(str(Path("reports/training") / f"{model.name}.csv"))
+        mlflow.log_artifact(str(history_of(model.name)))
         pyfunc.log_model(model)
         mlflow.set_tag(CONTENT, content_sha256(model))
 
@@ -68,7 +69,7 @@ def live_run(
         mlflow.log_params(_flat(params, candidate))
         with warnings.catch_warnings(action="ignore"):
             dataset = from_pandas(
-                clips.drop(columns="error"), source="data/accepted.parquet", name=_short(params.dataset.source)
+                clips.drop(columns="error"), source=ACCEPTED.as_posix(), name=_short(params.dataset.source)
             )
             # If two processes log the same new data set at once, MLflow refuses the second; its retry finds it.
             for attempt in retried_on("BAD_REQUEST"):
@@ -200,8 +201,8 @@ def _tags(candidate: str) -> dict[str, str]:
 
 def _hash_tags() -> dict[str, str]:
     """DVC's hashes of the training's inputs only: those of models and reports are still of the previous training."""
-    hashes = dvc_lock.dvc_hashes().items()
-    return {key.replace(":", "."): md5 for key, md5 in hashes if key.startswith("dvc:data/")}
+    hashes = dvc_lock.output_hashes().items()
+    return {dvc_lock.hash_tag(path): md5 for path, md5 in hashes if Path(path).is_relative_to(DATA)}
 
 
 def _flat(params: Params, candidate: str) -> dict[str, object]:

@@ -1,13 +1,14 @@
 """What DVC recorded in dvc.lock when each stage last ran."""
 
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from earmark.errors import UserError
 from earmark.params import yaml
+from earmark.paths import DVC_LOCK
 
 
-def dvc_stages(lock: Path = Path("dvc.lock")) -> dict[str, dict[str, Any]]:
+def dvc_stages(lock: Path = DVC_LOCK) -> dict[str, dict[str, Any]]:
     """Returns what DVC recorded when each stage last ran: stage -> cmd, deps, params, outs. Empty without a dvc.lock.
 
     Raises:
@@ -30,7 +31,17 @@ def _is_stage(entry: object) -> bool:
     return isinstance(outs, list) and all(isinstance(out, dict) and "path" in out for out in outs)
 
 
+def output_hashes() -> dict[str, str]:
+    """Returns the recorded hash of each output: path -> hash."""
+    outs = [out for stage in dvc_stages().values() for out in stage.get("outs", [])]
+    return {out["path"]: out["md5"] for out in outs if "md5" in out}
+
+
 def dvc_hashes() -> dict[str, str]:
     """Returns the recorded hash of each output: `dvc:<path>` -> hash."""
-    outs = [out for stage in dvc_stages().values() for out in stage.get("outs", [])]
-    return {f"dvc:{out['path']}": out["md5"] for out in outs if "md5" in out}
+    return {f"dvc:{path}": md5 for path, md5 in output_hashes().items()}
+
+
+def hash_tag(output: str | PurePath) -> str:
+    """The tag of a run or version in MLflow that holds DVC's hash of an output: `dvc.<path>`."""
+    return f"dvc.{PurePath(output).as_posix()}"

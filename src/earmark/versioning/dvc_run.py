@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from earmark.params.environment import FLOW_RUN_ID
+from earmark.paths import MLFLOW_DATABASE
 
 TERMINATION_SECONDS = 10
 """How long a process has to end after SIGTERM before it is killed."""
@@ -56,7 +57,7 @@ def _environment(checkout: Path) -> dict[str, str]:
     return inherited | {
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
         "PYTHONPATH": str(checkout / "src"),
-        "MLFLOW_TRACKING_URI": f"sqlite:///{checkout}/mlflow.db",
+        "MLFLOW_TRACKING_URI": f"sqlite:///{checkout / MLFLOW_DATABASE}",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DVC_NO_ANALYTICS": "true",
         "DVC_SITE_CACHE_DIR": str(checkout.parent / "dvc"),

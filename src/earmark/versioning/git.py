@@ -7,10 +7,11 @@ import tempfile
 from pathlib import Path
 
 from earmark.errors import UserError
+from earmark.paths import DATA, DVC_LOCK, REPORTS
 
 CODE = ("src", "flows")
 """Folders whose untracked files count as code."""
-NOT_CODE = (":!data", ":!dvc.lock", ":!reports")
+NOT_CODE = tuple(f":!{path}" for path in (DATA, DVC_LOCK, REPORTS))
 """Pathspecs that exclude recordings and results."""
 PATCH_FORMAT = ("--binary", "--no-color", "--no-ext-diff", "--no-textconv", "--src-prefix=a/", "--dst-prefix=b/")
 
