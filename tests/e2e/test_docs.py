@@ -55,4 +55,4 @@ def test_readme_shows_what_predict_prints(project, earmark):
     assert in_a_shell(project, cat).returncode == 0
     printed = earmark(project, *predict.split()[1:]).stdout
     for text in (shown, printed):
-        assert re.match(r"clip\.wav: \w+ \d+\.\d%", text), text
+        assert re.match(r"clip\.wav: \w+ \d+\.\d\u00a0%", text), text

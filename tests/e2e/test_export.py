@@ -19,7 +19,7 @@ from earmark.io import hashing
 from earmark.models import backend, model_folder
 
 FORMATS = {"litert": "model.tflite", "litert-int8": "model.tflite", "onnx": "model.onnx"}
-SAID = r"([\d,]+) kB, ([\d.]+)% of (\d+) test clips right; the original: ([\d,]+) kB, ([\d.]+)%"
+SAID = r"([\d,]+)\u00a0kB, ([\d.]+)\u00a0% of (\d+) test clips right; the original: ([\d,]+)\u00a0kB, ([\d.]+)\u00a0%"
 
 
 @pytest.fixture(scope="module")
@@ -115,8 +115,9 @@ def test_a_file_that_loses_too_much_is_refused_and_leaves_nothing(project, earma
     change_params(project, {"export": {"max_accuracy_loss": 0.01}})
     done = earmark(project, "export", str(fragile), str(tmp_path / "new/out"), "--format", "litert-int8")
     assert done.returncode == 2
-    assert re.search(r"litert-int8 gets [\d.]+% of \d+ test clips right and the original [\d.]+%", done.stderr)
-    assert "expected a loss of at most 1.00%, export.max_accuracy_loss in params.yaml" in done.stderr
+    percent = r"[\d.]+\u00a0%"
+    assert re.search(rf"litert-int8 gets {percent} of \d+ test clips right and the original {percent}", done.stderr)
+    assert "expected a loss of at most 1.00\u00a0%, export.max_accuracy_loss in params.yaml" in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 

@@ -139,8 +139,8 @@ def test_a_recording_is_heard_word_by_word_with_the_time_of_each(model, wav):
     detections = [json.loads(line) for line in done.output.splitlines()]
     are_what_was_said(detections)
     lines = listen_to(wav, "--model", model).output.splitlines()
-    assert lines == [f"{e['seconds']:7.1f} s  {e['label']}  {100 * e['probability']:.1f} %" for e in detections]
-    assert all(re.fullmatch(r" +\d+\.\d s  (low|high)  \d+\.\d %", line) for line in lines)
+    assert lines == [f"{e['seconds']:7.1f} s  {e['label']}  {100 * e['probability']:.1f}\u00a0%" for e in detections]
+    assert all(re.fullmatch(r" +\d+\.\d s  (low|high)  \d+\.\d\u00a0%", line) for line in lines)
 
 
 def test_another_rate_and_two_channels_are_heard_at_the_same_times(model, tmp_path):

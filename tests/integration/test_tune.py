@@ -71,7 +71,7 @@ def test_a_killed_search_goes_on_and_its_patch_sets_what_was_best(searched, earm
     before = params.load(searched / "params.yaml").train.candidate("tc_resnet")
     values = {line for line in (first + done.stdout).splitlines() if line.startswith("trial ")}
     best = max(float(match[1]) for line in values if (match := re.search(r": ([\d.]+)%", line)))
-    assert f"reached {best:.2f}% on validation" in done.stdout
+    assert f"reached {best:.2f}\u00a0% on validation" in done.stdout
     if "these are the settings in params.yaml" in done.stdout:
         assert not (searched / "tuning/tc_resnet.patch").exists()
     else:
@@ -154,7 +154,7 @@ def test_a_trial_below_the_median_of_the_others_is_ended(tmp_path):
         return level
 
     ended = [one_more(study(tmp_path), objective) for _ in levels]
-    assert ended == ["90.00%"] * STARTUP_TRIALS + ["pruned", "95.00%"]
+    assert ended == ["90.00\u00a0%"] * STARTUP_TRIALS + ["pruned", "95.00\u00a0%"]
     last = max(epoch for number, epoch in trained if number == STARTUP_TRIALS)
     assert 1 < last < EPOCHS
     assert len(study(tmp_path).finished) == len(levels)
@@ -170,7 +170,7 @@ def test_a_trial_that_was_broken_off_is_begun_again_with_the_values_that_it_had(
             raise KeyboardInterrupt
         return 0.5
 
-    assert one_more(study(tmp_path), objective) == "50.00%"
+    assert one_more(study(tmp_path), objective) == "50.00\u00a0%"
     with pytest.raises(KeyboardInterrupt):
         one_more(study(tmp_path), objective)
     study(tmp_path)  # which is killed before it repeats anything
@@ -227,7 +227,7 @@ def test_what_hinders_any_trial_ends_the_search_and_is_no_trial(tmp_path):
     with pytest.raises(UserError, match="no space left"):
         one_more(study(tmp_path), full_disk)
     assert study(tmp_path).finished == []
-    assert one_more(study(tmp_path), lambda trial: trial.values[RATE]) == "1.00%"
+    assert one_more(study(tmp_path), lambda trial: trial.values[RATE]) == "1.00\u00a0%"
 
 
 def test_a_present_value_that_is_written_otherwise_is_the_first_to_be_tried(tmp_path):

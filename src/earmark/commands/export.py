@@ -17,6 +17,7 @@ from earmark.io.files import require_writable, whole_folder, write_json
 from earmark.params import Params
 from earmark.paths import ACCEPTED, RAW
 from earmark.registry import resolve
+from earmark.reporting.terminal import export as report
 
 if TYPE_CHECKING:
     from earmark.models.model_folder import Classifier
@@ -36,6 +37,11 @@ class Comparison:
     original_accuracy: float
     file_bytes: int
     original_bytes: int
+
+    @property
+    def test_clips(self) -> str:
+        """How many clips were scored, such as "30 test clips"."""
+        return f"{self.clips} {self.split} clips"
 
     @property
     def loss(self) -> float:
@@ -67,9 +73,13 @@ def export(params: Params, source: str, format: str, folder: Path) -> str:
     comparison = _compare(clips, classifier, exported, len(content), original_bytes)
     if comparison.loss > params.export.max_accuracy_loss + _ROUNDING:
         raise UserError(
-            f"{format} gets {comparison.accuracy:.2%} of {comparison.clips} {comparison.split} clips right and the"
-            f" original {comparison.original_accuracy:.2%}; expected a loss of at most"
-            f" {params.export.max_accuracy_loss:.2%}, export.max_accuracy_loss in params.yaml"
+            report.refusal(
+                format,
+                comparison.test_clips,
+                comparison.accuracy,
+                comparison.original_accuracy,
+                params.export.max_accuracy_loss,
+            )
         )
     with whole_folder(folder) as partial:
         (partial / conversion.FORMATS[format]).write_bytes(content)
@@ -144,8 +154,11 @@ def _settings(classifier: "Classifier", format: str, comparison: Comparison) -> 
 
 
 def _sentence(path: Path, classifier: "Classifier", format: str, comparison: Comparison) -> str:
-    return (
-        f"{classifier.candidate} as {format}, {path}: {comparison.file_bytes / 1000:,.0f} kB,"
-        f" {comparison.accuracy:.2%} of {comparison.clips} {comparison.split} clips right; the original:"
-        f" {comparison.original_bytes / 1000:,.0f} kB, {comparison.original_accuracy:.2%}"
+    return report.sentence(
+        f"{classifier.candidate} as {format}, {path}",
+        comparison.test_clips,
+        comparison.accuracy,
+        comparison.original_accuracy,
+        comparison.file_bytes,
+        comparison.original_bytes,
     )

@@ -14,6 +14,8 @@ from earmark.errors import UserError
 from earmark.models import detector
 from earmark.models.detection import Detection
 from earmark.registry import resolve
+from earmark.reporting import formats
+from earmark.reporting.terminal import detections
 
 if TYPE_CHECKING:
     from earmark.features.front_ends import FrontEnd
@@ -32,7 +34,7 @@ def listen(source: str, model: str | None, threshold: float | None, as_json: boo
         UserError: the audio cannot be decoded. Detections before that are printed.
     """
     if threshold is not None and not 0 <= threshold <= 1:
-        raise UserError(f"--threshold: {threshold:g} is out of range; expected 0 to 1")
+        raise UserError(f"--threshold: {formats.significant(threshold)} is out of range; expected 0 to 1")
     with _open(source) as file:
         classifier = resolve.load_classifier(model)
         _warm_up(classifier)
@@ -89,4 +91,4 @@ def _line(detection: Detection, front_end: "FrontEnd", as_json: bool) -> str:
             "probability": round(detection.probability, 6),
         }
         return json.dumps(values, ensure_ascii=False)
-    return f"{seconds:7.1f} s  {detection.label}  {100 * detection.probability:.1f} %"
+    return detections.line(seconds, detection.label, detection.probability)

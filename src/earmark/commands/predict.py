@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from earmark.registry import resolve
+from earmark.reporting import formats
 
 TOP = 5
 """How many labels are listed for each file, the most probable first."""
@@ -61,4 +62,4 @@ def _text(line: dict[str, Any]) -> str:
     if "error" in line:
         return f"{line['file']}: error: {line['error']}"
     note = "" if line["accepted"] else ", below the rejection threshold"
-    return f"{line['file']}: {line['label']} {line['probability']:.1%}{note}"
+    return f"{line['file']}: {line['label']} {formats.percent(line['probability'])}{note}"

@@ -9,6 +9,7 @@ from earmark.dataset.layout import LIST_SPLITS
 from earmark.errors import UserError
 from earmark.io.files import require_writable
 from earmark.paths import RAW
+from earmark.reporting.terminal import recordings
 
 LIST_NAMES: dict[str, str] = {split: name for name, split in LIST_SPLITS.items()}
 
@@ -16,7 +17,7 @@ LIST_NAMES: dict[str, str] = {split: name for name, split in LIST_SPLITS.items()
 def lines() -> Iterator[str]:
     """Yields one line a recording, sorted by id: id, speaker, split and seconds, separated by tabs."""
     for row in shards.read_manifest(RAW).sort_values("id").itertuples():
-        yield f"{row.id}\t{row.speaker}\t{row.split}\t{row.seconds:.3f}"
+        yield recordings.line(row.id, row.speaker, row.split, row.seconds)
 
 
 def content(recording: str) -> bytes:

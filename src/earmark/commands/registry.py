@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from earmark.errors import UserError
 from earmark.params import Params
+from earmark.reporting import formats
 from earmark.reporting.terminal import versions
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def show(params: Params, name: str) -> str:
     moves = [
         asdict(move) | {"when": datetime.fromisoformat(move.when)} for move in registry.aliases.history(version.number)
     ]
-    title = f"{registry.name} version {version.number}{aliases}, registered {version.registered:%Y-%m-%d %H:%M} UTC"
+    title = f"{registry.name} version {version.number}{aliases}, registered {formats.minute(version.registered)}"
     return versions.shown(title, version.tags, moves, _width())
 
 

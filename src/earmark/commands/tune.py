@@ -128,8 +128,10 @@ def _result(study: "Study", candidate: str, current: dict[str, Any], text: str, 
         return f"none of {trials} trials of {candidate} could be trained; expected other values in tune.ranges"
     if best is None:
         return f"no trial of {candidate} was finished in time; run it again and it continues"
+    from earmark.training.search import outcome
+
     values = study.values(best)
-    sentence = f"best of {len(study.finished)} trials, {best.number}, reached {best.value:.2%} on validation"
+    sentence = f"best of {len(study.finished)} trials, {best.number}, reached {outcome(best)} on validation"
     patch = TUNING / f"{candidate}.patch"
     if values == current:
         patch.unlink(missing_ok=True)

@@ -1,4 +1,6 @@
-"""Formats numbers for people; the page has the exact values too."""
+"""Formats numbers and times for people; the page has the exact values too."""
+
+from datetime import datetime
 
 # Not humanize: its units change within a column (234 μs, 1.50 ms), and it spells out "1 minute and 5 seconds".
 _BYTES_PER_UNIT = 1000.0
@@ -6,9 +8,9 @@ _NO_BREAK_SPACE = "\u00a0"
 _MISSING = "–"
 
 
-def percent(fraction: float) -> str:
-    """Return a fraction from 0 to 1 as a percentage with one decimal; NaN is a dash."""
-    return _MISSING if fraction != fraction else f"{fraction * 100:.1f}{_NO_BREAK_SPACE}%"
+def percent(fraction: float, digits: int = 1) -> str:
+    """Return a fraction from 0 to 1 as a percentage with `digits` decimals; NaN is a dash."""
+    return _MISSING if fraction != fraction else f"{fraction * 100:.{digits}f}{_NO_BREAK_SPACE}%"
 
 
 def interval(low: float, high: float) -> str:
@@ -31,6 +33,11 @@ def size(bytes_: float) -> str:
     return f"{value:.{digits}f}{_NO_BREAK_SPACE}{units[0]}"
 
 
+def kilobytes(bytes_: float) -> str:
+    """Return a number of bytes in kB, to compare it with another."""
+    return f"{bytes_ / 1000:,.0f}{_NO_BREAK_SPACE}kB"
+
+
 def milliseconds(number: float) -> str:
     """Return milliseconds with three digits, or as a whole number from a thousand on."""
     shown = f"{number:.3g}" if round(number) < 1000 else f"{number:,.0f}"
@@ -51,3 +58,13 @@ def duration(seconds: float) -> str:
 def decimals(value: float) -> str:
     """Return a number with three decimals; NaN is a dash."""
     return _MISSING if value != value else f"{value:.3f}"
+
+
+def significant(value: float, digits: int = 6) -> str:
+    """Return a number with at most `digits` significant digits, and no zeros at its end."""
+    return f"{value:.{digits}g}"
+
+
+def minute(moment: datetime) -> str:
+    """Return a time in UTC to the minute."""
+    return f"{moment:%Y-%m-%d %H:%M} UTC"

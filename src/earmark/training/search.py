@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from earmark.errors import TrainingError, UserError
 from earmark.params.training import Choice, Span
+from earmark.reporting import formats
 
 STARTUP_TRIALS = 5
 """The first trials, which are never pruned: later ones are compared with them."""
@@ -168,7 +169,7 @@ def outcome(trial: FrozenTrial) -> str:
     if trial.state == TrialState.PRUNED:
         return "pruned"
     refused: str | None = trial.user_attrs.get(_REFUSED)
-    return refused or f"{trial.value:.2%}"
+    return refused or formats.percent(_score(trial), 2)
 
 
 def _score(trial: FrozenTrial) -> float:

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+from datetime import UTC, datetime
 
 import numpy as np
 import pandas as pd
@@ -254,6 +255,12 @@ def test_an_unknown_best_or_split_is_refused(candidates, best, split):
     [
         (formats.percent(0.94249), "94.2 %"),
         (formats.percent(1.0), "100.0 %"),
+        (formats.percent(0.94249, 2), "94.25 %"),
+        (formats.kilobytes(1_234_567), "1,235 kB"),
+        (formats.significant(0.5), "0.5"),
+        (formats.significant(16000.0), "16000"),
+        (formats.significant(1.23456, 3), "1.23"),
+        (formats.minute(datetime(2026, 3, 1, 9, 5, tzinfo=UTC)), "2026-03-01 09:05 UTC"),
         (formats.count(1_234_567), "1,234,567"),
         (formats.size(999), "999 B"),
         (formats.size(1_000), "1.0 kB"),

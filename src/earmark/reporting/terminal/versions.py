@@ -3,12 +3,13 @@
 import io
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
+
+from earmark.reporting import formats
 
 GROUPS = {"gate.": "gate", "dvc.": "DVC's hashes", "sha256.": "SHA-256 of files", "": "other tags"}
 """The groups of a version's tags: prefix and heading."""
@@ -35,7 +36,7 @@ def listed(title: str, rows: Iterable[Mapping[str, Any]], width: int) -> str:
             tags.get("candidate", ""),
             _accuracy(tags),
             f"{int(tags['saved_bytes']) / 1000:,.0f}" if tags.get("saved_bytes", "").isdigit() else "",
-            _moment(row["registered"]),
+            formats.minute(row["registered"]),
             textwrap.shorten(tags.get(VERDICT, NO_VERDICT), VERDICT_CHARACTERS, placeholder=" …"),
         )
         table.add_row(*map(Text, cells))
@@ -72,22 +73,18 @@ def _moves(moves: Sequence[Mapping[str, Any]]) -> RenderableType:
     for move in moves:
         cells = (move["alias"], move["before"] or "none", move["after"] or "none", move["how"], move["who"])
         run = f" (flow run {move['flow_run_id']})" if move["flow_run_id"] else ""
-        table.add_row(*map(Text, (*cells, _moment(move["when"]), f"{move['why']}{run}")))
+        table.add_row(*map(Text, (*cells, formats.minute(move["when"]), f"{move['why']}{run}")))
     return table
 
 
 def _accuracy(tags: Mapping[str, str]) -> str:
     for split in ("test", "validation"):
         try:
-            accuracy = f"{float(tags[f'{split}_accuracy']):.2%}"
+            accuracy = formats.percent(float(tags[f"{split}_accuracy"]), 2)
         except (KeyError, ValueError):
             continue
         return accuracy if split == "test" else f"{accuracy} ({split})"
     return ""
-
-
-def _moment(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%d %H:%M} UTC"
 
 
 def _text(parts: Iterable[RenderableType], width: int) -> str:
