@@ -91,8 +91,8 @@ def test_the_log_file_has_a_line_an_epoch_and_the_terminal_two_in_all(trained):
     assert first.endswith(terminal[0].removeprefix("tc_resnet: "))
     assert f" {EPOCHS} epochs of " in first
     assert len(lines) == EPOCHS
-    time, percent = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", r"[\d.]+%"
-    form = rf"{time} epoch (\d)/{EPOCHS}: loss [\d.]+, accuracy {percent}, validation {percent}, \d+ clips/s"
+    time, percent = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", r"[\d.]+\u00a0%"
+    form = rf"{time} epoch (\d)/{EPOCHS}: loss [\d.]+, accuracy {percent}, validation {percent}, [\d,]+ clips/s"
     assert [re.fullmatch(form, line)[1] for line in lines] == [str(epoch + 1) for epoch in range(EPOCHS)]
 
 

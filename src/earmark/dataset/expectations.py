@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from earmark.reporting import formats
+
 if TYPE_CHECKING:
     from great_expectations.core import ExpectationSuiteValidationResult, ExpectationValidationResult
     from great_expectations.expectations import Expectation
@@ -127,7 +129,7 @@ def _observed(rule: Rule, values: pd.Series) -> str:
     if rule.allowed or rule.forbidden or not values.notna().any():
         return ""
     bounds = [values.min()] * (rule.least is not None) + [values.max()] * (rule.most is not None)
-    return " to ".join(f"{bound:.6g}" for bound in sorted(set(bounds)))
+    return " to ".join(formats.significant(bound) for bound in sorted(set(bounds)))
 
 
 def _html(suite: str, result: "ExpectationSuiteValidationResult") -> str:

@@ -7,6 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from earmark.reporting import formats
+
 FACTS = ("sample_rate_hz", "seconds", "peak", "rms", "clipped_fraction")
 """The measurements of a recording that can be decoded."""
 UNMEASURED = "facts are missing"
@@ -133,9 +135,9 @@ def _dbfs(rms: pd.Series) -> pd.Series:
 
 
 def _medians(before: pd.Series, now: pd.Series, unit: str) -> str:
-    return f"median {before.median():.3g} to {now.median():.3g} {unit}"
+    return f"median {formats.significant(before.median(), 3)} to {formats.significant(now.median(), 3)} {unit}"
 
 
 def _largest_move(before: pd.Series, now: pd.Series) -> str:
     label = now.sub(before, fill_value=0).abs().idxmax()
-    return f"{label} from {before.get(label, 0):.1%} to {now.get(label, 0):.1%} of the clips"
+    return f"{label} from {formats.percent(before.get(label, 0))} to {formats.percent(now.get(label, 0))} of the clips"

@@ -34,6 +34,7 @@ from earmark.paths import (
     VALIDATION_RESULT,
 )
 from earmark.provenance import environment
+from earmark.reporting import formats
 from earmark.reporting.records import CandidateScores
 from earmark.versioning import dvc_lock, git
 
@@ -57,7 +58,7 @@ def evaluate(params: Params) -> str:
     figures = scores[best].metrics[split]
     return (
         f"{scores[best].name} is best on validation;"
-        f" {figures['accuracy']:.2%} of {figures['clips']} {split} clips right"
+        f" {formats.percent(figures['accuracy'], 2)} of {figures['clips']} {split} clips right"
     )
 
 
@@ -163,12 +164,12 @@ def _data_set_facts(params: Params, validation: Mapping[str, Any]) -> dict[str, 
         "source": params.dataset.source,
         "labels": f"{accepted['label'].nunique()}{f' and {SILENCE}' if silence else ''}",
         "speakers": str(accepted["speaker"].nunique()),
-        **{f"{split} clips": f"{(accepted['split'] == split).sum():,}" for split in SPLITS},
+        **{f"{split} clips": formats.count((accepted["split"] == split).sum()) for split in SPLITS},
         "quarantined clips": str(validation["quarantined"]),
         "refused files": str(validation["refused_files"]),
         "split by": params.split.method,
         **({f"trained on as {UNKNOWN}": unknown} if unknown else {}),
-        **({f"{SILENCE}, as a share of a split's clips": f"{silence:.1%}"} if silence else {}),
+        **({f"{SILENCE}, as a share of a split's clips": formats.percent(silence)} if silence else {}),
     }
 
 

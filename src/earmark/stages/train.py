@@ -18,6 +18,7 @@ from earmark.params import NOT_WORDS, Params
 from earmark.params.training import Candidate
 from earmark.paths import CHECKPOINTS, LOGS, MODELS, history_of
 from earmark.provenance import environment
+from earmark.reporting.terminal import training as report
 from earmark.training import checkpoints, job
 from earmark.training.monitor import TrainingMonitor
 
@@ -119,10 +120,7 @@ def _moved(features: np.ndarray, frames: int, front_end: FrontEnd) -> np.ndarray
 
 def _sentence(candidate: str, state: "State", row: dict[str, Any]) -> str:
     seconds = sum(epoch["seconds"] for epoch in state.rows)
-    return (
-        f"{candidate} reached {row['validation_accuracy']:.2%} on validation in epoch {row['epoch']}"
-        f" of {len(state.rows)}, {seconds:.0f} s"
-    )
+    return report.sentence(candidate, row, len(state.rows), seconds)
 
 
 def _progress(candidate: str, clips: int, epochs: int, state: "State | None") -> AbstractContextManager[Advance]:
@@ -136,8 +134,7 @@ def _first_lines(
     yield from job.notes(data, settings)
     if state:
         yield f"resumes after epoch {len(state.rows)}, where it was stopped"
-    clips = len(data.training.labels)
-    yield f"{epochs} epochs of {clips:,} clips; each epoch is logged to {_log_path(candidate)} and MLflow"
+    yield report.plan(epochs, len(data.training.labels), str(_log_path(candidate)))
 
 
 def _log_path(candidate: str) -> Path:
@@ -149,7 +146,7 @@ def _log_file(candidate: str, state: "State | None") -> Iterator[Callable[[str],
     """Opens the training's log file; yields a function that appends a line with the time."""
     LOGS.mkdir(exist_ok=True)
     with _log_path(candidate).open("a" if state else "w", encoding="utf-8") as file:
-        yield lambda line: print(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {line}", file=file, flush=True)
+        yield lambda line: print(report.log_line(datetime.now(UTC), line), file=file, flush=True)
 
 
 class _Display:
@@ -162,14 +159,11 @@ class _Display:
 
     def batch(self, clips: int, loss: float) -> None:
         self._trained_clips += clips
-        validated = f", validation {self._rows[-1]['validation_accuracy']:.2%}" if self._rows else ""
-        self._advance(clips, f"epoch {len(self._rows) + 1}/{self._epochs}, loss {loss:.3f}{validated}")
+        last = self._rows[-1] if self._rows else None
+        self._advance(clips, report.note(len(self._rows) + 1, self._epochs, loss, last))
 
     def epoch(self, state: "State") -> None:
         self._rows, row = state.rows, state.rows[-1]
         trained, self._trained_clips = self._trained_clips, 0
         self._advance(self._clips - trained)  # the clips that filled no batch
-        self._log(
-            f"epoch {row['epoch']}/{self._epochs}: loss {row['loss']:.3f}, accuracy {row['accuracy']:.2%},"
-            f" validation {row['validation_accuracy']:.2%}, {trained / row['seconds']:.0f} clips/s"
-        )
+        self._log(report.epoch(row, self._epochs, trained))

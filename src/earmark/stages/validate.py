@@ -11,6 +11,7 @@ from earmark.errors import UserError
 from earmark.io.files import whole_file, whole_folder, write_json, write_text
 from earmark.params import UNKNOWN, Dataset, Params, Validate
 from earmark.paths import ACCEPTED, QUARANTINE, QUARANTINED, RAW, VALIDATION, VALIDATION_PAGE, VALIDATION_RESULT
+from earmark.reporting.formats import significant
 from earmark.reporting.html import validation
 from earmark.reporting.terminal import rules
 
@@ -70,9 +71,10 @@ def validate(params: Params) -> str:
 
 def clip_rules(limits: Validate) -> list[Rule]:
     """The rules for clips. The first rule that a clip breaks is its reason in quarantine."""
-    seconds = f"{limits.seconds.min:g} to {limits.seconds.max:g} seconds long"
-    rate = f"{limits.sample_rate_hz.min:g} to {limits.sample_rate_hz.max:g} Hz"
-    clipped = f"not clipped: at most {limits.max_clipped_fraction:g} of the samples"
+    seconds = f"{significant(limits.seconds.min)} to {significant(limits.seconds.max)} seconds long"
+    rate = f"{significant(limits.sample_rate_hz.min)} to {significant(limits.sample_rate_hz.max)} Hz"
+    clipped = f"not clipped: at most {significant(limits.max_clipped_fraction)} of the samples"
+    not_silent = f"not silent: peak at least {significant(limits.min_peak)}"
     labels = [Rule("label allowed", "label", allowed=limits.labels, broken="label not allowed")]
     return [
         Rule("decodable", "error", allowed=("", NOT_FINITE), broken="not decodable"),
@@ -85,7 +87,7 @@ def clip_rules(limits: Validate) -> list[Rule]:
             limits.sample_rate_hz.max,
             broken=f"sample rate not {rate}",
         ),
-        Rule(f"not silent: peak at least {limits.min_peak:g}", "peak", least=limits.min_peak, broken="silent"),
+        Rule(not_silent, "peak", least=limits.min_peak, broken="silent"),
         Rule(clipped, "clipped_fraction", most=limits.max_clipped_fraction, broken="clipped"),
         *(labels if limits.labels else []),
     ]
@@ -96,12 +98,13 @@ def data_set_rules(params: Params, compared: bool) -> list[Rule]:
     limits, method = params.validate_, params.split.method
     share, least = limits.max_quarantined_fraction, limits.min_clips_per_label
     speakers = [Rule("each speaker in one split", "splits_of_speaker", most=1)]
+    drift = "drift from the last accepted version"
     change = [
         Rule("no label gone since the last accepted version", "clips_of_earlier_label", least=1),
-        Rule(f"drift from the last accepted version at most {limits.max_drift:g}", "distance", most=limits.max_drift),
+        Rule(f"{drift} at most {significant(limits.max_drift)}", "distance", most=limits.max_drift),
     ]
     return [
-        Rule(f"at most {share:g} of the clips in quarantine", "quarantined_fraction", most=share),
+        Rule(f"at most {significant(share)} of the clips in quarantine", "quarantined_fraction", most=share),
         Rule(f"clips in each split of split.method {method}", "clips_of_split", least=1),
         Rule(f"at least {least} clips of each label", "clips_of_label", least),
         Rule("training clips of each label", "training_clips_of_label", least=1),
@@ -142,7 +145,7 @@ def _quarantine(clips: pd.DataFrame, findings: Sequence[Finding]) -> pd.DataFram
 
 
 def _detail(column: str, value: object) -> str:
-    return f"{column} {value:g}" if isinstance(value, float) else str(value)
+    return f"{column} {significant(value)}" if isinstance(value, float) else str(value)
 
 
 def _refused_files() -> pd.DataFrame:

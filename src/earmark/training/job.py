@@ -101,7 +101,7 @@ def _examples(
     if len(noise) <= front_end.frames:
         raise UserError(
             f"params.yaml: dataset.silence_fraction {silence} needs background noise; expected 0.0, or recordings of"
-            f" noise at least {1 / min(background_noise.SHARES.values()):.0f} times as long as a clip"
+            f" noise at least {round(1 / min(background_noise.SHARES.values()))} times as long as a clip"
         )
     all_codes = np.r_[clip_codes, np.full(silences, codes[SILENCE])]
     return Examples(WithSilence(reader, len(clips), silences, noise, front_end), all_codes)

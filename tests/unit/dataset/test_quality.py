@@ -81,7 +81,7 @@ def test_drift_says_what_moved():
     now = clips(seconds=2.0, label=["yes"] * 28 + ["up"] * 6 + ["no"] * 6)
     ids = quality.drift(clips(), now).set_index("quantity")["id"]
     assert ids["length"] == "length: median 1 to 2 s"
-    assert ids["label mix"] == "label mix: no from 50.0% to 15.0% of the clips"
+    assert ids["label mix"] == "label mix: no from 50.0\u00a0% to 15.0\u00a0% of the clips"
 
 
 def test_facts_of_what_cannot_be_decoded_break_no_further_rule():
