@@ -14,7 +14,7 @@ from support.prefect_server import running, wait_until
 
 from earmark.models import model_folder
 from earmark.registry.comparison import ChampionComparison
-from earmark.registry.gate import Verdict
+from earmark.reporting.gate_result import Verdict
 
 SECONDS = 300
 FEWER = ["down", "no", "up", "yes"]
@@ -76,13 +76,16 @@ def test_the_verdict_is_in_the_report_the_run_and_the_file_that_the_flow_shows(r
     client = MlflowClient(f"sqlite:///{project}/mlflow.db")
     version = client.get_model_version_by_alias("earmark", "champion")
     page = (project / "reports/registered.html").read_text(encoding="utf-8")
-    assert "there is no champion yet" in page
-    assert "there is no champion yet" not in (project / "reports/report.html").read_text(encoding="utf-8")
+    assert "there was no champion to compare with" in page
+    assert "there was no champion to compare with" not in (project / "reports/report.html").read_text(encoding="utf-8")
     [logged] = project.glob(f"mlruns/*/{version.run_id}/artifacts/report.html")
     assert logged.read_text(encoding="utf-8") == page
     verdict = json.loads((project / "reports/verdict.json").read_text(encoding="utf-8"))
     for check in verdict["checks"]:
-        assert check["observed"] in version.tags[f"gate.{check['name'].replace(' ', '_')}"]
+        tag = version.tags[f"gate.{check['name'].replace(' ', '_')}"]
+        assert tag == f"{check['outcome']}: {check['observed']} (expected {check['expected']})"
+    outcomes = {check["name"]: check["outcome"] for check in verdict["checks"]}
+    assert (outcomes["accuracy"], outcomes["against the champion"]) == ("passed", "not measured")
 
 
 def test_register_tells_mlflow_nothing_while_a_report_is_missing_or_damaged(candidate, earmark):
@@ -293,7 +296,7 @@ def test_a_model_that_was_registered_while_another_was_compared_is_the_champion(
 
     monkeypatch.setattr(ChampionComparison, "verdict", while_the_other_registers)
     outputs.append(succeeded(earmark(candidate, "register", **registry)))
-    assert "version 1, champion: there is no champion yet" in outputs[0]
+    assert "version 1, champion: there was no champion to compare with" in outputs[0]
     assert "version 2, challenger: against the champion:" in outputs[1]
     assert "clips right, the champion" in outputs[1]
     aliases = MlflowClient(registry["MLFLOW_TRACKING_URI"]).get_registered_model("earmark").aliases
@@ -318,5 +321,5 @@ def test_two_runs_at_once_make_one_champion(registered, candidate, earmark, tmp_
         }
     assert sorted(aliases.values()) == ["1", "2"]
     assert set(aliases) == {"champion", "challenger"}
-    assert verdicts[aliases["champion"]] == "champion: there is no champion yet"
+    assert verdicts[aliases["champion"]] == "champion: there was no champion to compare with"
     assert "clips right, the champion" in verdicts[aliases["challenger"]]

@@ -252,6 +252,7 @@ def test_checks_of_the_gate_are_one_row_each_whatever_labels_are_called():
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table[2:]]
     assert heading == f"`{VERDICT['sentence'].replace('|', '/')}`"
     assert rows == [
-        ["accuracy", "passed", "`91.23%`", "`at least 50.00%`"],
+        ["accuracy", "passed", "`91.23\u00a0%`", "`at least 50.00\u00a0%`"],
+        ["accuracy at 10 dB", "not measured", "`no noise`", "`at least one`"],
         ["largest drop in recall", "**failed**", "`20.00 points, of 'no/'yes'`", "`none`"],
     ]

@@ -26,8 +26,9 @@ from support.mlflow_server import (
 from earmark.errors import ServiceUnavailableError, UserError
 from earmark.io import hashing
 from earmark.registry.alias_log.aliases import Aliases
-from earmark.registry.gate import Check, Verdict
 from earmark.registry.versions import Registry, trained_versions
+from earmark.reporting.outcomes import Outcome
+from earmark.reporting.verdict import WrittenCheck, WrittenVerdict
 from earmark.stages.register import admit
 from earmark.tracking import connection, runs
 
@@ -250,15 +251,20 @@ def test_an_empty_registry_says_so(registry):
         registry.find("1")
 
 
-CHECKS = (Check("accuracy", "90.00%", "at least 50.00%", True),)
-BETTER, WORSE = Verdict(True, "better beyond chance", CHECKS), Verdict(False, "as good as any", CHECKS)
+CHECKS = (
+    WrittenCheck("accuracy", Outcome.PASSED, "90.00 %", "at least 50.00 %"),
+    WrittenCheck("labels of the champion", Outcome.NOT_MEASURED, "there was none", "all of them"),
+)
+BETTER = WrittenVerdict(True, "better beyond chance", CHECKS)
+WORSE = WrittenVerdict(False, "as good as any", CHECKS)
 
 
 def test_a_version_has_its_verdict_with_all_checks_in_tags_and_description(registry, versions, client):
     assert admit(registry, versions[0], "some_candidate", lambda champion: BETTER) == BETTER
     version = client.get_model_version(registry.name, "1")
     assert version.tags["verdict"] == "champion: better beyond chance"
-    assert version.tags["gate.accuracy"] == "passed: 90.00% (expected at least 50.00%)"
+    assert version.tags["gate.accuracy"] == "passed: 90.00 % (expected at least 50.00 %)"
+    assert version.tags["gate.labels_of_the_champion"] == "not measured: there was none (expected all of them)"
     assert version.description == "some_candidate; champion: better beyond chance"
     assert [*version.aliases] == ["champion"]
     assert registry.aliases.state().valid_moves[-1].why == "better beyond chance"
@@ -268,7 +274,7 @@ def test_of_two_runs_at_once_the_second_is_compared_again_with_the_new_champion(
     moved(registry, "1")
     champions = []
 
-    def compare(champion: str) -> Verdict:
+    def compare(champion: str) -> WrittenVerdict:
         """Better than 1; but while it is compared, another run makes 2 champion, which is better still."""
         champions.append(champion)
         if champion == "1":
@@ -289,7 +295,7 @@ def test_a_challenger_whose_champion_was_replaced_meanwhile_is_compared_with_the
     moved(registry, "1")
     champions = []
 
-    def compare(champion: str) -> Verdict:
+    def compare(champion: str) -> WrittenVerdict:
         """Never better; but while it is compared for the first time, a person makes 2 champion."""
         champions.append(champion)
         if champion == "1":
@@ -302,7 +308,7 @@ def test_a_challenger_whose_champion_was_replaced_meanwhile_is_compared_with_the
 
 
 def test_of_two_first_versions_at_once_one_is_compared_with_the_other(registry, versions, address, client):
-    def compare(champion: str) -> Verdict:
+    def compare(champion: str) -> WrittenVerdict:
         if champion == "":
             admit(registry_at(address, registry.name), versions[1], "some_candidate", lambda champion: BETTER)
             return BETTER
@@ -318,7 +324,7 @@ def test_a_version_that_has_its_place_is_not_compared_again(registry, versions):
 
 
 def test_a_registration_that_was_interrupted_before_its_verdict_is_finished(registry, versions, client):
-    def interrupted(champion: str) -> Verdict:
+    def interrupted(champion: str) -> WrittenVerdict:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

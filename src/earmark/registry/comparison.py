@@ -15,6 +15,7 @@ from earmark.evaluation.test_set import TestSet
 from earmark.params import Params
 from earmark.paths import ACCEPTED, MODELS
 from earmark.registry import gate
+from earmark.reporting.gate_result import TrainedOnTest, Unreadable, Unscored, Verdict
 from earmark.versioning.dvc import objects
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class ChampionComparison:
         self._params, self._metrics, self._registry = params, metrics, registry
         self._folder = MODELS / candidate
 
-    def verdict(self, champion: str) -> gate.Verdict:
+    def verdict(self, champion: str) -> Verdict:
         """What the gate says of the candidate against version `champion`, "" for none.
 
         Raises:
@@ -41,7 +42,7 @@ class ChampionComparison:
         """
         accuracies = self._metrics[self._split].get("accuracy_in_noise", {})
         scored = self._champion(champion) if champion else None
-        opponent: gate.Contender | gate.Unscored | None
+        opponent: gate.Contender | Unscored | None
         if isinstance(scored, _Scored):
             contender, opponent = _contenders(self._candidate, scored)
         else:
@@ -55,10 +56,10 @@ class ChampionComparison:
     def _candidate(self) -> "_Scored":
         return _scored(self._folder, self._clips)
 
-    def _champion(self, number: str) -> "_Scored | gate.Unscored":
+    def _champion(self, number: str) -> "_Scored | Unscored":
         trained_on = self._clips_in_training_of(number)
         if trained_on:
-            return gate.Unscored(f"it was trained on {trained_on} of the {len(self._clips.rows)} test clips")
+            return TrainedOnTest(trained_on, len(self._clips.rows))
         with tempfile.TemporaryDirectory(prefix="earmark-") as folder:
             try:
                 return _scored(self._registry.download(number, Path(folder)), self._clips)
@@ -68,7 +69,7 @@ class ChampionComparison:
                     f" version {number}; 'earmark registry promote' makes another version champion"
                 ) from None
             except UserError as error:
-                return gate.Unscored(str(error))
+                return Unreadable(str(error))
 
     def _clips_in_training_of(self, number: str) -> int:
         """How many test clips a version was trained on, under another split.

@@ -5,6 +5,7 @@ from typing import Any
 
 from earmark.reporting import outcomes
 from earmark.reporting.leaderboard import HEADINGS, Cell, Leaderboard
+from earmark.reporting.outcomes import Outcome
 
 
 def leaderboard(content: Leaderboard) -> str:
@@ -26,7 +27,7 @@ def validation(result: Mapping[str, Any]) -> str:
     for entry in result["rules"]:
         more = [f"and {entry['failed'] - len(entry['failed_ids'])} more"] * (entry["failed"] > len(entry["failed_ids"]))
         broken_by = ", ".join([*map(_code, entry["failed_ids"]), *more])
-        outcome = _bold_unless_passed(outcomes.of_rule(entry))
+        outcome = _bold_if(outcomes.of_rule(entry), Outcome.FAILED, Outcome.QUARANTINED)
         rows.append(f"| {entry['suite']} | {entry['rule']} | {outcome} | {entry['observed']} | {broken_by} |")
     return f"{result['sentence']}\n\n" + "\n".join(rows) + "\n"
 
@@ -35,13 +36,13 @@ def verdict(content: Mapping[str, Any]) -> str:
     """A table of the gate's checks in reports/verdict.json; failed ones are bold."""
     rows = ["| check | outcome | observed | expected |", "|---|---|---|---|"]
     for check in content["checks"]:
-        outcome = _bold_unless_passed(outcomes.of_check(check))
-        rows.append(f"| {check['name']} | {outcome} | {_code(check['observed'])} | {_code(check['allowed'])} |")
+        outcome = _bold_if(check["outcome"], Outcome.FAILED)
+        rows.append(f"| {check['name']} | {outcome} | {_code(check['observed'])} | {_code(check['expected'])} |")
     return f"{_code(content['sentence'])}\n\n" + "\n".join(rows) + "\n"
 
 
-def _bold_unless_passed(outcome: str) -> str:
-    return outcome if outcome == outcomes.PASSED else f"**{outcome}**"
+def _bold_if(outcome: str, *bold: Outcome) -> str:
+    return f"**{outcome}**" if outcome in bold else outcome
 
 
 def _code(text: str) -> str:

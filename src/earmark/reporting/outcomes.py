@@ -1,23 +1,30 @@
 """The outcomes of rules and checks, in the same words on the terminal, in Markdown and in the report."""
 
 from collections.abc import Mapping
+from enum import StrEnum
 from typing import Any
 
-PASSED, QUARANTINED, FAILED = "passed", "quarantined", "failed"
+
+class Outcome(StrEnum):
+    """How a rule or a check ended; the values are the words for people."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    QUARANTINED = "quarantined"
+    """The clips that break a rule were set aside, and the rest goes on."""
+    NOT_MEASURED = "not measured"
+    """There was nothing to measure; that does not stop a version."""
+
+
 EXAMPLES = 3
 """How many rows that break a rule are named."""
 
 
-def of_rule(entry: Mapping[str, Any]) -> str:
+def of_rule(entry: Mapping[str, Any]) -> Outcome:
     """Returns the outcome of an entry of `rules` in reports/validation/result.json."""
     if entry["success"]:
-        return PASSED
-    return QUARANTINED if entry["suite"] == "clips" else FAILED
-
-
-def of_check(check: Mapping[str, Any]) -> str:
-    """Returns the outcome of one of the gate's checks in reports/verdict.json."""
-    return PASSED if check["passed"] else FAILED
+        return Outcome.PASSED
+    return Outcome.QUARANTINED if entry["suite"] == "clips" else Outcome.FAILED
 
 
 def broken_by(entry: Mapping[str, Any]) -> str:
@@ -31,4 +38,4 @@ def broken_by(entry: Mapping[str, Any]) -> str:
 
 def printable(text: str) -> str:
     """`text`, or its ASCII form where it holds characters that a terminal cannot show."""
-    return text if text.isprintable() else ascii(text)
+    return text if text.replace("\u00a0", " ").isprintable() else ascii(text)  # a no-break space can be shown

@@ -32,8 +32,9 @@ from earmark.paths import (
     VERDICT,
 )
 from earmark.provenance import version_record
-from earmark.registry import gate
 from earmark.registry.comparison import ChampionComparison
+from earmark.reporting.outcomes import Outcome
+from earmark.reporting.verdict import WrittenCheck, WrittenVerdict, in_words
 from earmark.versioning import dvc_lock
 from earmark.versioning.dvc import objects
 
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 
 NAMED_CHANGES = 3
 """How many changed files an error names."""
-VerdictAgainst = Callable[[str], gate.Verdict]
+VerdictAgainst = Callable[[str], WrittenVerdict]
 """Returns the verdict on the best candidate against the champion of this number, "" for none."""
 
 
@@ -72,7 +73,8 @@ def register(params: Params) -> str:
     origin = None if version else version_record.gather(best, params)
     _require_up_to_date(metrics)
     runs = {name: _log_run(name, metrics, params, clips, histories[name], predictions) for name in histories}
-    verdict_against = cache(ChampionComparison(params, best, entry, registry).verdict)
+    comparison = ChampionComparison(params, best, entry, registry)
+    verdict_against = cache(lambda champion: in_words(comparison.verdict(champion)))
     if version:
         registry.delete_duplicates(version)
     else:
@@ -191,7 +193,7 @@ def _flat(entry: dict[str, Any]) -> Iterator[tuple[str, float]]:
 def _admit_and_publish(
     registry: "Registry", version: "Version", best: str, run_id: str, verdict_against: VerdictAgainst
 ) -> str:
-    def published_verdict(champion: str) -> gate.Verdict:
+    def published_verdict(champion: str) -> WrittenVerdict:
         verdict = verdict_against(champion)
         _publish(verdict, version, best, run_id)
         return verdict
@@ -207,7 +209,7 @@ def _admit_and_publish(
     return f"{sentence}\nto make it champion anyway: earmark registry promote {version.number} --why '…'"
 
 
-def _publish(verdict: gate.Verdict, version: "Version", best: str, run_id: str) -> str:
+def _publish(verdict: WrittenVerdict, version: "Version", best: str, run_id: str) -> str:
     """Writes the verdict to reports/, and the report with the verdict there and to MLflow; returns one sentence.
 
     What is there already is not written again.
@@ -215,7 +217,7 @@ def _publish(verdict: gate.Verdict, version: "Version", best: str, run_id: str) 
     from earmark.reporting.html.verdict import with_verdict
     from earmark.tracking import runs
 
-    sentence = f"registered {best} as {version.title}, {verdict.alias}: {verdict.reason}"
+    sentence = f"registered {best} as {version.title}, {verdict.summary}"
     content = {**_identity(version), "sentence": sentence, **asdict(verdict)}
     if _stored_verdict(version) != json.loads(json.dumps(content)):
         write_json(VERDICT, content)
@@ -230,9 +232,9 @@ def _publish_again(version: "Version", best: str, run_id: str) -> None:
     """Publishes the verdict in reports/ with the current report; removes one that belongs to another version."""
     stored = _stored_verdict(version)
     try:
-        checks = tuple(gate.Check(**check) for check in stored["checks"])
-        verdict = gate.Verdict(stored["promoted"], stored["reason"], checks, stored["compared_with"])
-    except (KeyError, TypeError):
+        checks = tuple(WrittenCheck(**check | {"outcome": Outcome(check["outcome"])}) for check in stored["checks"])
+        verdict = WrittenVerdict(stored["promoted"], stored["reason"], checks, stored["compared_with"])
+    except (KeyError, TypeError, ValueError):
         for path in (VERDICT, REGISTERED):
             path.unlink(missing_ok=True)
         return
@@ -261,7 +263,7 @@ def _add(best: str, entry: dict[str, Any], run_id: str, registry: "Registry", or
 
 def admit(
     registry: "Registry", version: "Version", candidate: str, verdict_against: VerdictAgainst
-) -> gate.Verdict | None:
+) -> WrittenVerdict | None:
     """Compares a version with the champion, and moves the alias that it earned to it.
 
     Returns None if an alias was moved to the version before. If another version becomes champion or challenger in the
@@ -274,7 +276,7 @@ def admit(
             return None
         verdict = verdict_against(state.champion)
         # Before the move, so that a version with an alias has its verdict even if this process is killed.
-        registry.describe(version, f"{candidate}; {_summary(verdict)}", _verdict_tags(verdict))
+        registry.describe(version, f"{candidate}; {verdict.summary}", _verdict_tags(verdict))
         if registry.aliases.admit(verdict.alias, version.number, state, verdict.reason):
             return verdict
 
@@ -286,16 +288,8 @@ def _tags(candidate: str, entry: dict[str, Any]) -> dict[str, str]:
     return {"candidate": candidate, **figures, "saved_bytes": str(entry["saved_bytes"])}
 
 
-def _verdict_tags(verdict: gate.Verdict) -> dict[str, str]:
+def _verdict_tags(verdict: WrittenVerdict) -> dict[str, str]:
     from earmark.registry.versions import VERDICT as VERDICT_TAG
 
-    checks = {
-        f"gate.{check.name.replace(' ', '_')}": f"{'passed' if check.passed else 'failed'}:"
-        f" {check.observed} (expected {check.allowed})"
-        for check in verdict.checks
-    }
-    return {VERDICT_TAG: _summary(verdict), "compared_with": verdict.compared_with or "none", **checks}
-
-
-def _summary(verdict: gate.Verdict) -> str:
-    return f"{verdict.alias}: {verdict.reason}"
+    checks = {f"gate.{check.name.replace(' ', '_')}": check.line for check in verdict.checks}
+    return {VERDICT_TAG: verdict.summary, "compared_with": verdict.compared_with or "none", **checks}

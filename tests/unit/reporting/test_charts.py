@@ -10,9 +10,10 @@ import pytest
 from support.html_page import Page
 from support.report_inputs import BANDS, SAMPLE_RATE_HZ, WORDS, chirp, fake_candidate, fake_mistakes, fake_page, wav_of
 
-from earmark.registry.gate import Check, Verdict
 from earmark.reporting import formats
 from earmark.reporting.html.verdict import with_verdict
+from earmark.reporting.outcomes import Outcome
+from earmark.reporting.verdict import WrittenCheck, WrittenVerdict
 
 HOSTILE = "</table><script>alert(1)</script><!-- <b>&amp; {{ 7 * 7 }} \udcff"
 TITLE = "earmark version 2"
@@ -190,39 +191,45 @@ def test_before_registration_there_is_no_verdict(page):
 
 
 def test_the_verdict_stands_in_its_place_and_the_rest_of_the_page_is_as_it_was(html, page):
-    checks = (Check("test accuracy", "95.2 %", "at least 80 %", True), Check("p99", "12 ms", "at most 10 ms", False))
-    registered = Page(with_verdict(html, Verdict(False, "too slow", checks), TITLE))
+    checks = (
+        WrittenCheck("test accuracy", Outcome.PASSED, "95.2 %", "at least 80 %"),
+        WrittenCheck("p99", Outcome.FAILED, "12 ms", "at most 10 ms"),
+        WrittenCheck("in noise", Outcome.NOT_MEASURED, "no noise", "at least 30 %"),
+    )
+    registered = Page(with_verdict(html, WrittenVerdict(False, "too slow", checks), TITLE))
     assert registered.headings == page.headings
     assert (registered.policy, registered.scripts) == (page.policy, page.scripts)
     assert f"Registered as {TITLE}," in registered.text
     assert "challenger" in registered.text
     assert ", not promoted: too slow" in registered.text
-    assert after(registered, "Verdict", "Expected")[:8] == [
+    assert after(registered, "Verdict", "Expected")[:12] == [
         *("test accuracy", "passed", "95.2 %", "at least 80 %"),
         *("p99", "failed", "12 ms", "at most 10 ms"),
+        *("in noise", "not measured", "no noise", "at least 30 %"),
     ]
+    assert registered.tags["strong"] == page.tags["strong"] + 2  # the alias, and what failed
     assert not any(text.startswith("Not registered yet") for text in registered.text)
 
 
 def test_a_later_verdict_takes_the_place_of_an_earlier_one(html):
-    first = with_verdict(html, Verdict(False, "too slow", ()), TITLE)
-    second = Verdict(True, "better", ())
+    first = with_verdict(html, WrittenVerdict(False, "too slow", ()), TITLE)
+    second = WrittenVerdict(True, "better", ())
     assert with_verdict(first, second, TITLE) == with_verdict(html, second, TITLE)
 
 
 def test_a_hostile_verdict_stays_text(html, page):
-    checks = (Check(HOSTILE, HOSTILE, HOSTILE, True),)
-    hostile = with_verdict(html, Verdict(True, HOSTILE, checks), HOSTILE)
+    checks = (WrittenCheck(HOSTILE, Outcome.PASSED, HOSTILE, HOSTILE),)
+    hostile = with_verdict(html, WrittenVerdict(True, HOSTILE, checks), HOSTILE)
     registered = Page(hostile.encode("utf-8").decode("utf-8"))
     assert registered.tags["script"] == page.tags["script"]
     assert registered.tags["b"] == 0
     assert sum(HOSTILE.replace("\udcff", "?") in text for text in registered.text) == 5
-    assert with_verdict(hostile, Verdict(True, "better", ()), TITLE).count("alert(1)") == 0
+    assert with_verdict(hostile, WrittenVerdict(True, "better", ()), TITLE).count("alert(1)") == 0
 
 
 def test_a_title_that_looks_like_the_place_of_the_verdict_is_not_taken_for_it(candidates):
     html = fake_page(candidates[0], title="<!-- the gate's verdict --> me <!-- end of the gate's verdict -->")
-    registered = Page(with_verdict(html, Verdict(True, "better", ()), TITLE))
+    registered = Page(with_verdict(html, WrittenVerdict(True, "better", ()), TITLE))
     assert registered.text[0] == "<!-- the gate's verdict --> me <!-- end of the gate's verdict -->"
     assert registered.headings == Page(html).headings
     assert "champion" in registered.text
@@ -231,4 +238,4 @@ def test_a_title_that_looks_like_the_place_of_the_verdict_is_not_taken_for_it(ca
 @pytest.mark.parametrize("text", ["", "<html></html>", "<!-- the gate's verdict --> with no end"])
 def test_a_page_without_a_place_for_a_verdict_is_refused(text):
     with pytest.raises(ValueError, match="no place for a verdict"):
-        with_verdict(text, Verdict(True, "better", ()), TITLE)
+        with_verdict(text, WrittenVerdict(True, "better", ()), TITLE)

@@ -261,6 +261,8 @@ def test_an_unknown_best_or_split_is_refused(candidates, best, split):
         (formats.significant(16000.0), "16000"),
         (formats.significant(1.23456, 3), "1.23"),
         (formats.minute(datetime(2026, 3, 1, 9, 5, tzinfo=UTC)), "2026-03-01 09:05 UTC"),
+        (formats.percent(0.97216, 2), "97.22 %"),
+        (formats.percent(0.2, 0), "20 %"),
         (formats.count(1_234_567), "1,234,567"),
         (formats.size(999), "999 B"),
         (formats.size(1_000), "1.0 kB"),

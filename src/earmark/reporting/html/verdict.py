@@ -2,47 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from earmark.reporting.html import templates
 
 if TYPE_CHECKING:
     from markupsafe import Markup
 
+    from earmark.reporting.verdict import WrittenVerdict
+
 # All other text in the page is escaped, so it cannot be mistaken for these.
 _START, _END = "<!-- the gate's verdict -->", "<!-- end of the gate's verdict -->"
 
 
-class Check(Protocol):
-    """One of the gate's checks."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def observed(self) -> str: ...
-    @property
-    def allowed(self) -> str: ...
-    @property
-    def passed(self) -> bool: ...
-
-
-class Verdict(Protocol):
-    """The gate's verdict; `compared_with` is the champion's number, "" for none."""
-
-    @property
-    def promoted(self) -> bool: ...
-    @property
-    def alias(self) -> str: ...
-    @property
-    def reason(self) -> str: ...
-    @property
-    def compared_with(self) -> str: ...
-    @property
-    def checks(self) -> Sequence[Check]: ...
-
-
-def with_verdict(page: str, verdict: Verdict, title: str) -> str:
+def with_verdict(page: str, verdict: WrittenVerdict, title: str) -> str:
     """Return the report with the verdict; one that is in it already is replaced.
 
     page: what `render` returned; title: the version's name for people.
@@ -57,7 +30,7 @@ def with_verdict(page: str, verdict: Verdict, title: str) -> str:
     return templates.encodable(f"{before}{section(verdict, title)}{after}")
 
 
-def section(verdict: Verdict | None, title: str = "") -> Markup:
+def section(verdict: WrittenVerdict | None, title: str = "") -> Markup:
     """Return the verdict as HTML; None says that the model is not registered yet."""
     from markupsafe import Markup
 
