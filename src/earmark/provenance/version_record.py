@@ -15,6 +15,7 @@ from earmark.params import PATH, Params, environment
 from earmark.paths import ACCEPTED, DVC_LOCK, FEATURES, METRICS, MODELS, RAW, VALIDATION_RESULT, features_folder
 from earmark.provenance.environment import LOCK, REQUIREMENTS, SHA256
 from earmark.provenance.store import Origin
+from earmark.reporting.outcomes import Outcome
 from earmark.versioning import dvc_lock, git
 from earmark.versioning.dvc import objects
 
@@ -118,6 +119,6 @@ def _lock_state(hashes: Mapping[str, str]) -> str:
 def _validation(files: dict[str, bytes]) -> str:
     try:
         result = json.loads(files[VALIDATION_FILE])
-        return f"{'passed' if result['passed'] else 'refused'}: {result['sentence']}"[:500]
+        return f"{Outcome.PASSED if result['passed'] else Outcome.FAILED}: {result['sentence']}"[:500]
     except (KeyError, ValueError, TypeError):
         return "unknown: the result is missing"
