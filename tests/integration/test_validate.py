@@ -158,7 +158,7 @@ CHANGES: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], str, str]] = {
     "label gone": (lambda f: f[f["label"] != "rare"], "no label gone since the last accepted version", "1: rare"),
     "length": (lambda f: f.assign(seconds=f["seconds"] + 0.5), "drift", "length: median 0.9 to 1.4 s"),
     "loudness": (lambda f: f.assign(rms=f["rms"] / 10), "drift", "loudness: median -15.2 to -35.2 dBFS"),
-    "label mix": (lambda f: more(f, "yes", 30), "drift", "label mix: yes from 30.8\u00a0% to 50.0\u00a0% of the clips"),
+    "label mix": (lambda f: more(f, "yes", 30), "drift", "label mix: yes from 30.8 % to 50.0 % of the clips"),
 }
 
 
