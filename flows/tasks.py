@@ -19,6 +19,7 @@ from prefect.states import Completed, Failed
 from earmark import params
 from earmark.errors import UserError
 from earmark.params import environment
+from earmark.paths import DVC_LOCK
 from earmark.versioning import dvc_lock, pipeline
 from earmark.versioning.dvc_run import end_process_group
 from earmark.versioning.pipeline import Pipeline
@@ -57,7 +58,7 @@ def read_pipeline() -> Pipeline:
         CommandError: params.yaml is not valid, or DVC cannot read dvc.yaml or dvc.lock.
     """
     try:
-        params.load(ROOT / "params.yaml")
+        params.load(ROOT / params.PATH)
         return pipeline.read_pipeline(ROOT)
     except UserError as error:
         raise CommandError(str(error), USER_MISTAKE) from None
@@ -65,7 +66,7 @@ def read_pipeline() -> Pipeline:
 
 def recorded_outputs(stage: str) -> list[dict[str, Any]]:
     """Returns the stage's outputs as dvc.lock records them; empty if the stage has never run."""
-    outputs: list[dict[str, Any]] = dvc_lock.dvc_stages(ROOT / "dvc.lock").get(stage, {}).get("outs", [])
+    outputs: list[dict[str, Any]] = dvc_lock.dvc_stages(ROOT / DVC_LOCK).get(stage, {}).get("outs", [])
     return outputs
 
 

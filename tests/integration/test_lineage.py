@@ -56,7 +56,7 @@ def test_a_whole_chain_holds(project, run, earmark):
     assert lines[0] == "earmark version 1 (champion): tc_resnet"
     assert lines[-1] == "nothing is missing or damaged"
     head = subprocess.run(["git", "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
-    for expected in (head, "passed: 2 accepted", "complete in DVC's cache", *dvc_lock.dvc_hashes().values()):
+    for expected in (head, "passed: 2 accepted", "complete in DVC's cache", *dvc_lock.output_hashes().values()):
         assert expected in done.stdout
     assert "trained with" not in done.stdout
     assert earmark(project, "lineage", "1", **wide).stdout == done.stdout
@@ -75,7 +75,7 @@ def lose_shard() -> None:
 
 
 def lose_folder() -> None:
-    md5 = dvc_lock.dvc_hashes()["dvc:models/tc_resnet"]
+    md5 = dvc_lock.output_hashes()["models/tc_resnet"]
     for root in (".dvc/cache", "storage"):
         (Path(root) / dvc_cache.object_path(md5)).unlink()
 

@@ -310,8 +310,8 @@ def test_tags_have_the_hashes_of_what_lies_here(made, run, monkeypatch):
     write("reports/validation/result.json", json.dumps({"passed": True, "sentence": "3 clips accepted"}))
     dvc(run, "repro", "-q")
     tags = version_record.gather("tc_resnet", params.load()).tags
-    recorded = dvc_lock.dvc_hashes()
-    assert {f"dvc:{path}": tags[f"dvc.{path}"] for path in recorded_paths()} == recorded
+    recorded = dvc_lock.output_hashes()
+    assert {path: tags[f"dvc.{path}"] for path in recorded_paths()} == recorded
     assert tags["dvc.data/raw/manifest.parquet"] == md5sum("data/raw/manifest.parquet")
     assert tags["sha256.requirements.lock"] == sha256sum(environment.LOCK)
     assert tags["dvc_lock"] == "agrees"
@@ -324,9 +324,9 @@ def test_a_stage_that_was_run_outside_dvc_is_not_claimed_to_be_dvcs(made, run):
     write("models/tc_resnet/model.keras", "trained by hand")
     tags = version_record.gather("tc_resnet", params.load()).tags
     assert tags["dvc_lock"] == "differs from the files: models/tc_resnet"
-    assert tags["dvc.models/tc_resnet"] != dvc_lock.dvc_hashes()["dvc:models/tc_resnet"]
+    assert tags["dvc.models/tc_resnet"] != dvc_lock.output_hashes()["models/tc_resnet"]
     dvc(run, "commit", "-q", "--force")
-    assert tags["dvc.models/tc_resnet"] == dvc_lock.dvc_hashes()["dvc:models/tc_resnet"]
+    assert tags["dvc.models/tc_resnet"] == dvc_lock.output_hashes()["models/tc_resnet"]
 
 
 def test_of_a_stage_that_is_gone_dvc_is_not_asked_about_all_others(made):
@@ -341,7 +341,7 @@ def test_of_a_stage_that_is_gone_dvc_is_not_asked_about_all_others(made):
 def test_a_lock_that_dvc_did_not_write_is_refused(repository, text):
     write("dvc.lock", text)
     with pytest.raises(UserError, match=r"^dvc\.lock is not YAML"):
-        dvc_lock.dvc_hashes()
+        dvc_lock.output_hashes()
 
 
 def test_features_at_an_address_are_named_by_it(made):
@@ -353,7 +353,7 @@ def test_features_at_an_address_are_named_by_it(made):
 
 
 def recorded_paths() -> list[str]:
-    return [key.removeprefix("dvc:") for key in dvc_lock.dvc_hashes()]
+    return list(dvc_lock.output_hashes())
 
 
 def md5sum(path: str) -> str:

@@ -35,8 +35,6 @@ OWN_PATH = re.compile(
 PATHS_ELSEWHERE = {
     "src/earmark/paths.py": "where they belong",
     "src/earmark/params/__init__.py": "lies below paths, and names the file that it reads",
-    "src/earmark/dataset/ingestion_record.py": "to be replaced by paths.DVC_LOCK",
-    "flows/tasks.py": "to be replaced by params.PATH and paths.DVC_LOCK",
 }
 FORMATTED_ELSEWHERE = {
     "src/earmark/audio/decode.py": "travels with a model, without the rest of earmark",
@@ -47,7 +45,6 @@ FORMATTED_ELSEWHERE = {
     "src/earmark/evaluation/test_set.py": "ids of clips, padded",
     "src/earmark/training/search.py": "rounds a value that is used",
     "src/earmark/stages/register.py": "tags in MLflow, which are compared as text",
-    "src/earmark/registry/gate.py": "to be moved to reporting",
 }
 
 

@@ -199,11 +199,11 @@ def _cached_objects(sha256: frozenset[str], speaker: str) -> list[str]:
     manifests = [listing for listing in listings if shards.MANIFEST in listing]
     stems = {stem for listing in manifests for stem in _stems_holding(listing, sha256)} | sha256
     files = [item for listing in listings for item in listing.items()]
-    recorded = dvc_lock.dvc_hashes()
-    files += [(path.name, recorded.get(f"dvc:{path.as_posix()}", "")) for path in (ACCEPTED, PREDICTIONS)]
+    recorded = dvc_lock.output_hashes()
+    files += [(path.name, recorded.get(path.as_posix(), "")) for path in (ACCEPTED, PREDICTIONS)]
     md5s = {md5 for name, md5 in files if Path(name).stem in stems or _is_named(name, md5, sha256, speaker)}
     # The report may play any speaker's clips, so it is always listed.
-    report = recorded.get(f"dvc:{REPORT.as_posix()}", "")
+    report = recorded.get(REPORT.as_posix(), "")
     md5s |= {report} if dvc_cache.cached_file(report) else set()
     return sorted(map(dvc_cache.object_path, md5s))
 

@@ -8,6 +8,7 @@ from typing import Any
 from earmark.errors import UserError
 from earmark.io.files import write_json
 from earmark.params import Params
+from earmark.paths import DVC_LOCK
 
 RECORD = "ingested.json"
 FORMAT_VERSION = 3
@@ -21,7 +22,7 @@ def read(folder: Path) -> dict[str, Any]:
         UserError: the folder is missing although dvc.lock has a version of it, or its files were changed.
     """
     if not folder.exists() or not any(folder.iterdir()):
-        if f"path: {folder.as_posix()}\n" in _text(Path("dvc.lock")):
+        if f"path: {folder.as_posix()}\n" in _text(DVC_LOCK):
             raise UserError(
                 f"{folder} is missing, but dvc.lock has a version of it; restore it with 'dvc checkout {folder}' or "
                 "'dvc pull', or remove dvc.lock to start again, forgotten recordings included"

@@ -17,6 +17,7 @@ from earmark.paths import ACCEPTED, MODELS
 from earmark.registry import gate
 from earmark.reporting.gate_result import TrainedOnTest, Unreadable, Unscored, Verdict
 from earmark.versioning.dvc import objects
+from earmark.versioning.dvc_lock import hash_tag
 
 if TYPE_CHECKING:
     from earmark.models.model_folder import Classifier
@@ -76,7 +77,7 @@ class ChampionComparison:
 
         0 where DVC no longer has the version's clips; that can only be in the champion's favour.
         """
-        md5 = self._registry.find(number).tags.get(f"dvc.{ACCEPTED.as_posix()}", "")
+        md5 = self._registry.find(number).tags.get(hash_tag(ACCEPTED), "")
         with suppress(UserError), tempfile.TemporaryDirectory(prefix="earmark-") as folder, objects() as dvc:
             accepted = Path(folder) / ACCEPTED.name
             if md5 and dvc.copied(md5, accepted):

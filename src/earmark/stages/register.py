@@ -30,6 +30,7 @@ from earmark.paths import (
     VALIDATION_CALIBRATION,
     VALIDATION_RESULT,
     VERDICT,
+    history_of,
 )
 from earmark.provenance import version_record
 from earmark.registry.comparison import ChampionComparison
@@ -66,7 +67,7 @@ def register(params: Params) -> str:
     _require_models(metrics)
     _require_reports(metrics)
     predictions = _read_table(PREDICTIONS, "candidate", "split", "label", "predicted")
-    histories = {name: _read_table(HISTORIES / f"{name}.csv", "epoch") for name in metrics["candidates"]}
+    histories = {name: _read_table(history_of(name), "epoch") for name in metrics["candidates"]}
     registry = open_registry(params.register_.name)
     version = registry.with_content(entry["content_sha256"])
     # Gathered before the check, so that no later change of a file is recorded.

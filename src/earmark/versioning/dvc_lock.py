@@ -37,11 +37,6 @@ def output_hashes() -> dict[str, str]:
     return {out["path"]: out["md5"] for out in outs if "md5" in out}
 
 
-def dvc_hashes() -> dict[str, str]:
-    """Returns the recorded hash of each output: `dvc:<path>` -> hash."""
-    return {f"dvc:{path}": md5 for path, md5 in output_hashes().items()}
-
-
 def hash_tag(output: str | PurePath) -> str:
     """The tag of a run or version in MLflow that holds DVC's hash of an output: `dvc.<path>`."""
     return f"dvc.{PurePath(output).as_posix()}"
