@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from earmark.dataset import ingestion_record, manifest, shards, splits, state
-from earmark.dataset.sources.s3_source import STAGING
+from earmark.dataset.sources.s3 import STAGING
 from earmark.dataset.state import RawState
 from earmark.errors import UserError
 from earmark.features import feature_shards

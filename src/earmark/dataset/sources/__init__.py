@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from earmark.dataset.sources import archive_file, folder, s3_source, speech_commands, synthetic
+from earmark.dataset.sources import archive_file, folder, s3, speech_commands, synthetic
 from earmark.dataset.sources.download import is_url, redact_url
 from earmark.dataset.sources.source import Context, Source
 from earmark.errors import UserError
@@ -31,7 +31,7 @@ class Kind:
 KINDS = (
     Kind("synthetic", synthetic.open_source, ("source",)),
     Kind(", ".join(speech_commands.ARCHIVES), speech_commands.open_source, ("source",)),
-    Kind("s3://bucket/prefix", s3_source.open_source, ("inbox",)),
+    Kind("s3://bucket/prefix", s3.open_source, ("inbox",)),
     Kind("a folder", folder.open_source),
     Kind("a .tar.gz, .tgz, .tar or .zip archive (path or URL)", archive_file.open_source),
 )

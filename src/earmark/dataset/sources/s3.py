@@ -1,4 +1,4 @@
-"""Reads an inbox from an S3 bucket: new objects are fetched in parallel and completely; every key is checked."""
+"""A folder of an S3 bucket as an inbox: new objects are fetched in parallel and completely; every key is checked."""
 
 import hashlib
 import sys
@@ -6,18 +6,20 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from earmark.dataset.sources.s3_bucket import WORKERS, Bucket, is_address
 from earmark.dataset.sources.s3_errors import ChangedObjectError
 from earmark.dataset.sources.s3_keys import BucketObject, classify, oversize
-from earmark.dataset.sources.s3_staging import Stage
+from earmark.dataset.sources.s3_staging import StagingFolder
+from earmark.dataset.sources.source import Context, Source
 from earmark.dataset.sources.source_file import Memory, SourceFile
 from earmark.io.progress import progress
 
-__all__ = ["entries", "is_address", "local_fingerprint"]
-
+STAGING = "inbox-"
+"""Prefix of the folders to which objects of a bucket are fetched."""
 _PREFETCH = 256  # objects that are requested before the first of them is yielded
 _TRIES_OF_A_CHANGING_OBJECT = 5
 
@@ -31,6 +33,18 @@ class _Staged(NamedTuple):
 
 _Outcome = _Staged | SourceFile | None
 """A fetched object; one that became too large; or None for one that is skipped."""
+
+
+def open_source(address: str, context: Context) -> Source | None:
+    """Return what is below an address such as "s3://bucket/prefix"; None for other addresses."""
+    if not is_address(address):
+        return None
+    staging = context.downloads / f"{STAGING}{hashlib.sha256(address.encode()).hexdigest()[:12]}"
+
+    def files(memory: Memory) -> Iterator[SourceFile]:
+        return entries(address, staging, memory, context.existing_labels)
+
+    return Source(address, "", partial(local_fingerprint, address), files, is_shared=True, staging=staging)
 
 
 def local_fingerprint(address: str, timeout_seconds: float = 20.0) -> str:
@@ -75,7 +89,7 @@ def entries(
     if not missing:
         yield from (item for item in plan if isinstance(item, SourceFile))
         return
-    stage = Stage(staging, address)
+    stage = StagingFolder(staging, address)
     with progress("inbox", missing, "objects") as advance, _workers(bucket) as workers:
 
         def start(item: BucketObject) -> Future[_Outcome]:
@@ -127,7 +141,7 @@ def _workers(bucket: Bucket) -> Iterator[ThreadPoolExecutor]:
         workers.shutdown(cancel_futures=True)
 
 
-def _fetch_current(bucket: Bucket, stage: Stage, item: BucketObject) -> _Outcome:
+def _fetch_current(bucket: Bucket, stage: StagingFolder, item: BucketObject) -> _Outcome:
     """Fetch the current version of an object; it is refused if it became too large, and None if it is skipped."""
     for _ in range(_TRIES_OF_A_CHANGING_OBJECT):
         try:

@@ -20,7 +20,7 @@ from earmark.dataset.sources.s3_errors import (
     is_unreachable,
 )
 from earmark.dataset.sources.s3_keys import BucketObject, normal
-from earmark.dataset.sources.s3_staging import Stage
+from earmark.dataset.sources.s3_staging import StagingFolder
 from earmark.errors import UserError
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class Bucket:
                 raise
         return item._replace(etag=head["ETag"].strip('"'), size=head["ContentLength"])
 
-    def fetch(self, item: BucketObject, stage: Stage) -> Path:
+    def fetch(self, item: BucketObject, stage: StagingFolder) -> Path:
         """Return the staged file with the content of exactly this version.
 
         Raises:
@@ -97,7 +97,7 @@ class Bucket:
         with self._explained_errors(self.address_of(item)):
             return self._retrying(self._fetch, item, stage)
 
-    def _fetch(self, item: BucketObject, stage: Stage) -> Path:
+    def _fetch(self, item: BucketObject, stage: StagingFolder) -> Path:
         from botocore.exceptions import ClientError
 
         try:

@@ -13,7 +13,7 @@ from earmark.errors import UserError
 _PARTIAL = ".part"
 
 
-class Stage:
+class StagingFolder:
     """A folder of fetched objects, named "<hash of address, key and version>-<SHA-256 of the content>".
 
     Raises:
