@@ -34,7 +34,7 @@ VALIDATION = {
     ],
     "quarantine": [{"id": "yes/<b>_nohash_0.wav", "reason": "not decodable: no samples"}],
 }
-ORIGIN = {"git commit": "0f3a9c1d", "data/raw": "9e107d9d372bb6826bd81d3542a419d6.dir"}
+PROVENANCE = {"git commit": "0f3a9c1d", "data/raw": "9e107d9d372bb6826bd81d3542a419d6.dir"}
 SAMPLE_RATE_HZ = 16_000
 BANDS = {
     "loudness": ["below -40 dBFS", "-40 to -30 dBFS", "-30 to -20 dBFS", "above -20 dBFS"],
@@ -48,11 +48,11 @@ def fake_page(
     mistakes=(),
     data=DATA,
     validation=VALIDATION,
-    origin=ORIGIN,
+    provenance=PROVENANCE,
     title="Report",
 ) -> str:
     """The page of the candidates, of which the first is the best."""
-    return render(title, candidates[0].name, split, candidates, mistakes, data, validation, origin)
+    return render(title, candidates[0].name, split, candidates, mistakes, data, validation, provenance)
 
 
 def fake_candidate(

@@ -48,14 +48,19 @@ def reproduce(params: Params, name: str) -> tuple[str, bool]:
 
 def _require_provenance(version: Registered) -> None:
     tags = ["candidate", "git_commit", "git_dirty", runs.CONTENT, hash_tag(RAW)]
-    missing = [f"the tag {tag}" for tag in tags if tag not in version.origin.tags]
-    files = [*REQUIRED_FILES, *([version_record.CODE_PATCH] if version.origin.tags.get("git_dirty") == "true" else [])]
-    missing += [f"{store.FOLDER}/{name} of its run" for name in files if name not in version.origin.files]
+    missing = [f"the tag {tag}" for tag in tags if tag not in version.provenance.tags]
+    files = [
+        *REQUIRED_FILES,
+        *([version_record.CODE_PATCH] if version.provenance.tags.get("git_dirty") == "true" else []),
+    ]
+    missing += [f"{store.FOLDER}/{name} of its run" for name in files if name not in version.provenance.files]
     if missing:
         raise UserError(f"{version.title} cannot be rebuilt: it has no record of {', '.join(missing)}")
     # These files decide what this command runs, so they must be the registered ones.
     for name in files:
-        if version_record.sha256(version.origin.files[name]) != version.origin.tags.get(environment.SHA256 + name):
+        if version_record.sha256(version.provenance.files[name]) != version.provenance.tags.get(
+            environment.SHA256 + name
+        ):
             raise UserError(
                 f"{version.title} cannot be rebuilt: {store.FOLDER}/{name} of its run was changed after registration"
             )
@@ -63,7 +68,7 @@ def _require_provenance(version: Registered) -> None:
 
 def _prepare(version: Registered, dvc: Objects, checkout: Path) -> None:
     """Puts the version's code, parameters, dvc.lock and recordings into the new folder `checkout`."""
-    tags, files = version.origin.tags, version.origin.files
+    tags, files = version.provenance.tags, version.provenance.files
     _say(f"git commit {tags['git_commit']}" + (" and uncommitted code" if tags["git_dirty"] == "true" else ""))
     patch = files[version_record.CODE_PATCH] if tags["git_dirty"] == "true" else b""
     git.check_out(tags["git_commit"], patch, checkout)
@@ -108,7 +113,7 @@ def _rerun(version: Registered, checkout: Path) -> str:
 
 
 def _differences(version: Registered, dvc: Objects, checkout: Path) -> Iterator[str]:
-    tags, files = version.origin.tags, version.origin.files
+    tags, files = version.provenance.tags, version.provenance.files
     paths = [ACCEPTED] if version_record.FEATURES_AT in tags else [ACCEPTED, FEATURES]
     model = MODELS / version.candidate
     hashes = [
@@ -124,7 +129,7 @@ def _differences(version: Registered, dvc: Objects, checkout: Path) -> Iterator[
 
 
 def _first_changed_file(path: Path, version: Registered, dvc: Objects, checkout: Path) -> str:
-    md5 = version.origin.tags.get(hash_tag(path), "")
+    md5 = version.provenance.tags.get(hash_tag(path), "")
     recorded = dvc.files(md5) if md5.endswith(FOLDER) else None
     if recorded is None:
         return ""
@@ -163,7 +168,7 @@ def _flat(value: object, name: str = "") -> Iterator[tuple[str, object]]:
 
 def _report(version: Registered, differences: list[str]) -> str:
     if not differences:
-        compared = ("accepted clips", "weights") if version_record.FEATURES_AT in version.origin.tags else _COMPARED
+        compared = ("accepted clips", "weights") if version_record.FEATURES_AT in version.provenance.tags else _COMPARED
         return f"identical: {version.title}, {version.candidate}: {', '.join(compared)} and metrics"
     lines = [f"differs: {version.title}, {version.candidate}", *(f"  {difference}" for difference in differences)]
     reasons = list(_reasons(version))
@@ -171,7 +176,7 @@ def _report(version: Registered, differences: list[str]) -> str:
 
 
 def _reasons(version: Registered) -> Iterator[str]:
-    tags, trained = version.origin.tags, version.run_tags or {}
+    tags, trained = version.provenance.tags, version.run_tags or {}
     lock = tags.get(environment.SHA256 + environment.REQUIREMENTS, version_record.UNRECORDED)
     training_lock = trained.get(environment.SHA256 + environment.REQUIREMENTS, lock)
     current_lock = version_record.sha256(_read(version_record.KEPT[environment.REQUIREMENTS]))

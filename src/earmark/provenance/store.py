@@ -12,7 +12,7 @@ FOLDER = "provenance"
 
 
 @dataclass(frozen=True)
-class Origin:
+class Provenance:
     """The provenance of a version: tags, and the content of files by name."""
 
     tags: Mapping[str, str]
@@ -21,13 +21,13 @@ class Origin:
 
 @dataclass(frozen=True)
 class Registered:
-    """A registered version. If its run is gone, `run_tags` is None; `origin.files` has the files that still exist."""
+    """A registered version. `run_tags` is None if its run is gone; `provenance.files` then has what still exists."""
 
     name: str
     number: str
     aliases: tuple[str, ...]
     run_id: str
-    origin: Origin
+    provenance: Provenance
     run_tags: Mapping[str, str] | None
 
     @property
@@ -43,7 +43,7 @@ class Registered:
     @property
     def candidate(self) -> str:
         """The candidate's name; "" if unknown."""
-        return self.origin.tags.get("candidate", "")
+        return self.provenance.tags.get("candidate", "")
 
 
 def save_files(run_id: str, files: Mapping[str, bytes]) -> dict[str, str]:
@@ -69,4 +69,4 @@ def read(name: str, number_or_alias: str) -> Registered:
     run_tags = runs.tags_of(version.run_id) if version.run_id else None
     run_folder = version.tags.get(FOLDER)
     files = runs.files_of(version.run_id, run_folder) if run_tags is not None and run_folder else {}
-    return Registered(name, version.number, version.aliases, version.run_id, Origin(version.tags, files), run_tags)
+    return Registered(name, version.number, version.aliases, version.run_id, Provenance(version.tags, files), run_tags)

@@ -14,7 +14,7 @@ from earmark.io.files import is_local
 from earmark.params import PATH, Params, environment
 from earmark.paths import ACCEPTED, DVC_LOCK, FEATURES, METRICS, MODELS, RAW, VALIDATION_RESULT, features_folder
 from earmark.provenance.environment import LOCK, REQUIREMENTS, SHA256
-from earmark.provenance.store import Origin
+from earmark.provenance.store import Provenance
 from earmark.reporting.outcomes import Outcome
 from earmark.versioning import dvc_lock, git
 from earmark.versioning.dvc import objects
@@ -35,7 +35,7 @@ KEPT = {
 }
 
 
-def gather(candidate: str, params: Params) -> Origin:
+def gather(candidate: str, params: Params) -> Provenance:
     """Gathers the provenance of models/`candidate` from the files of this checkout.
 
     Tags: git's commit and state; `dvc.<path>`, DVC's hash of each output as it is now; `features_at`, the address of
@@ -45,7 +45,7 @@ def gather(candidate: str, params: Params) -> Origin:
     """
     files = dict(_files())
     flow_run = environment.flow_run_id()
-    return Origin(
+    return Provenance(
         tags={
             **git.git_state(),
             **_dvc_tags(dict(_outputs(candidate, params))),

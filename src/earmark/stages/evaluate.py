@@ -174,7 +174,7 @@ def _data_set_facts(params: Params, validation: Mapping[str, Any]) -> dict[str, 
 
 
 def _provenance_facts(params: Params) -> dict[str, str]:
-    """What the report says about its origin: code, libraries, parameters, and DVC's hashes of the inputs.
+    """What the report says about its provenance: code, libraries, parameters, and DVC's hashes of the inputs.
 
     Hashes of reports are left out, because dvc.lock still has those of the previous run.
     """

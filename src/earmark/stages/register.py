@@ -40,7 +40,7 @@ from earmark.versioning import dvc_lock
 from earmark.versioning.dvc import objects
 
 if TYPE_CHECKING:
-    from earmark.provenance.store import Origin
+    from earmark.provenance.store import Provenance
     from earmark.registry.versions import Registry, Version
 
 NAMED_CHANGES = 3
@@ -71,7 +71,7 @@ def register(params: Params) -> str:
     registry = open_registry(params.register_.name)
     version = registry.with_content(entry["content_sha256"])
     # Gathered before the check, so that no later change of a file is recorded.
-    origin = None if version else version_record.gather(best, params)
+    provenance = None if version else version_record.gather(best, params)
     _require_up_to_date(metrics)
     runs = {name: _log_run(name, metrics, params, clips, histories[name], predictions) for name in histories}
     comparison = ChampionComparison(params, best, entry, registry)
@@ -81,7 +81,7 @@ def register(params: Params) -> str:
     else:
         # First, so that nothing is registered if the comparison fails.
         verdict_against(registry.aliases.reconcile().champion)
-        version = _add(best, entry, runs[best], registry, cast("Origin", origin))
+        version = _add(best, entry, runs[best], registry, cast("Provenance", provenance))
     sentence = _admit_and_publish(registry, version, best, runs[best], verdict_against)
     return f"{table(leaderboard(metrics['candidates'], best))}\n\n{sentence}"
 
@@ -255,11 +255,11 @@ def _stored_verdict(version: "Version") -> dict[str, Any]:
         return {}
 
 
-def _add(best: str, entry: dict[str, Any], run_id: str, registry: "Registry", origin: "Origin") -> "Version":
+def _add(best: str, entry: dict[str, Any], run_id: str, registry: "Registry", provenance: "Provenance") -> "Version":
     from earmark.provenance import store
 
-    folder_tag = store.save_files(run_id, origin.files)
-    return registry.add(run_id, entry["content_sha256"], {**_tags(best, entry), **origin.tags, **folder_tag})
+    folder_tag = store.save_files(run_id, provenance.files)
+    return registry.add(run_id, entry["content_sha256"], {**_tags(best, entry), **provenance.tags, **folder_tag})
 
 
 def admit(

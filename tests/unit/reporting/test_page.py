@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import confusion_matrix
 from support.html_page import Page
-from support.report_inputs import DATA, HOSTILE, ORIGIN, VALIDATION, WORDS, fake_candidate, fake_mistakes, fake_page
+from support.report_inputs import DATA, HOSTILE, PROVENANCE, VALIDATION, WORDS, fake_candidate, fake_mistakes, fake_page
 
 from earmark.reporting import formats
 from earmark.reporting.confusions import count_confusions
@@ -18,7 +18,7 @@ from earmark.reporting.html.page import CandidateScores, render
 
 SECTIONS = [
     *("Leaderboard", "Verdict", "Accuracy and cost", "Training", "Confusion matrix", "Flow of clips", "Noise"),
-    *("Calibration", "Slices", "Rejection", "Worst mistakes", "Data set", "Origin"),
+    *("Calibration", "Slices", "Rejection", "Worst mistakes", "Data set", "Provenance"),
 ]
 CHARTS = [
     *("size-chart", "latency-chart", "loss-chart", "accuracy-chart", "confusion-chart", "flow-chart", "noise-chart"),
@@ -172,7 +172,7 @@ def test_labels_are_listed_worst_first(page, candidates):
 
 def test_hostile_text_stays_text():
     candidate = fake_candidate(HOSTILE[0], HOSTILE, 0.7)
-    facts = {"data": {text: text for text in HOSTILE}, "origin": {text: text for text in HOSTILE}}
+    facts = {"data": {text: text for text in HOSTILE}, "provenance": {text: text for text in HOSTILE}}
     page = page_of(candidate, mistakes=fake_mistakes(HOSTILE), title=HOSTILE[0], **facts)
     words = WORDS[: len(HOSTILE)]
     plain = page_of(fake_candidate("tc_resnet", words, 0.7), mistakes=fake_mistakes(words), **facts)
@@ -225,7 +225,7 @@ def test_same_arguments_same_bytes(candidates):
 
 
 def test_facts_are_shown_as_they_are(page):
-    for name, value in [*DATA.items(), *ORIGIN.items()]:
+    for name, value in [*DATA.items(), *PROVENANCE.items()]:
         assert page.text[page.text.index(name) + 1] == value
 
 
@@ -247,7 +247,7 @@ def test_validation_is_shown_as_its_own_page_shows_it(page):
 @pytest.mark.parametrize(("best", "split"), [("nobody", "test"), ("tc_resnet", "training")])
 def test_an_unknown_best_or_split_is_refused(candidates, best, split):
     with pytest.raises(ValueError, match="expected one of "):
-        render("Report", best, split, candidates, [], DATA, VALIDATION, ORIGIN)
+        render("Report", best, split, candidates, [], DATA, VALIDATION, PROVENANCE)
 
 
 @pytest.mark.parametrize(

@@ -26,12 +26,12 @@ def render(
     mistakes: Sequence[Mistake],
     data: Mapping[str, str],
     validation: Mapping[str, Any],
-    origin: Mapping[str, str],
+    provenance: Mapping[str, str],
 ) -> str:
     """Return the report as an HTML page that loads nothing from elsewhere. The same arguments give the same text.
 
     best: the name of the best candidate; split: "validation" or "test", that of all figures;
-    mistakes: those of the best candidate on that split, worst first; data, origin: facts by name; validation: the
+    mistakes: those of the best candidate on that split, worst first; data, provenance: facts by name; validation: the
     content of reports/validation/result.json. `with_verdict` adds the gate's verdict.
 
     Raises:
@@ -61,7 +61,7 @@ def render(
         embedded={"themes": themes(), "charts": {name: chart.to_json() for name, chart in charts.items()}},
         data=data,
         validation=validation,
-        origin=origin,
+        provenance=provenance,
         verdict=verdict.section(None),
         **_scripts(),
     )
