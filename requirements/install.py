@@ -37,10 +37,9 @@ SEPARATORS = {"find-links": ",", "trusted-host": " "}
 def main(locks: list[str]) -> int:
     """Make .venv from the named locks; return the exit code."""
     if not SUPPORTED[0] <= sys.version_info[:2] <= SUPPORTED[1]:
-        found = ".".join(map(str, sys.version_info[:3]))
-        print(
-            f"earmark: Python {found} is not supported; expected 3.11 to 3.13: make PYTHON=python3.11", file=sys.stderr
-        )
+        version = ".".join(map(str, sys.version_info[:3]))
+        problem = f"Python {version} is not supported; expected 3.11 to 3.13: make PYTHON=python3.11"
+        print(f"earmark: {problem}", file=sys.stderr)
         return 2
     try:
         LOCK.unlink(missing_ok=True)
@@ -72,11 +71,11 @@ def _is_of_this_python() -> bool:
     """Whether .venv is there, whole, and of the Python that runs this."""
     script = "import sys; print(sys.base_prefix, *sys.version_info[:3])"
     try:
-        found = subprocess.run([PYTHON, "-c", script], capture_output=True, text=True)
+        done = subprocess.run([PYTHON, "-c", script], capture_output=True, text=True)
     except OSError:
         return False
     version = [sys.base_prefix, *map(str, sys.version_info[:3])]
-    return MADE.exists() and found.returncode == 0 and found.stdout.split() == version
+    return MADE.exists() and done.returncode == 0 and done.stdout.split() == version
 
 
 def _pip(command: str) -> list:
