@@ -70,7 +70,7 @@ def test_a_killed_search_goes_on_and_its_patch_sets_what_was_best(searched, earm
 
     before = params.load(searched / "params.yaml").train.candidate("tc_resnet")
     values = {line for line in (first + done.stdout).splitlines() if line.startswith("trial ")}
-    best = max(float(match[1]) for line in values if (match := re.search(r": ([\d.]+)%", line)))
+    best = max(float(match[1]) for line in values if (match := re.search(r": ([\d.]+)\s%", line)))
     assert f"reached {best:.2f}\u00a0% on validation" in done.stdout
     if "these are the settings in params.yaml" in done.stdout:
         assert not (searched / "tuning/tc_resnet.patch").exists()
