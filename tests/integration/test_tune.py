@@ -122,7 +122,7 @@ def test_a_candidate_without_ranges_is_refused(searched, earmark):
     change_params(searched, {"train": {"candidates": candidates("seed_cnn", "tc_resnet")}})
     done = earmark(searched, "tune", "seed_cnn")
     assert done.returncode == 2
-    assert "tune.ranges has no candidate 'seed_cnn'; it has tc_resnet" in done.stderr
+    assert "tune.ranges has no candidate 'seed_cnn'; expected one of tc_resnet" in done.stderr
 
 
 RATE = "optimizer.learning_rate"

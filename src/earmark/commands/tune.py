@@ -33,8 +33,9 @@ def tune(params: Params, candidate: str, minutes: float) -> str:
     settings = params.train.candidate(candidate)
     ranges = params.tune.ranges.get(candidate)
     if not ranges:
-        names = ", ".join(sorted(params.tune.ranges)) or "none"
-        raise UserError(f"params.yaml: tune.ranges has no candidate {candidate!r}; it has {names}")
+        names = ", ".join(sorted(params.tune.ranges))
+        expected = f"one of {names}" if names else "ranges for it"
+        raise UserError(f"params.yaml: tune.ranges has no candidate {candidate!r}; expected {expected}")
     text = PATH.read_bytes().decode()
     if "\r" in text or not text.endswith("\n"):
         raise UserError(f"{PATH} cannot be patched; expected a line feed at the end of every line, and no other ending")

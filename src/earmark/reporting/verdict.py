@@ -89,7 +89,9 @@ def _limits(verdict: Verdict) -> tuple[WrittenCheck, ...]:
             NO_NOISE if isinstance(in_noise, UnmeasuredLimit) else _percent(in_noise.observed),
             f"at least {_percent(in_noise.limit)}",
         ),
-        WrittenCheck("saved size", size.outcome, _kilobytes(size.observed), f"at most {_kilobytes(size.limit)}"),
+        WrittenCheck(
+            "saved size", size.outcome, formats.kilobytes(size.observed), f"at most {formats.kilobytes(size.limit)}"
+        ),
         WrittenCheck("p99 latency", latency.outcome, f"{latency.observed:.2f} ms", f"at most {latency.limit:g} ms"),
     )
 
@@ -184,7 +186,3 @@ def _percent(fraction: float) -> str:
 
 def _points(share: float, sign: str = "") -> str:
     return f"{100 * share:{sign}.{_DIGITS}f} points"
-
-
-def _kilobytes(size: float) -> str:
-    return f"{size / 1000:,.0f} kB"

@@ -8,6 +8,7 @@ from pathlib import Path
 import mlflow
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
+from mlflow.entities.model_registry import RegisteredModel as StoredModel
 from mlflow.exceptions import MlflowException
 
 from earmark.errors import UserError
@@ -60,21 +61,21 @@ class RegisteredModel:
     @translated_errors()
     def created(self) -> str:
         """The time of creation, which tells the model from an earlier one of its name; "" if there is no such model."""
-        try:
-            return str(self._client.get_registered_model(self.name).creation_timestamp)
-        except MlflowException as error:
-            raise_unless(error, NOT_FOUND)
-            return ""
+        model = self._registered()
+        return str(model.creation_timestamp) if model else ""
 
     @translated_errors()
     def aliases(self) -> dict[str, str]:
         """Alias -> version number; empty if there is no such model."""
+        model = self._registered()
+        return {alias: str(number) for alias, number in model.aliases.items()} if model else {}
+
+    def _registered(self) -> StoredModel | None:
         try:
-            aliases = self._client.get_registered_model(self.name).aliases
+            return self._client.get_registered_model(self.name)
         except MlflowException as error:
             raise_unless(error, NOT_FOUND)
-            return {}
-        return {alias: str(number) for alias, number in aliases.items()}
+            return None
 
     @translated_errors()
     def set_alias(self, alias: str, number: str) -> None:
