@@ -1,6 +1,7 @@
 """Runs DVC's stages as Prefect tasks. DVC knows how a stage runs and what is stale; Prefect decides when."""
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -179,9 +180,20 @@ def failed(error: CommandError) -> State[Any]:
 
 
 def _error_of(result: CommandResult, message: str = "") -> CommandError:
-    """The error of a command: `message`, or what it wrote last."""
+    """The error of a command: `message`, or the signal that killed it, or what it wrote last."""
     lines = [line for line in result.errors if line]
     # An error of earmark may have several lines, such as a table; of other errors the last line is enough.
     starts = [index for index, line in enumerate(lines) if line.startswith("earmark: ")]
+    if not starts:
+        message = message or _killed(result.exit_code)
     message = message or "\n".join(lines[starts[-1] if starts else -1 :])
     return CommandError(message or f"ended with exit code {result.exit_code} and no message", result.exit_code)
+
+
+def _killed(exit_code: int) -> str:
+    """Names the signal that ended a command; "" if it ended by itself. A shell reports signal n as 128 + n."""
+    number = -exit_code if exit_code < 0 else exit_code - 128
+    if number not in set(signal.Signals):
+        return ""
+    memory = "; Linux does this when memory runs out" if number == signal.SIGKILL else ""
+    return f"killed by {signal.Signals(number).name}{memory}"
