@@ -148,7 +148,7 @@ def earmark() -> Callable[..., subprocess.CompletedProcess]:
         _forget_layers()
         with _restored_environment(), contextlib.chdir(folder):
             os.environ.update({"MLFLOW_TRACKING_URI": f"sqlite:///{Path(folder).resolve()}/mlflow.db"} | environment)
-            done = CliRunner().invoke(cli.main, [str(each) for each in arguments], prog_name="earmark")
+            done = CliRunner().invoke(cli.main, [str(argument) for argument in arguments], prog_name="earmark")
         if done.exception and not isinstance(done.exception, SystemExit):
             raise done.exception
         return subprocess.CompletedProcess(["earmark", *arguments], done.exit_code, done.stdout, done.stderr)

@@ -72,7 +72,7 @@ def _write(path: Path, content: bytes) -> None:
 def _ids(count: int, seed: int) -> list[str]:
     """`count` ids "<label>/<8 hex digits>_nohash_<n>.wav" in random order; every speaker says any of the labels."""
     generator = np.random.default_rng(seed)
-    speakers = [f"{each:08x}" for each in generator.choice(2**32, max(30, count // CLIPS_PER_SPEAKER), replace=False)]
+    speakers = [f"{code:08x}" for code in generator.choice(2**32, max(30, count // CLIPS_PER_SPEAKER), replace=False)]
     taken: dict[tuple[str, str], int] = {}
     ids = []
     for speaker, label in zip(generator.choice(speakers, count), generator.choice(LABELS, count), strict=True):
@@ -85,8 +85,8 @@ def _ids(count: int, seed: int) -> list[str]:
 def _members(ids: list[str], sequence: np.random.SeedSequence) -> Iterator[tuple[str, bytes]]:
     noise, clips = sequence.spawn(2)
     for split, name in (("validation", "validation_list.txt"), ("test", "testing_list.txt")):
-        listed = [each for each in ids if speaker_split(each.partition("/")[2].partition("_")[0]) == split]
-        yield name, "".join(f"{each}\n" for each in listed).encode()
+        listed = [clip_id for clip_id in ids if speaker_split(clip_id.partition("/")[2].partition("_")[0]) == split]
+        yield name, "".join(f"{clip_id}\n" for clip_id in listed).encode()
     generator = np.random.default_rng(noise)
     for number in range(NOISE_RECORDINGS):
         samples = 300 * generator.standard_normal(NOISE_SECONDS * SAMPLE_RATE_HZ)

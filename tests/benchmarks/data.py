@@ -96,9 +96,9 @@ def dvc_figures(bench: Bench) -> list[Figure]:
     startup = _startup_seconds(bench)
     loose = _tracked_seconds(bench, "loose", bench.corpus.loose)
     shards = _tracked_seconds(bench, "shards", bench.project / "data" / "raw")
-    found = [_many_to_few(f"dvc {name} of raw shards", shards[name], loose[name]) for name in shards]
-    net = [max(each["status"] - startup, _SHORTEST_SECONDS) for each in (shards, loose)]
-    return [*found, _many_to_few(f"dvc status of raw shards, less {startup:.2f} s for an empty repository", *net)]
+    per_command = [_many_to_few(f"dvc {name} of raw shards", shards[name], loose[name]) for name in shards]
+    net = [max(seconds["status"] - startup, _SHORTEST_SECONDS) for seconds in (shards, loose)]
+    return [*per_command, _many_to_few(f"dvc status of raw shards, less {startup:.2f} s for an empty repository", *net)]
 
 
 def _many_to_few(name: str, shards_seconds: float, loose_seconds: float) -> Figure:
@@ -201,14 +201,14 @@ def run(folder: Path, count: int, parts: set[str]) -> tuple[list[Figure], list[s
     """The figures of `parts`, measured in `folder`, and what could not be measured. `ingest` is always a part."""
     print(f"generating {count:,} clips in {folder}", flush=True)
     bench = Bench(folder, count)
-    found, failures = [], []
+    results, failures = [], []
     for name, part in PARTS.items():
         if name == "ingest" or name in parts:
             try:
-                found += part(bench)
+                results += part(bench)
             except CommandError as error:
                 failures.append(f"{name} could not be measured: {error}")
-    return found, failures
+    return results, failures
 
 
 def main() -> int:
@@ -223,11 +223,11 @@ def main() -> int:
     title = f"bench-data: {chosen.clips:,} clips, {len(os.sched_getaffinity(0))} CPU cores"
     print(title)
     with tempfile.TemporaryDirectory(prefix="earmark-bench-", dir=chosen.folder) as folder:
-        found, failures = run(Path(folder), chosen.clips, set(chosen.parts or PARTS))
-    figures.show(title, found)
-    for each in failures:
-        print(each, file=sys.stderr)
-    print(figures.write("data", found, chosen.reports))
+        results, failures = run(Path(folder), chosen.clips, set(chosen.parts or PARTS))
+    figures.show(title, results)
+    for failure in failures:
+        print(failure, file=sys.stderr)
+    print(figures.write("data", results, chosen.reports))
     return 1 if failures else 0
 
 

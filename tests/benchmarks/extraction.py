@@ -34,8 +34,8 @@ _ALL_STARTED_SECONDS = 0.05
 
 def remove_features(project: Path) -> None:
     """Removes every feature of a project, those set aside for other settings too."""
-    for each in (project / FEATURES, project / FEATURES.with_name(FEATURES.name + ".aside")):
-        shutil.rmtree(each, ignore_errors=True)
+    for folder in (project / FEATURES, project / FEATURES.with_name(FEATURES.name + ".aside")):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def extraction_seconds(settings: Params) -> float:
@@ -44,8 +44,8 @@ def extraction_seconds(settings: Params) -> float:
     plan = extract.plan_of(settings)
     plan.prepare_folder()
     jobs = plan.jobs()
-    for each in jobs:
-        each.shard.read_bytes()  # so that the kernel has it in memory
+    for job in jobs:
+        job.shard.read_bytes()  # so that the kernel has it in memory
     with worker_pool.open_workers("", len(jobs), extraction.__name__) as workers:
         _start(workers.pool, min(len(jobs), worker_pool.local_workers()))
         with _seconds() as measured:

@@ -58,7 +58,7 @@ class Bench(data.Bench):
         """The environment of every command."""
         return super().environment() | {WORKERS: str(len(os.sched_getaffinity(0)))}
 
-    def found(self, module: str, *arguments: str, given: str = "", threads: dict[str, str] | None = None):
+    def output(self, module: str, *arguments: str, given: str = "", threads: dict[str, str] | None = None):
         """What `python -m tests.benchmarks.<module>`, run in the project with `given` as its input, prints as JSON."""
         command = [sys.executable, "-m", f"tests.benchmarks.{module}", *arguments]
         environment = self.environment() | (threads or {})
@@ -72,7 +72,7 @@ class Bench(data.Bench):
 
     def loose_files(self, count: int) -> list[str]:
         """`count` loose WAV files, spread evenly over all."""
-        paths = sorted(str(each) for each in self.corpus.loose.glob("[!_]*/*.wav"))
+        paths = sorted(str(path) for path in self.corpus.loose.glob("[!_]*/*.wav"))
         return [paths[at * len(paths) // count] for at in range(count)]
 
 
@@ -114,19 +114,19 @@ def _extraction_figures(bench: Bench, way: OtherWay) -> list[Figure]:
 
 
 def _measured(bench: Bench, way: OtherWay, files: Sequence[str]) -> Rates:
-    found = bench.found("extraction")
+    extraction = bench.output("extraction")
     remove_features(bench.project)
     command = bench.call(bench.project, "earmark", "extract").seconds
-    other = bench.found(way.module, given="\n".join(files), threads=way.threads)
-    rfft = {clips: found["rfft"][str(clips)] for clips in CLIPS_IN_A_CALL}
-    return Rates(bench.count / found["seconds"], bench.count / command, other, rfft)
+    other = bench.output(way.module, given="\n".join(files), threads=way.threads)
+    rfft = {clips: extraction["rfft"][str(clips)] for clips in CLIPS_IN_A_CALL}
+    return Rates(bench.count / extraction["seconds"], bench.count / command, other, rfft)
 
 
 def _median(rounds: Sequence[Rates]) -> Rates:
     extraction, command, other = (
-        statistics.median(getattr(each, name) for each in rounds) for name in ("extraction", "command", "other")
+        statistics.median(getattr(rates, name) for rates in rounds) for name in ("extraction", "command", "other")
     )
-    rfft = {clips: statistics.median(each.rfft[clips] for each in rounds) for clips in CLIPS_IN_A_CALL}
+    rfft = {clips: statistics.median(rates.rfft[clips] for rates in rounds) for clips in CLIPS_IN_A_CALL}
     return Rates(extraction, command, other, rfft)
 
 
@@ -138,19 +138,19 @@ def reading_figures(bench: Bench) -> list[Figure]:
     """Reading log-mel features: an epoch streamed from shards, its memory, and one held in memory."""
     remove_features(bench.project)
     folder = str(bench.folder / "streamed")
-    bench.found("reading", "write", folder, str(STREAMED_CLIPS))
+    bench.output("reading", "write", folder, str(STREAMED_CLIPS))
     many, few, held = [], [], []
     for _ in range(READING_ROUNDS):
-        many.append(bench.found("reading", "stream", folder, str(STREAMED_CLIPS)))
-        few.append(bench.found("reading", "stream", folder, str(FEWER_STREAMED_CLIPS)))
-        held.append(bench.found("reading", "hold", folder, str(HELD_CLIPS)))
+        many.append(bench.output("reading", "stream", folder, str(STREAMED_CLIPS)))
+        few.append(bench.output("reading", "stream", folder, str(FEWER_STREAMED_CLIPS)))
+        held.append(bench.output("reading", "hold", folder, str(HELD_CLIPS)))
     shutil.rmtree(folder)
     return [*_streaming_figures(many), _memory_figure(many, few), _held_figure(held)]
 
 
-def _streaming_figures(found: list[dict]) -> list[Figure]:
-    epoch = STREAMED_CLIPS / _median_of(found, "epoch")
-    first = STREAMED_CLIPS / statistics.median(each["opening"] + each["epoch"] for each in found)
+def _streaming_figures(readings: list[dict]) -> list[Figure]:
+    epoch = STREAMED_CLIPS / _median_of(readings, "epoch")
+    first = STREAMED_CLIPS / statistics.median(reading["opening"] + reading["epoch"] for reading in readings)
     against = f"{STREAMED_CLIPS_PER_SECOND:,} clips/s"
     name = f"stream {STREAMED_CLIPS:,} log_mel clips, shuffled"
     return [
@@ -165,14 +165,14 @@ def _memory_figure(many: list[dict], few: list[dict]) -> Figure:
     return Figure(f"memory to stream {STREAMED_CLIPS:,} clips", ours / 2**20, "MiB", against, ours / theirs, "<= 1.25")
 
 
-def _held_figure(found: list[dict]) -> Figure:
-    ours, theirs = _median_of(found, "held") / 1e9, _median_of(found, "gather") / 1e9
+def _held_figure(readings: list[dict]) -> Figure:
+    ours, theirs = _median_of(readings, "held") / 1e9, _median_of(readings, "gather") / 1e9
     against = f"NumPy gather of the same clips: {theirs:.2f} GB/s"
     return Figure(f"read {HELD_CLIPS:,} held log_mel clips, shuffled", ours, "GB/s", against, ours / theirs, ">= 0.9")
 
 
-def _median_of(found: list[dict], name: str) -> float:
-    return statistics.median(each[name] for each in found)
+def _median_of(readings: list[dict], name: str) -> float:
+    return statistics.median(reading[name] for reading in readings)
 
 
 PARTS: dict[str, Callable[[Bench], list[Figure]]] = {
@@ -189,15 +189,15 @@ def run(folder: Path, count: int, parts: set[str]) -> tuple[list[Figure], list[s
     bench.new_project()
     bench.stage("ingest")
     remove_features(bench.project)
-    sizes = bench.found("sizes")
-    found, failures = [], []
+    sizes = bench.output("sizes")
+    results, failures = [], []
     for name, part in PARTS.items():
         if name in parts:
             try:
-                found += part(bench)
+                results += part(bench)
             except CommandError as error:
                 failures.append(f"{name} could not be measured: {error}")
-    return found, failures, sizes
+    return results, failures, sizes
 
 
 def main() -> int:
@@ -212,13 +212,13 @@ def main() -> int:
     title = f"bench-features: {chosen.clips:,} clips, {len(os.sched_getaffinity(0))} CPU cores"
     print(title)
     with tempfile.TemporaryDirectory(prefix="earmark-bench-", dir=chosen.folder) as folder:
-        found, failures, sizes = run(Path(folder), chosen.clips, set(chosen.parts or PARTS))
-    figures.show(title, found)
+        results, failures, sizes = run(Path(folder), chosen.clips, set(chosen.parts or PARTS))
+    figures.show(title, results)
     for name, size in sizes.items():
         print(f"{name}: {size:,.0f}{' bytes' * ('clips' not in name)}")
-    for each in failures:
-        print(each, file=sys.stderr)
-    print(figures.write("features", found, chosen.reports))
+    for failure in failures:
+        print(failure, file=sys.stderr)
+    print(figures.write("features", results, chosen.reports))
     return 1 if failures else 0
 
 

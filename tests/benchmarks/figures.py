@@ -72,9 +72,11 @@ def show(title: str, figures: Sequence[Figure]) -> None:
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     for heading in ("figure", "value", "against", "ratio", "goal", "holds"):
         table.add_column(heading, justify="right" if heading in ("value", "ratio", "goal") else "left", overflow="fold")
-    for each in figures:
-        holds = "[green]yes[/]" if each.holds else "[red]no[/]"
-        table.add_row(each.name, f"{each.value:,.2f} {each.unit}", each.against, f"{each.ratio:.3g}", each.goal, holds)
+    for figure in figures:
+        holds = "[green]yes[/]" if figure.holds else "[red]no[/]"
+        table.add_row(
+            figure.name, f"{figure.value:,.2f} {figure.unit}", figure.against, f"{figure.ratio:.3g}", figure.goal, holds
+        )
     Console(width=None if sys.stdout.isatty() else _WIDTH_OF_FILES).print(table)
 
 
@@ -82,5 +84,7 @@ def write(name: str, figures: Sequence[Figure], reports: Path) -> Path:
     """Writes the figures to bench-<name>.json in the folder `reports`; returns the file."""
     path = reports / f"bench-{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps([each.row() for each in figures], indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    path.write_text(
+        json.dumps([figure.row() for figure in figures], indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
     return path

@@ -56,23 +56,23 @@ def in_noise(speech: np.ndarray, snr_db: float, sample_rate_hz: int) -> np.ndarr
 
 def listened(classifier, samples: np.ndarray) -> list[Detection]:
     """What `earmark listen` would print, with the second of each window's middle."""
-    found = detector.detections(classifier, np.array_split(samples, 100), classifier.rejection_threshold)
+    detections = detector.detections(classifier, np.array_split(samples, 100), classifier.rejection_threshold)
     middle = classifier.front_end.clip_samples / classifier.front_end.sample_rate_hz / 2
-    return [replace(each, seconds=each.seconds + middle) for each in found]
+    return [replace(detection, seconds=detection.seconds + middle) for detection in detections]
 
 
-def outcomes(found: list[Detection], middles: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+def outcomes(detections: list[Detection], middles: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """Shares of the words: `missed`, `twice`, `wrong` for another word at one that was said, `elsewhere` for one in a
     pause; and `unknown`, the share of unknown words that were taken for one."""
     is_word = ~np.isin(labels, NOT_WORDS)
     hits, counts = np.zeros(len(middles), int), {"wrong": 0, "elsewhere": 0, "unknown": 0}
-    for each in found:
-        nearest = np.abs(middles - each.seconds).argmin()
-        if abs(middles[nearest] - each.seconds) > NEAR_SECONDS:
+    for detection in detections:
+        nearest = np.abs(middles - detection.seconds).argmin()
+        if abs(middles[nearest] - detection.seconds) > NEAR_SECONDS:
             counts["elsewhere"] += 1
         elif not is_word[nearest]:
             counts["unknown"] += 1
-        elif each.label == labels[nearest]:
+        elif detection.label == labels[nearest]:
             hits[nearest] += 1
         else:
             counts["wrong"] += 1
@@ -95,7 +95,7 @@ def main(folder: Path, split: str, snr_db: float | None) -> None:
     samples = samples if snr_db is None else in_noise(samples, snr_db, rate)
     listened(classifier, samples[: 10 * rate])  # traces the network
     began = time.perf_counter()
-    found = listened(classifier, samples)
+    detections = listened(classifier, samples)
     factor = (time.perf_counter() - began) / (len(samples) / rate)
     facts = {
         "minutes": len(samples) / rate / 60,
@@ -104,7 +104,7 @@ def main(folder: Path, split: str, snr_db: float | None) -> None:
         "loading_seconds": loading,
         "seconds_per_second": factor,
     }
-    print(json.dumps(facts | outcomes(found, middles, clips["label"].to_numpy(str))))
+    print(json.dumps(facts | outcomes(detections, middles, clips["label"].to_numpy(str))))
 
 
 if __name__ == "__main__":

@@ -79,7 +79,7 @@ def hold(folder: Path, count: int) -> dict[str, float]:
             began = time.perf_counter()
             _take(rows, count)
             seconds[name].append(time.perf_counter() - began)
-    return {name: plain.nbytes / float(np.median(found)) for name, found in seconds.items()}
+    return {name: plain.nbytes / float(np.median(turns)) for name, turns in seconds.items()}
 
 
 class _PeakMemory:

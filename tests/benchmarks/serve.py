@@ -46,14 +46,14 @@ def main() -> None:
     recording = next(
         shards.read_recordings(project / "data/raw", shards.read_accepted(project / "data/accepted.parquet"))
     )
-    found = [each for candidate in CANDIDATES for each in exported(bench, project, candidate, recording)]
-    found += [each for candidate in CANDIDATES for each in listened(bench, project, candidate)]
+    results = [figure for candidate in CANDIDATES for figure in exported(bench, project, candidate, recording)]
+    results += [figure for candidate in CANDIDATES for figure in listened(bench, project, candidate)]
     for candidate in SLOW:
         bench.trained(Entry(candidate, candidate, {"epochs": 1}), 1, project)
-        found.append(_real_time_factor(candidate, _listening(bench, project, candidate)))
-    found += served(project, recording)
-    figures.show("serving and export", found)
-    figures.write("serve", found, ROOT / "reports")
+        results.append(_real_time_factor(candidate, _listening(bench, project, candidate)))
+    results += served(project, recording)
+    figures.show("serving and export", results)
+    figures.write("serve", results, ROOT / "reports")
 
 
 def exported(bench: Bench, project: Path, candidate: str, recording: bytes) -> list[Figure]:
@@ -63,7 +63,7 @@ def exported(bench: Bench, project: Path, candidate: str, recording: bytes) -> l
     original_kilobytes = (project / "models" / candidate / model_folder.MODEL).stat().st_size / 1000
     original_ms = milliseconds(lambda: classifier.model.predict_on_batch(clip))
     against = f"the original: {statistics.median(original_ms):.2f} ms, all cores"
-    found = []
+    results = []
     for format, name in conversion.FORMATS.items():
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary) / "out"
@@ -76,22 +76,22 @@ def exported(bench: Bench, project: Path, candidate: str, recording: bytes) -> l
         runtime = runtimes.opened(content, format)
         ms = statistics.median(milliseconds(lambda runtime=runtime: runtime.predict_on_batch(clip)))
         title = f"{candidate}, {format}"
-        found += [
+        results += [
             Figure(f"{title}: size", kilobytes, "kB", f"the original: {original_kilobytes:,.0f} kB",
                    kilobytes, f"< {limit:.0f}"),
             Figure(f"{title}: accuracy lost", lost, "points", of, lost, f"<= {MAX_LOST_POINTS}"),
             Figure(f"{title}: one clip, one core", ms, "ms", against, ms / statistics.median(original_ms), "<= 1.5"),
         ]  # fmt: skip
-    return found
+    return results
 
 
 def listened(bench: Bench, project: Path, candidate: str) -> list[Figure]:
     """Listening on one core to the test split's clips, strung together with pauses, clean and in noise at 10 dB."""
-    said = [_listening(bench, project, candidate, *noise) for noise in ((), ("10",))]
-    clean, noisy = ({name: 100 * value for name, value in each.items()} for each in said)
+    outcomes = [_listening(bench, project, candidate, *noise) for noise in ((), ("10",))]
+    clean, noisy = ({name: 100 * value for name, value in outcome.items()} for outcome in outcomes)
     missed = f"{clean['wrong']:.1f} % wrong, {clean['twice']:.1f} % twice, {clean['elsewhere']:.1f} % in pauses"
     return [
-        _real_time_factor(candidate, said[0]),
+        _real_time_factor(candidate, outcomes[0]),
         Figure(f"{candidate}, listening: words missed", clean["missed"], "%", missed, clean["missed"], "<= 10"),
         Figure(f"{candidate}, listening at 10 dB: words missed", noisy["missed"], "%",
                f"{noisy['wrong']:.1f} % wrong", noisy["missed"], "<= 25"),
@@ -104,9 +104,9 @@ def _listening(bench: Bench, project: Path, candidate: str, *snr_db: str) -> dic
     return json.loads(bench.call(project, *command).splitlines()[-1])
 
 
-def _real_time_factor(candidate: str, said: dict) -> Figure:
-    factor, title = said["seconds_per_second"], f"{candidate}, listening: real-time factor, one core"
-    against = f"{said['minutes']:.0f} minutes with {said['words']} words"
+def _real_time_factor(candidate: str, outcome: dict) -> Figure:
+    factor, title = outcome["seconds_per_second"], f"{candidate}, listening: real-time factor, one core"
+    against = f"{outcome['minutes']:.0f} minutes with {outcome['words']} words"
     return Figure(title, factor, "s/s", against, factor, f"< {MAX_REAL_TIME_FACTOR}")
 
 
@@ -116,7 +116,7 @@ def served(project: Path, recording: bytes) -> list[Figure]:
 
     candidate = CANDIDATES[0]
     client = MlflowClient(f"sqlite:///{project}/mlflow.db")
-    experiments = [each.experiment_id for each in client.search_experiments()]
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     runs = client.search_runs(experiments, f"tags.candidate = '{candidate}'", order_by=["start_time DESC"])
     model = runs[0].outputs.model_outputs[-1].model_id
     samples = waveform(model_folder.load(project / "models" / candidate), recording).astype(float).tolist()
@@ -124,7 +124,7 @@ def served(project: Path, recording: bytes) -> list[Figure]:
         "WAV": {"dataframe_records": [{"wav": base64.b64encode(recording).decode()}]},
         "samples": {"inputs": [samples]},
     }
-    found = []
+    results = []
     with tempfile.TemporaryDirectory() as home:
         address = client.get_logged_model(model).artifact_location
         with serving(address, f"sqlite:///{project}/mlflow.db", Path(home)) as server, requests.Session() as session:
@@ -132,11 +132,11 @@ def served(project: Path, recording: bytes) -> list[Figure]:
                 taken = milliseconds(lambda body=body: post(session, server, body))
                 p50, p99 = np.percentile(taken, (50, 99))
                 title = f"{candidate}, served: a request of one clip as {form}"
-                found += [
+                results += [
                     Figure(f"{title}, p50", p50, "ms", f"{MAX_REQUEST_MS} ms", p50, f"<= {MAX_REQUEST_MS}"),
                     Figure(f"{title}, p99", p99, "ms", f"{MAX_REQUEST_MS} ms", p99, f"<= {MAX_REQUEST_MS}"),
                 ]
-    return found
+    return results
 
 
 def post(session: requests.Session, server: str, body: dict) -> None:

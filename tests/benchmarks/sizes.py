@@ -25,7 +25,7 @@ def sizes() -> dict[str, float]:
     return {
         "a clip in a raw shard": sum(path.stat().st_size for path in RAW.glob("*.tar")) / len(members),
         "clips in a raw shard": float(fullest),
-        **{f"a clip as {name}": 2.0 * each.frames * each.bins for name, each in clips.items()},
+        **{f"a clip as {name}": 2.0 * front_end.frames * front_end.bins for name, front_end in clips.items()},
         "the manifest in memory, a clip": members.memory_usage(deep=True).sum() / len(members),
         "a job for a worker, a shard": float(max(map(len, jobs))),
     }

@@ -50,7 +50,7 @@ def main(candidate: str) -> None:
 
     turns = Turns()
     fitting.fit(recipe, data.training, data.validation, turns)
-    loop, bare = (statistics.median(each) for each in zip(*turns.rates[1:], strict=True))
+    loop, bare = (statistics.median(rates) for rates in zip(*turns.rates[1:], strict=True))
     print(json.dumps({"loop": loop, "bare": bare, "ratio": statistics.median(a / b for a, b in turns.rates[1:])}))
 
 

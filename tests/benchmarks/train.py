@@ -92,7 +92,7 @@ class Bench:
         for older in self.folder.glob(f"{name}-*"):
             shutil.rmtree(older)
         project.mkdir(parents=True)
-        names = sorted({each.candidate for each in (SEED_CNN, *FAST, SLOW)})
+        names = sorted({entry.candidate for entry in (SEED_CNN, *FAST, SLOW)})
         changes = {"dataset": {"source": str(self.archive), "labels": WORDS}, "split": split}
         checkout(project, changes | {"train": {"candidates": candidates(*names)}})
         for stage in ("ingest", "validate", "extract"):
@@ -107,12 +107,12 @@ class Bench:
         if not (result / "scores.json").exists():
             print(f"{project.name.split('-')[0]} split: {entry.name}, seed {seed}", flush=True)
             change_params(project, {"seed": seed, "train": {"candidates": {entry.candidate: settings}}})
-            self.call(project, BIN / "earmark", "train", entry.candidate, shown=True)
+            self.call(project, BIN / "earmark", "train", entry.candidate, echo=True)
             model = f"models/{entry.candidate}"
-            said = self.call(project, sys.executable, "-m", "tests.benchmarks.scoring", model, "test")
+            output = self.call(project, sys.executable, "-m", "tests.benchmarks.scoring", model, "test")
             result.mkdir(parents=True, exist_ok=True)
             shutil.copy2(project / f"reports/training/{entry.candidate}.csv", result / "history.csv")
-            write_text(result / "scores.json", said.splitlines()[-1])
+            write_text(result / "scores.json", output.splitlines()[-1])
         return Trained(pd.read_csv(result / "history.csv"), json.loads((result / "scores.json").read_text()))
 
     def kept(self, project: Path, module: str, *arguments: str) -> dict:
@@ -121,23 +121,23 @@ class Bench:
         if not result.exists():
             print(f"{module} {' '.join(arguments)}", flush=True)
             change_params(project, {"seed": 1, "train": {"candidates": {BEST.candidate: _settings(BEST)}}})
-            said = self.call(project, sys.executable, "-m", f"tests.benchmarks.{module}", *arguments)
-            write_text(result, said.splitlines()[-1])
+            output = self.call(project, sys.executable, "-m", f"tests.benchmarks.{module}", *arguments)
+            write_text(result, output.splitlines()[-1])
         return json.loads(result.read_text())
 
-    def call(self, project: Path, *command: str | Path, shown: bool = False) -> str:
+    def call(self, project: Path, *command: str | Path, echo: bool = False) -> str:
         """What a command in the project says."""
         quiet = dict.fromkeys(("DO_NOT_TRACK", "MLFLOW_DISABLE_TELEMETRY", "DVC_NO_ANALYTICS"), "true")
         environment = os.environ | quiet | {"PYTHONPATH": str(project / "src"), "TF_CPP_MIN_LOG_LEVEL": "3"}
         done = subprocess.Popen(
             command, cwd=project, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
-        said, errors = done.communicate()
+        output, errors = done.communicate()
         if done.returncode:
             raise CommandError(f"{' '.join(map(str, command))} ended with {done.returncode}:\n{errors[-2000:]}")
-        if shown:
-            print(f"  {said.splitlines()[-1]}", flush=True)
-        return said
+        if echo:
+            print(f"  {output.splitlines()[-1]}", flush=True)
+        return output
 
 
 def asked_archive(description: str) -> Path:
@@ -161,14 +161,14 @@ def _settings(entry: Entry) -> dict:
 
 def median_of(trainings: list[Trained]) -> Trained:
     """The training whose accuracy is the median."""
-    return sorted(trainings, key=lambda each: each.scores["accuracy"])[len(trainings) // 2]
+    return sorted(trainings, key=lambda training: training.scores["accuracy"])[len(trainings) // 2]
 
 
 def main() -> None:
     """Measures, prints and writes all figures."""
     bench = Bench(ROOT / "reports/bench-train", asked_archive(__doc__))
     project = bench.project("speaker", SPEAKER)
-    fast = {each.name: [bench.trained(each, seed, project) for seed in each.seeds] for each in FAST}
+    fast = {entry.name: [bench.trained(entry, seed, project) for seed in entry.seeds] for entry in FAST}
     slow = bench.trained(SLOW, 1, project)
     seed_cnn = bench.trained(SEED_CNN, 1, project)
     steps = bench.kept(project, "steps", BEST.candidate)
@@ -178,14 +178,14 @@ def main() -> None:
     random_split = [bench.trained(BEST, seed, shuffled) for seed in BEST.seeds]
     noise = bench.kept(project, "waveform_noise", BEST.candidate, str(NOISE_EPOCHS))
     trainings = {SEED_CNN.name: [seed_cnn], **fast, SLOW.name: [slow]}
-    found = frontier(trainings) + goals(trainings) + [speed(steps), known_speakers(fast[BEST.name], random_split)]
-    found += [
+    results = frontier(trainings) + goals(trainings) + [speed(steps), known_speakers(fast[BEST.name], random_split)]
+    results += [
         alike("mixed_bfloat16", half.scores, "float32", fast[BEST.name][0].scores),
         alike("noise as power", noise["power"]["clean"], "in waveforms", noise["waveform"]["clean"]),
         alike("noise as power, at 10 dB", noise["power"]["noisy"], "in waveforms", noise["waveform"]["noisy"]),
     ]
-    figures.show("training", found)
-    figures.write("train", found, ROOT / "reports")
+    figures.show("training", results)
+    figures.write("train", results, ROOT / "reports")
 
 
 def lost_in_noise(trained: Trained) -> float:
@@ -203,10 +203,10 @@ def _line(name: str, trained: list[Trained]) -> Figure:
     scores, (low, high) = median.scores, median.scores["accuracy_ci95"]
     seeds = f"median of {len(trained)} seeds" if len(trained) > 1 else "one seed"
     spread = f"{100 * low:.1f} to {100 * high:.1f} %, {seeds}, {lost_in_noise(median):.1f} points lost at 10 dB"
-    ms = statistics.median(each.scores["latency_ms"] for each in trained)
+    ms = statistics.median(training.scores["latency_ms"] for training in trained)
     size = f"{scores['parameters']:,} parameters, {scores['saved_bytes'] / 1e6:.2f} MB, {ms:.1f} ms"
     accuracy = 100 * scores["accuracy"]
-    minutes = statistics.median(each.seconds for each in trained) / 60
+    minutes = statistics.median(training.seconds for training in trained) / 60
     return Figure(f"{name}: test accuracy", accuracy, "%", f"{spread}; {size}, {minutes:.1f} min", accuracy, ">= 90")
 
 
@@ -218,7 +218,9 @@ def goals(trainings: dict[str, list[Trained]]) -> list[Figure]:
     target = float(seed_cnn.history["validation_accuracy"].iloc[-1])
     seconds, their_seconds = best.seconds_to(target), seed_cnn.seconds_to(target)
     lost = lost_in_noise(best)
-    good = [each.scores["parameters"] for each in map(median_of, trainings.values()) if each.scores["accuracy"] > 0.9]
+    good = [
+        median.scores["parameters"] for median in map(median_of, trainings.values()) if median.scores["accuracy"] > 0.9
+    ]
     smallest = min(good, default=theirs["parameters"])
     to = f"to {100 * target:.1f} % on validation"
     parameters = ours["parameters"]
@@ -251,7 +253,7 @@ def alike(name: str, ours: dict, other: str, theirs: dict) -> Figure:
 
 def known_speakers(new: list[Trained], known: list[Trained]) -> Figure:
     """Accuracy of BEST on a random split, whose test speakers are also in training, against that on new speakers."""
-    ours, theirs = (100 * median_of(each).scores["accuracy"] for each in (known, new))
+    ours, theirs = (100 * median_of(trainings).scores["accuracy"] for trainings in (known, new))
     against = f"new speakers: {theirs:.1f} %"
     return Figure(f"{BEST.name}: test accuracy, random split", ours, "%", against, ours - theirs, ">= 0")
 

@@ -58,7 +58,9 @@ def _waveforms(clips: pd.DataFrame, front_end) -> np.ndarray:
 
 def _features(heard: np.ndarray, front_end) -> np.ndarray:
     blocks = (heard[at : at + BLOCK_CLIPS] for at in range(0, len(heard), BLOCK_CLIPS))
-    return np.concatenate([numpy_backend.to_float16(numpy_backend.features(each, (front_end,))[0]) for each in blocks])
+    return np.concatenate(
+        [numpy_backend.to_float16(numpy_backend.features(block, (front_end,))[0]) for block in blocks]
+    )
 
 
 def main(candidate: str, epochs: int) -> None:
@@ -71,8 +73,8 @@ def main(candidate: str, epochs: int) -> None:
     data = job.read_data(loaded, candidate)
     front_end = data.front_end.stored
     recordings = test_set.decodable(test_set.read(loaded).noise_recordings, front_end.sample_rate_hz)
-    noise = [decode.mono(each, front_end.sample_rate_hz) for each in shards.read_recordings(RAW, recordings)]
-    heard_noise, other_noise = ([split_portion(each, split) for each in noise] for split in ("training", "test"))
+    noise = [decode.mono(recording, front_end.sample_rate_hz) for recording in shards.read_recordings(RAW, recordings)]
+    heard_noise, other_noise = ([split_portion(samples, split) for samples in noise] for split in ("training", "test"))
     clips = data.clips[data.clips["split"] == "training"].reset_index(drop=True)
     noisy = Noisy(_waveforms(clips, front_end), heard_noise, settings.augmentation, front_end)
     without = with_values(settings, {"augmentation.noise_probability": 0.0})
@@ -89,9 +91,11 @@ def main(candidate: str, epochs: int) -> None:
         recipe = job.recipe(data, candidate, settings, loaded.seed)
         network = recipe.build()
         network.set_weights(fitting.fit(recipe, training, data.validation, Unwatched()).weights)
-        said = {name: labels[network.predict(each, verbose=0).argmax(axis=1)] for name, each in heard.items()}
+        predictions = {
+            name: labels[network.predict(features, verbose=0).argmax(axis=1)] for name, features in heard.items()
+        }
         frame = tested[["label", "speaker"]]
-        return {name: metrics.summary(frame.assign(predicted=each), 1) for name, each in said.items()}
+        return {name: metrics.summary(frame.assign(predicted=predicted), 1) for name, predicted in predictions.items()}
 
     waveform = scores(without, replace(data.training, features=noisy))
     print(json.dumps({"power": scores(settings, data.training), "waveform": waveform}))

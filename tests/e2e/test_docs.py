@@ -50,9 +50,9 @@ def test_the_commands_of_a_page_work_in_the_order_in_which_they_stand_there(page
 
 def test_readme_shows_what_predict_prints(project, earmark):
     blocks = markdown.blocks(ROOT / "README.md")
-    (shown,) = [after.body for before, after in itertools.pairwise(blocks) if "predict" in before.body]
+    (example,) = [after.body for before, after in itertools.pairwise(blocks) if "predict" in before.body]
     cat, predict = commands(ROOT / "README.md")[:2]
     assert in_a_shell(project, cat).returncode == 0
     printed = earmark(project, *predict.split()[1:]).stdout
-    for text in (shown, printed):
+    for text in (example, printed):
         assert re.match(r"clip\.wav: \w+ \d+\.\d\u00a0%", text), text

@@ -249,8 +249,8 @@ def test_a_users_mistake_is_one_sentence_and_leaves_everything_as_it_was(copy, e
 
 
 def test_dvc_shows_metrics_plots_and_the_graph(project, run):
-    shown = json.loads(run(project, "dvc", "metrics", "show", "--json").stdout)
-    [figures] = [row["data"] for row in shown[""]["data"].values()]
+    metrics = json.loads(run(project, "dvc", "metrics", "show", "--json").stdout)
+    [figures] = [row["data"] for row in metrics[""]["data"].values()]
     scores = figures["candidates"]["tc_resnet"]["test"]
     assert scores["accuracy_ci95_low"] <= scores["accuracy"] <= scores["accuracy_ci95_high"]
     assert "train@tc_resnet" in run(project, "dvc", "dag").stdout
@@ -283,8 +283,8 @@ def test_dvc_queues_experiments_and_leaves_the_workspace_alone(project, run, tmp
         done = subprocess.run(command, cwd=project, env=os.environ | path, stdout=log, stderr=log, timeout=600)
     assert done.returncode == 0, (tmp_path / "log").read_text()
     assert run(project, "dvc", "queue", "stop").returncode == 0
-    shown = pd.read_csv(io.StringIO(run(project, "dvc", "exp", "show", "--csv").stdout))
-    (row,) = shown[shown["train.candidates.tc_resnet.network.dropout"] == 0.25].to_dict("records")
+    experiments = pd.read_csv(io.StringIO(run(project, "dvc", "exp", "show", "--csv").stdout))
+    (row,) = experiments[experiments["train.candidates.tc_resnet.network.dropout"] == 0.25].to_dict("records")
     assert 0 < row["candidates.tc_resnet.test.accuracy"] <= 1
     assert {name: (project / name).read_bytes() for name in before} == before
 

@@ -129,10 +129,10 @@ def test_list_and_show_say_what_there_is(registration, run, earmark):
     """The table once by a process of its own."""
     table = succeeded(run(registration[0], "earmark", "registry", "list"))
     assert table.index("2 │ challenger │ tc_resnet") < table.index("1 │ champion   │ tc_resnet")
-    shown = succeeded(earmark(registration[0], "registry", "show", "challenger"))
-    assert shown.startswith("earmark version 2 (challenger)")
+    output = succeeded(earmark(registration[0], "registry", "show", "challenger"))
+    assert output.startswith("earmark version 2 (challenger)")
     for expected in ("against_the_champion", "largest_drop_in_recall", "git_commit", "content_sha256", "register"):
-        assert expected in shown
+        assert expected in output
 
 
 def test_promote_and_rollback_move_the_champion_and_keep_the_reason(project, earmark):
@@ -218,8 +218,8 @@ def test_while_the_champion_cannot_be_asked_for_nothing_is_registered(candidate,
     """Its files lie in a bucket that does not answer, which is no fault of theirs; a process of its own, since clients
     of S3 keep the keys that they had first."""
     client = MlflowClient(f"sqlite:///{candidate}/mlflow.db")
-    made = client.create_model_version("earmark", "s3://nowhere/model")
-    client.set_registered_model_alias("earmark", "champion", made.version)
+    version = client.create_model_version("earmark", "s3://nowhere/model")
+    client.set_registered_model_alias("earmark", "champion", version.version)
     before = [(entry.version, entry.aliases, entry.tags) for entry in client.search_model_versions("name = 'earmark'")]
     keys = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_MAX_ATTEMPTS": "1"}
     text = refused(run(candidate, "earmark", "register", AWS_ENDPOINT_URL="http://127.0.0.1:9", **keys))

@@ -85,12 +85,12 @@ def test_recordings_of_any_kind_get_the_answers_of_earmark_predict(
     assert done.returncode == 0, done.stderr
     predicted = [json.loads(line) for line in done.stdout.splitlines()]
     served = post(address, {"dataframe_records": [{"wav": encoded(content)} for content in recordings]})
-    assert [each["label"] for each in served] == [each["label"] for each in predicted]
-    assert len({each["label"] for each in served}) > 1
+    assert [answer["label"] for answer in served] == [prediction["label"] for prediction in predicted]
+    assert len({answer["label"] for answer in served}) > 1
     for answer, expected in zip(served, predicted, strict=True):
         assert list(answer["probabilities"]) == labels
         assert answer["probability"] == max(answer["probabilities"].values())
-        top = {each["label"]: each["probability"] for each in expected["top"]}
+        top = {entry["label"]: entry["probability"] for entry in expected["top"]}
         assert {label: answer["probabilities"][label] for label in top} == pytest.approx(top, abs=2e-6)
 
 
@@ -121,7 +121,7 @@ def test_both_forms_may_stand_in_one_request(address, recordings):
 
 
 def test_requests_at_the_same_time_are_not_mixed_up(address, recordings):
-    requests_of = [{"dataframe_records": [{"wav": encoded(each)}]} for each in recordings]
+    requests_of = [{"dataframe_records": [{"wav": encoded(recording)}]} for recording in recordings]
     alone = [post(address, request)[0]["probabilities"] for request in requests_of]
     with ThreadPoolExecutor(8) as pool:
         together = list(pool.map(lambda request: post(address, request)[0]["probabilities"], requests_of * 3))
@@ -236,7 +236,7 @@ def test_a_version_that_is_a_pickle_is_refused_and_never_loaded(project, recordi
     client.create_model_version(name, str(flavor))
     (tmp_path / "clip.wav").write_bytes(recordings[0])
     places = {"{clip}": str(tmp_path / "clip.wav"), "{out}": str(tmp_path / "out")}
-    arguments = [places.get(each, each) for each in command]
+    arguments = [places.get(argument, argument) for argument in command]
     if command[0] == "export":
         arguments.insert(1, f"models:/{name}/1")
     else:

@@ -19,10 +19,12 @@ BACKENDS = ("tensorflow", "jax")
 QUICK = ("seed_cnn", "stem_resnet", "tc_resnet")
 QUICK_TO_COMPILE = "--xla_backend_optimization_level=0"
 
-Found = dict[str, dict[str, np.ndarray]]
+Outcomes = dict[str, dict[str, np.ndarray]]
 
 
-def found(backend: str, candidates: Sequence[str], folder: Path, augmented: str, flags: str = "", **more: str) -> Found:
+def outcomes(
+    backend: str, candidates: Sequence[str], folder: Path, augmented: str, flags: str = "", **more: str
+) -> Outcomes:
     """What one process finds with each candidate."""
     ours = {"KERAS_BACKEND": backend, "XLA_FLAGS": f"{QUICK_TO_COMPILE} {flags}", "AUGMENTED": augmented}
     environment = (
@@ -38,9 +40,9 @@ def found(backend: str, candidates: Sequence[str], folder: Path, augmented: str,
 
 
 @pytest.fixture(scope="module")
-def on_one_device(tmp_path_factory) -> Callable[[str], Found]:
+def on_one_device(tmp_path_factory) -> Callable[[str], Outcomes]:
     """What a backend finds with the candidates that are quick to compile, in one process for all tests."""
-    return functools.cache(lambda backend: found(backend, QUICK, tmp_path_factory.mktemp(backend), "tc_resnet"))
+    return functools.cache(lambda backend: outcomes(backend, QUICK, tmp_path_factory.mktemp(backend), "tc_resnet"))
 
 
 def require_agreement(candidate: str, ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> None:
@@ -58,9 +60,9 @@ def test_jax_predicts_and_trains_as_tensorflow_does(candidate, on_one_device):
 @pytest.mark.slow
 @pytest.mark.parametrize("candidate", sorted({*CANDIDATES} - {*QUICK}))
 def test_jax_predicts_and_trains_as_tensorflow_does_with_what_compiles_for_long(candidate, tmp_path):
-    both = [found(backend, [candidate], tmp_path, candidate)[candidate] for backend in BACKENDS]
+    both = [outcomes(backend, [candidate], tmp_path, candidate)[candidate] for backend in BACKENDS]
     require_agreement(candidate, *both)
-    assert all(np.isfinite(each["augmented"]).all() for each in both)
+    assert all(np.isfinite(arrays["augmented"]).all() for arrays in both)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -75,7 +77,7 @@ def test_two_devices_train_as_one_does(backend, on_one_device, tmp_path):
     """With the candidate that has no batch normalisation, whose statistics are of each device's half of a batch."""
     one = on_one_device(backend)["seed_cnn"]
     flags = "--xla_force_host_platform_device_count=2"
-    two = found(backend, ["seed_cnn"], tmp_path, "seed_cnn", flags, TWO_DEVICES="true")["seed_cnn"]
+    two = outcomes(backend, ["seed_cnn"], tmp_path, "seed_cnn", flags, TWO_DEVICES="true")["seed_cnn"]
     assert two["devices"] == 2
     assert one["devices"] == 1
     np.testing.assert_allclose(two["trained"], one["trained"], atol=1e-5)

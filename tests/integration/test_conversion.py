@@ -97,21 +97,21 @@ def file_of(classifier_called, clips) -> Callable[[str, str], bytes]:
 @pytest.mark.parametrize("format", ["litert", "onnx"])
 @pytest.mark.parametrize("candidate", CANDIDATES)
 def test_a_converted_classifier_says_what_the_model_says(classifier_called, file_of, clips, candidate, format):
-    said = runtimes.open_runtime(file_of(candidate, format), format).predict_on_batch(clips)
+    output = runtimes.open_runtime(file_of(candidate, format), format).predict_on_batch(clips)
     expected = classifier_called(candidate).model.predict_on_batch(clips)
-    assert said.dtype == np.float32
+    assert output.dtype == np.float32
     assert np.ptp(expected, axis=0).max() > 0.1  # it does tell these clips apart
-    np.testing.assert_allclose(said, expected, atol=0.02)  # bc_resnet's rounding, in a last layer that blows it up
+    np.testing.assert_allclose(output, expected, atol=0.02)  # bc_resnet's rounding, in a last layer that blows it up
 
 
-@pytest.mark.parametrize("candidate", [each for each in CANDIDATES if each != "bc_resnet"])
+@pytest.mark.parametrize("candidate", [candidate for candidate in CANDIDATES if candidate != "bc_resnet"])
 def test_candidates_can_be_had_in_eight_bit_integers(classifier_called, file_of, clips, candidate):
     classifier, content = classifier_called(candidate), file_of(candidate, "litert-int8")
-    said = runtimes.open_runtime(content, "litert-int8").predict_on_batch(clips)
+    output = runtimes.open_runtime(content, "litert-int8").predict_on_batch(clips)
     expected = classifier.model.predict_on_batch(clips)
     assert len(content) < 0.4 * 4 * classifier.parameters
-    np.testing.assert_allclose(said, expected, atol=0.1)
-    assert np.corrcoef(said.ravel(), expected.ravel())[0, 1] > 0.9
+    np.testing.assert_allclose(output, expected, atol=0.1)
+    assert np.corrcoef(output.ravel(), expected.ravel())[0, 1] > 0.9
 
 
 def test_bc_resnet_can_be_had_in_eight_bit_integers_too(loaded):
@@ -120,23 +120,23 @@ def test_bc_resnet_can_be_had_in_eight_bit_integers_too(loaded):
     backend.start(1)
     classifier, clips = taught(loaded, "bc_resnet")
     content = conversion.convert(classifier, "litert-int8", lambda: clips)
-    said = runtimes.open_runtime(content, "litert-int8").predict_on_batch(clips)
+    output = runtimes.open_runtime(content, "litert-int8").predict_on_batch(clips)
     expected = classifier.model.predict_on_batch(clips)
-    np.testing.assert_allclose(said, expected, atol=0.3)
-    assert np.corrcoef(said.ravel(), expected.ravel())[0, 1] > 0.9
+    np.testing.assert_allclose(output, expected, atol=0.3)
+    assert np.corrcoef(output.ravel(), expected.ravel())[0, 1] > 0.9
 
 
 def test_the_network_is_in_integers_and_the_front_end_is_not(file_of):
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(model_content=file_of("tc_resnet", "litert-int8"))
-    types = {each["name"]: each["dtype"] for each in interpreter.get_tensor_details()}
+    types = {tensor["name"]: tensor["dtype"] for tensor in interpreter.get_tensor_details()}
     convolved = {kind for name, kind in types.items() if "conv1d" in name and "convolution" in name}
     assert np.int8 in convolved
     assert np.float32 not in convolved
     assert {kind for name, kind in types.items() if "/stft/" in name} <= {np.float32, np.complex64, np.int32}
     ends = interpreter.get_input_details() + interpreter.get_output_details()
-    assert [each["dtype"] for each in ends] == [np.float32, np.float32]
+    assert [tensor["dtype"] for tensor in ends] == [np.float32, np.float32]
 
 
 @pytest.mark.parametrize("format", ["litert", "litert-int8"])
@@ -154,9 +154,9 @@ def half_precision(loaded, clips) -> model_folder.Classifier:
 @pytest.mark.parametrize("format", ["litert", "onnx"])
 def test_what_was_trained_in_half_precision_is_converted_in_full(half_precision, clips, format):
     content = conversion.convert(half_precision, format, lambda: clips)
-    said = runtimes.open_runtime(content, format).predict_on_batch(clips)
+    output = runtimes.open_runtime(content, format).predict_on_batch(clips)
     expected = half_precision.model.predict_on_batch(clips)
-    assert np.corrcoef(said.ravel(), expected.ravel())[0, 1] > 0.95
+    assert np.corrcoef(output.ravel(), expected.ravel())[0, 1] > 0.95
 
 
 def linear_on_coefficients(loaded, clips, fft_length: int) -> model_folder.Classifier:
@@ -174,8 +174,9 @@ def linear_on_coefficients(loaded, clips, fft_length: int) -> model_folder.Class
 @pytest.mark.parametrize(("format", "fft_length"), [("litert", 1024), ("litert-int8", 1024), ("onnx", 480)])
 def test_cepstral_coefficients_and_other_transforms_are_converted_too(loaded, clips, format, fft_length):
     classifier = linear_on_coefficients(loaded, clips, fft_length)
-    said = runtimes.open_runtime(conversion.convert(classifier, format, lambda: clips), format).predict_on_batch(clips)
-    np.testing.assert_allclose(said, classifier.model.predict_on_batch(clips), atol=0.2 if "int8" in format else 1e-3)
+    content = conversion.convert(classifier, format, lambda: clips)
+    output = runtimes.open_runtime(content, format).predict_on_batch(clips)
+    np.testing.assert_allclose(output, classifier.model.predict_on_batch(clips), atol=0.2 if "int8" in format else 1e-3)
 
 
 @pytest.mark.parametrize("format", ["litert", "litert-int8"])

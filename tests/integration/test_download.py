@@ -60,11 +60,11 @@ class Handler(BaseHTTPRequestHandler):
         self.close_connection = True
 
     def _first_byte(self) -> int:
-        wanted = self.headers.get("Range")
+        byte_range = self.headers.get("Range")
         current = self.headers.get("If-Range") in (self.server.etag, self.server.last_modified)
-        if not self.server.knows_ranges or wanted is None or not current:
+        if not self.server.knows_ranges or byte_range is None or not current:
             return 0
-        return int(wanted.removeprefix("bytes=").removesuffix("-"))
+        return int(byte_range.removeprefix("bytes=").removesuffix("-"))
 
     def _head(self, first: int, length: int) -> None:
         size = len(self.server.content)

@@ -100,7 +100,7 @@ def test_curves_for_dvc_are_of_the_test_split(evaluated):
     assert noise["noise_level"].tolist() == pytest.approx([0, 0.1, 10**-0.5, 10**-0.25, 1])
     accuracies = dict(zip(noise["snr_db"], noise["accuracy"], strict=True))
     assert accuracies.pop(float("inf")) == scores["accuracy"]
-    assert {f"{snr:g}_db": each for snr, each in accuracies.items()} == pytest.approx(scores["accuracy_in_noise"])
+    assert {f"{snr:g}_db": value for snr, value in accuracies.items()} == pytest.approx(scores["accuracy_in_noise"])
     assert table(evaluated, "labels/tc_resnet")["f1"].mean() == pytest.approx(scores["macro_f1"])
     assert table(evaluated, "slices/tc_resnet")["band"].is_unique
     for folder, key in (("calibration", "test"), ("calibration/validation", "validation")):
@@ -125,7 +125,7 @@ def test_the_report_says_how_many_labels_there_are_and_what_validation_found(eva
     assert page.text[page.text.index("labels") + 1] == f"{labels} and _silence_"
     result = json.loads((evaluated / "reports/validation/result.json").read_text())
     assert f"Validation: {result['sentence']}." in page.text
-    assert {each["rule"] for each in result["rules"]} <= set(page.text)
+    assert {rule["rule"] for rule in result["rules"]} <= set(page.text)
 
 
 def test_evaluating_again_gives_the_same_figures_but_for_times(evaluated, tmp_path, run):

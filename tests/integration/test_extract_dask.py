@@ -94,7 +94,7 @@ def bucket(monkeypatch, tmp_path):
 
 def objects(client, prefix: str) -> dict[str, bytes]:
     listed = client.list_objects_v2(Bucket="sounds", Prefix=prefix).get("Contents", [])
-    keys = [each["Key"] for each in listed if "/shard-" in each["Key"]]
+    keys = [entry["Key"] for entry in listed if "/shard-" in entry["Key"]]
     return {key.removeprefix(prefix): client.get_object(Bucket="sounds", Key=key)["Body"].read() for key in keys}
 
 

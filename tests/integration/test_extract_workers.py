@@ -54,9 +54,9 @@ def start(command: Sequence = (BIN / "earmark", "extract"), **environment: str) 
 
 
 def finished(process: subprocess.Popen) -> str:
-    said, errors = process.communicate(timeout=120)
+    output, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
-    return said
+    return output
 
 
 def when_a_shard_is_there(process: subprocess.Popen) -> None:
@@ -71,7 +71,7 @@ def descendants(process: subprocess.Popen) -> list[psutil.Process]:
 
 def workers(process: subprocess.Popen) -> list[psutil.Process]:
     """The processes that a process of this one has started: it is the server that forks workers."""
-    return [each for each in descendants(process) if each.ppid() != process.pid]
+    return [child for child in descendants(process) if child.ppid() != process.pid]
 
 
 def test_the_bytes_are_the_same_from_any_number_of_workers(eight_shards):
@@ -88,11 +88,11 @@ def test_a_killed_run_leaves_no_worker_behind_and_the_next_goes_on(eight_shards)
     assert process.returncode == -9
     assert left_behind
     assert not psutil.wait_procs(left_behind, timeout=30)[1]
-    kept = times()
-    assert kept
+    times_before = times()
+    assert times_before
     finished(start())
     assert shard_bytes() == eight_shards
-    assert kept.items() <= times().items()
+    assert times_before.items() <= times().items()
     assert not list(FEATURES.glob("*/.*"))
 
 
@@ -118,8 +118,8 @@ def test_ctrl_c_ends_it_without_a_word_from_its_workers(eight_shards):
 
 
 def test_two_at_once_take_turns(eight_shards):
-    said = [finished(process) for process in [start(), start()]]
-    assert sorted("0 of 8 shards were new" in each for each in said) == [False, True]
+    outputs = [finished(process) for process in [start(), start()]]
+    assert sorted("0 of 8 shards were new" in output for output in outputs) == [False, True]
 
 
 @pytest.mark.parametrize("workers", ["0", "-1", "many", "1.5", "99999"])

@@ -44,8 +44,8 @@ def build():
 def recipe(**settings) -> fitting.Recipe:
     """A small training; `rate` is its learning rate."""
     rate = settings.pop("rate", 0.01)
-    wanted = {"epochs": 4, "batch_size": 16, "optimizer": {"name": "adamw", "learning_rate": rate}} | settings
-    chosen = Candidate.model_validate(wanted)
+    values = {"epochs": 4, "batch_size": 16, "optimizer": {"name": "adamw", "learning_rate": rate}} | settings
+    chosen = Candidate.model_validate(values)
     backend.start(1)
     noise = np.random.default_rng(6).uniform(0, 0.3, (500, 40))
     return fitting.Recipe(build, FRONT_END, noise, 3, chosen, 1)
@@ -93,7 +93,7 @@ FULL = {
 def test_a_training_that_goes_on_from_any_epoch_ends_as_if_it_had_not_been_stopped(settings):
     watch = Kept()
     whole = fit(watch=watch, **settings)
-    assert [len(each.rows) for each in watch.states] == [1, 2, 3, 4]
+    assert [len(state.rows) for state in watch.states] == [1, 2, 3, 4]
     for state in (None, watch.states[0], watch.states[2], watch.states[3]):
         again = fit(state=state, **settings)
         assert_same(again.weights, whole.weights)
@@ -167,7 +167,7 @@ def test_mixed_precision_learns_too_and_its_weights_are_float32(precision):
     watch = Kept()
     ended = fit(precision=precision, epochs=30, rate=0.1, watch=watch, average_momentum=0.5)
     assert ended.rows[-1]["validation_accuracy"] == 1
-    assert {each.dtype for each in ended.weights} == {np.dtype("float32")}
+    assert {array.dtype for array in ended.weights} == {np.dtype("float32")}
     assert build().dtype == "float32"
     again = fit(state=watch.states[10], precision=precision, epochs=30, rate=0.1, average_momentum=0.5)
     assert_same(again.weights, ended.weights)

@@ -136,11 +136,11 @@ def test_damaged_graph_is_reported_in_the_words_of_dvc(project: Project):
 
 
 def test_a_result_that_dvc_still_has_is_shown_as_cached_and_a_killed_stage_as_a_fault(project: Project):
-    shown = project.root / "params.yaml"
-    before = shown.read_text()
+    params_file = project.root / "params.yaml"
+    before = params_file.read_text()
     project.set("features", "fft_length", 1024)
     assert project.retrain().returncode == 0
-    shown.write_text(before)
+    params_file.write_text(before)
     ended = project.retrain()
     assert ended.returncode == 0, ended.stderr
     assert project.calls == ["ingest", "register"]
@@ -223,8 +223,8 @@ def test_the_leaderboard_is_of_the_test_split_where_there_is_one():
     entry = METRICS["candidates"]["tc_resnet"]
     sentence, _, headings, _, row = markdown.leaderboard(leaderboard({"tc_resnet": entry}, "tc_resnet")).splitlines()
     assert sentence == "Figures are of the test split."
-    shown = dict(zip(cells(headings), cells(row), strict=True))
-    assert shown == {
+    by_heading = dict(zip(cells(headings), cells(row), strict=True))
+    assert by_heading == {
         "candidate": "**tc_resnet**",
         "accuracy": "91.2 % (90.0–92.0 %)",
         "macro F1": "85.0 % (80.0–90.0 %)",

@@ -83,8 +83,8 @@ def test_what_the_inbox_replaces_at_once_leaves_no_byte_that_forget_would_miss(p
     run_ingest(inbox="../inbox")
     assert contents() == RECORDINGS | NOISE | {"yes/anouk_nohash_0.wav": wav(1000)}
     assert forget("anouk").returncode == 0
-    gone = RECORDINGS["yes/anouk_nohash_0.wav"][44:]
-    assert not any(gone[:1000] in content for content in shard_bytes().values())
+    samples = RECORDINGS["yes/anouk_nohash_0.wav"][44:]
+    assert not any(samples[:1000] in content for content in shard_bytes().values())
 
 
 def test_a_hostile_archive_in_the_inbox_is_named_and_changes_nothing(project, tmp_path):

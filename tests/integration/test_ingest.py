@@ -128,8 +128,8 @@ def test_where_a_clip_stands_in_its_shard_stays_when_others_are_replaced(project
     before = manifest()["member"]
     fill(recordings, {"no/anouk_nohash_0.wav": wav(78)})
     run_ingest()
-    kept = before.index.drop("no/anouk_nohash_0.wav")
-    assert (manifest().loc[kept, "member"] == before[kept]).all()
+    remaining = before.index.drop("no/anouk_nohash_0.wav")
+    assert (manifest().loc[remaining, "member"] == before[remaining]).all()
 
 
 def test_a_recording_that_its_source_no_longer_has_is_gone(project, recordings):

@@ -113,9 +113,9 @@ def test_kill_at_random_moments_of_a_later_ingestion_loses_nothing(project, reco
 
 def test_two_ingestions_at_once_take_turns(project, many):
     both = [start(project), start(project)]
-    said = [process.communicate()[0] for process in both]
+    outputs = [process.communicate()[0] for process in both]
     assert [process.returncode for process in both] == [0, 0]
-    assert sorted("nothing new" in each for each in said) == [False, True]
+    assert sorted("nothing new" in output for output in outputs) == [False, True]
     assert contents() == many
 
 

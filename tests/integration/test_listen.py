@@ -231,7 +231,7 @@ def holding(content: bytes):
 
 
 @pytest.mark.parametrize(
-    ("made", "reason"),
+    ("create", "reason"),
     [
         (holding(b""), "an empty file"),
         (holding(b"no audio at all"), "not a recording; expected one of WAV, RF64, W64, AIFF, FLAC, AU"),
@@ -240,8 +240,8 @@ def holding(content: bytes):
         (lambda folder: folder, "Is a directory"),
     ],
 )
-def test_a_file_that_is_no_sound_recording_is_one_sentence_and_exit_code_2(made, reason, model, tmp_path):
-    path = made(tmp_path)
+def test_a_file_that_is_no_sound_recording_is_one_sentence_and_exit_code_2(create, reason, model, tmp_path):
+    path = create(tmp_path)
     done = listen_to(path, "--model", model)
     assert (done.exit_code, done.stdout) == (2, "")
     assert done.stderr == f"earmark: {path}: {reason}\n"

@@ -89,8 +89,8 @@ def dvc_repository(initialised, tmp_path, monkeypatch):
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    found = (path for path in folder.rglob("*") if path.is_file() and ".git" not in path.parts)
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
+    paths = (path for path in folder.rglob("*") if path.is_file() and ".git" not in path.parts)
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
 
 
 def test_a_commit_and_its_patch_give_the_code_back_and_leave_no_trace_here(repository, tmp_path):
@@ -103,8 +103,8 @@ def test_a_commit_and_its_patch_give_the_code_back_and_leave_no_trace_here(repos
     before, status = files(repository), git("status", "--porcelain")
     code.check_out(git("rev-parse", "HEAD"), code.uncommitted_patch(), tmp_path / "copy")
     after = files(repository)
-    made = {name.removeprefix("copy/"): content for name, content in after.items() if name.startswith("copy/")}
-    assert made == before
+    copied = {name.removeprefix("copy/"): content for name, content in after.items() if name.startswith("copy/")}
+    assert copied == before
     assert {name: content for name, content in after.items() if not name.startswith("copy/")} == before
     assert git("status", "--porcelain") == status
 
@@ -162,10 +162,10 @@ def test_hashes_are_those_that_dvc_records(dvc_repository, run):
     write(".dvcignore", ".*.partial*\n")
     dvc(run, "add", "-q", "clips", "one.bin")
     with objects() as known:
-        found = {path: known.md5(Path(path)) for path in ("clips", "one.bin")}
-        assert known.files_of(Path("clips")) == known.files(found["clips"])
-    recorded = {path: yaml.safe_load(Path(f"{path}.dvc").read_text())["outs"][0]["md5"] for path in found}
-    assert found == recorded
+        hashes = {path: known.md5(Path(path)) for path in ("clips", "one.bin")}
+        assert known.files_of(Path("clips")) == known.files(hashes["clips"])
+    recorded = {path: yaml.safe_load(Path(f"{path}.dvc").read_text())["outs"][0]["md5"] for path in hashes}
+    assert hashes == recorded
 
 
 def test_a_file_that_was_changed_in_place_has_another_hash(dvc_repository, run):
@@ -204,7 +204,7 @@ def test_what_the_cache_has_damaged_or_not_at_all_comes_from_the_remote(stored, 
         in_cache(stored).unlink()
         held = {name: known.look_up(md5) for name, md5 in members.items()}
         known.restore(stored, tmp_path / "restored")
-    assert {name: each.place for name, each in held.items()} == dict.fromkeys(members, "remote 'storage'")
+    assert {name: held_object.place for name, held_object in held.items()} == dict.fromkeys(members, "remote 'storage'")
     assert [Path(path).name for path in held["a.bin"].damaged] == [members["a.bin"][2:]]
     assert files(tmp_path / "restored") == {"a.bin": b"a" * 1000, "deep/b.bin": b"b" * 1000}
     assert in_cache(members["a.bin"]).exists(), "what is damaged is for the user to look at"
@@ -241,7 +241,7 @@ def test_what_the_cache_does_not_give_is_one_file_and_not_all_of_it(stored, tmp_
         in_the_way.mkdir()
         held = {name: known.look_up(md5) for name, md5 in members.items()}
         known.restore(stored, tmp_path / "restored")
-        assert {name: each.place for name, each in held.items()} == {
+        assert {name: held_object.place for name, held_object in held.items()} == {
             "a.bin": "remote 'storage'",
             "deep/b.bin": "DVC's cache",
         }
@@ -287,7 +287,7 @@ STAGES = {
 
 
 @pytest.fixture
-def made(dvc_repository):
+def checkout(dvc_repository):
     """A checkout in which outputs lie of which DVC knows nothing yet."""
     write("params.yaml", (ROOT / "params.yaml").read_bytes())
     write("dvc.yaml", yaml.safe_dump({"stages": STAGES}))
@@ -298,14 +298,14 @@ def made(dvc_repository):
     return dvc_repository
 
 
-def test_stages_that_were_run_by_hand_are_no_stages_of_dvc(made):
-    found = version_record.gather("tc_resnet", params.load())
-    assert found.tags["dvc_lock"] == "absent: no stage has run under DVC"
-    assert found.tags["validation"] == "unknown: the result is missing"
-    assert "dvc.lock" not in found.files
+def test_stages_that_were_run_by_hand_are_no_stages_of_dvc(checkout):
+    record = version_record.gather("tc_resnet", params.load())
+    assert record.tags["dvc_lock"] == "absent: no stage has run under DVC"
+    assert record.tags["validation"] == "unknown: the result is missing"
+    assert "dvc.lock" not in record.files
 
 
-def test_tags_have_the_hashes_of_what_lies_here(made, run, monkeypatch):
+def test_tags_have_the_hashes_of_what_lies_here(checkout, run, monkeypatch):
     monkeypatch.setenv("EARMARK_FLOW_RUN_ID", "run-7")
     write("reports/validation/result.json", json.dumps({"passed": True, "sentence": "3 clips accepted"}))
     dvc(run, "repro", "-q")
@@ -319,7 +319,7 @@ def test_tags_have_the_hashes_of_what_lies_here(made, run, monkeypatch):
     assert tags["prefect_flow_run_id"] == "run-7"
 
 
-def test_a_stage_that_was_run_outside_dvc_is_not_claimed_to_be_dvcs(made, run):
+def test_a_stage_that_was_run_outside_dvc_is_not_claimed_to_be_dvcs(checkout, run):
     dvc(run, "repro", "-q")
     write("models/tc_resnet/model.keras", "trained by hand")
     tags = version_record.gather("tc_resnet", params.load()).tags
@@ -329,7 +329,7 @@ def test_a_stage_that_was_run_outside_dvc_is_not_claimed_to_be_dvcs(made, run):
     assert tags["dvc.models/tc_resnet"] == dvc_lock.output_hashes()["models/tc_resnet"]
 
 
-def test_of_a_stage_that_is_gone_dvc_is_not_asked_about_all_others(made):
+def test_of_a_stage_that_is_gone_dvc_is_not_asked_about_all_others(checkout):
     with objects() as known:
         assert known.changes(["evaluate"]) == {"evaluate": ["dvc.yaml"]}
         assert known.changes(["evaluate", "ingest"]) == {"evaluate": ["dvc.yaml"], "ingest": ["data/raw"]}
@@ -344,7 +344,7 @@ def test_a_lock_that_dvc_did_not_write_is_refused(repository, text):
         dvc_lock.output_hashes()
 
 
-def test_features_at_an_address_are_named_by_it(made):
+def test_features_at_an_address_are_named_by_it(checkout):
     text = Path("params.yaml").read_text().replace("features: data/features", "features: s3://bucket/features")
     write("params.yaml", text)
     tags = version_record.gather("tc_resnet", params.load()).tags

@@ -186,10 +186,10 @@ def test_a_front_end_is_a_file_and_an_entry(checkout):
     module, entry = (block.body for block in FRONT_END)
     front_ends = checkout / "src/earmark/features/front_ends"
     (front_ends / "octave.py").write_text(module, encoding="utf-8")
-    table, found = re.subn(
+    table, substitutions = re.subn(
         r"^FRONT_ENDS: .*$", entry, (front_ends / "__init__.py").read_text(encoding="utf-8"), flags=re.MULTILINE
     )
-    assert found == 1
+    assert substitutions == 1
     (front_ends / "__init__.py").write_text(table, encoding="utf-8")
     candidate = CANDIDATE.replace('FRONT_END = "mfcc"', 'FRONT_END = "octave"')
     (checkout / "src/earmark/models/candidates/gru.py").write_text(candidate, encoding="utf-8")

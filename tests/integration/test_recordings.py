@@ -44,11 +44,11 @@ def test_forget_leaves_no_byte_of_a_person_and_touches_nobody_else(project, forg
     fill(project / "data", {".quarantine.killed.partial/a.wav": RECORDINGS["yes/anouk_nohash_0.wav"]})
     before, quarantined = shard_bytes(), len(list(Path("data/quarantine").iterdir()))
     assert forget("anouk").returncode == 0
-    gone = [content[44:] for name, content in RECORDINGS.items() if "anouk" in name]
+    forgotten = [content[44:] for name, content in RECORDINGS.items() if "anouk" in name]
     for path in filter(Path.is_file, Path("data").rglob("*")):
-        assert not any(samples[:1000] in path.read_bytes() for samples in gone), path
+        assert not any(samples[:1000] in path.read_bytes() for samples in forgotten), path
         assert b"anouk" not in path.read_bytes(), path
-    assert contents() == {name: each for name, each in (RECORDINGS | NOISE).items() if "anouk" not in name} | zoe
+    assert contents() == {name: content for name, content in (RECORDINGS | NOISE).items() if "anouk" not in name} | zoe
     assert len(shard_bytes().items() & before.items()) == 1
     assert len(shard_bytes()) == len(before) == 2
     assert quarantined - len(list(Path("data/quarantine").iterdir())) == 2
@@ -68,7 +68,7 @@ def test_the_forgotten_are_not_taken_again_and_their_record_does_not_name_them(p
     assert record["recordings"] == 2
     assert "anouk" not in json.dumps(record)
     assert "2 that were forgotten are still there" in run_ingest()
-    assert not any("anouk" in each for each in manifest().index)
+    assert not any("anouk" in name for name in manifest().index)
     before = raw_bytes()
     assert "nothing new" in run_ingest()
     assert raw_bytes() == before
@@ -82,7 +82,7 @@ def test_forget_makes_do_without_a_registry(project, run):
     run_ingest()
     done = run(project, "earmark", "forget", "--speaker", "ben", MLFLOW_TRACKING_URI="sqlite:///mlflow.db")
     assert (done.returncode, done.stderr) == (0, "")
-    assert not any("ben" in each for each in manifest().index)
+    assert not any("ben" in name for name in manifest().index)
 
 
 def test_the_same_recordings_under_another_name_go_too_and_are_named(project, recordings, forget):
@@ -94,8 +94,8 @@ def test_the_same_recordings_under_another_name_go_too_and_are_named(project, re
     assert "they may still be in recordings" in report
     report = forget("ben").stdout
     assert "yes/aaa_nohash_0.wav" in report
-    gone = [content[44:1044] for name, content in RECORDINGS.items() if "anouk" in name or "ben" in name]
-    assert not any(each in content for each in gone for content in shard_bytes().values())
+    forgotten = [content[44:1044] for name, content in RECORDINGS.items() if "anouk" in name or "ben" in name]
+    assert not any(samples in content for samples in forgotten for content in shard_bytes().values())
 
 
 @pytest.fixture
@@ -136,8 +136,8 @@ class TestFilesBack:
         assert {line.split("\t")[0] for line in lines} == set(RECORDINGS | NOISE)
         assert [line.split("\t")[1] for line in lines if line.startswith("yes/cid")] == ["cid"]
         there, unknown = (
-            subprocess.run([BIN / "earmark", "cat", each], capture_output=True)
-            for each in ("yes/cid_nohash_0.wav", "yes/nobody.wav")
+            subprocess.run([BIN / "earmark", "cat", name], capture_output=True)
+            for name in ("yes/cid_nohash_0.wav", "yes/nobody.wav")
         )
         assert (there.returncode, there.stdout) == (0, RECORDINGS["yes/cid_nohash_0.wav"])
         assert (unknown.returncode, unknown.stdout) == (2, b"")
@@ -147,12 +147,12 @@ class TestFilesBack:
         fill(recordings, {"testing_list.txt": b"yes/anouk_nohash_0.wav\n"})
         run_ingest()
         assert earmark(project, "unpack", "../unpacked").returncode == 0
-        found = {
+        unpacked = {
             path.relative_to(tmp_path / "unpacked").as_posix(): path.read_bytes()
             for path in (tmp_path / "unpacked").rglob("*")
             if path.is_file()
         }
-        assert found == RECORDINGS | NOISE | {"testing_list.txt": b"yes/anouk_nohash_0.wav\n"}
+        assert unpacked == RECORDINGS | NOISE | {"testing_list.txt": b"yes/anouk_nohash_0.wav\n"}
 
     def test_unpack_of_nothing_is_an_empty_folder(self, project, tmp_path, earmark, forget):
         run_ingest()

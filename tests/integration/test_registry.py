@@ -36,9 +36,9 @@ __all__ = ["client", "registry", "versions"]  # fixtures
 
 
 def answer(status: int) -> requests.Response:
-    found = requests.Response()
-    found.status_code = status
-    return found
+    response = requests.Response()
+    response.status_code = status
+    return response
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def test_a_move_from_where_the_alias_is_not_any_more_is_void(registry, versions,
 
 def test_the_record_is_no_model_that_was_trained_on_anybody(registry, versions):
     moved(registry, "1")
-    titles = [each.title for each in trained_versions("registry")]
+    titles = [version.title for version in trained_versions("registry")]
     assert f"{registry.name} version 1 (champion)" in titles
     assert not [title for title in titles if "-moves" in title]
 
@@ -147,7 +147,7 @@ def test_a_twin_that_a_killed_process_left_goes_and_what_somebody_made_of_a_vers
     client.set_registered_model_alias(registry.name, "mine", "6")
     moved(registry, "7", "1")
     assert registry.delete_duplicates(registry.with_content(versions[0].content)).number == "1"
-    assert [each.number for each in registry.versions()] == ["1", "2", "3", "4", "6", "7", "8"]
+    assert [version.number for version in registry.versions()] == ["1", "2", "3", "4", "6", "7", "8"]
 
 
 def test_a_move_to_a_version_that_was_deleted_meanwhile_leaves_no_champion(registry, versions, client):
@@ -238,11 +238,11 @@ def test_of_two_aliases_the_one_is_finished_that_was_begun_and_the_other_respect
     assert (state.valid_moves[-1].alias, state.valid_moves[-1].how) == ("challenger", "outside")
 
 
-@pytest.mark.parametrize("wanted", ["abc", "0", "999", "01", "", "a/b", "../1", "latest", "1 or 1=1", "²"])
-def test_what_is_no_version_is_refused_with_what_there_is(registry, versions, wanted):
+@pytest.mark.parametrize("reference", ["abc", "0", "999", "01", "", "a/b", "../1", "latest", "1 or 1=1", "²"])
+def test_what_is_no_version_is_refused_with_what_there_is(registry, versions, reference):
     moved(registry, "2")
     with pytest.raises(UserError, match=r"expected one of 1, 2, 3, 4, champion$"):
-        registry.find(wanted)
+        registry.find(reference)
 
 
 def test_an_empty_registry_says_so(registry):
@@ -349,7 +349,7 @@ SILENT = [
 ]
 
 
-@pytest.mark.parametrize(("error", "is_gone"), [(each, True) for each in GONE] + [(each, False) for each in SILENT])
+@pytest.mark.parametrize(("error", "is_gone"), [(error, True) for error in GONE] + [(error, False) for error in SILENT])
 def test_what_is_gone_is_told_from_what_does_not_answer(error, is_gone):
     with pytest.raises(UserError) as refused, connection.translated_errors("models:/earmark/1"):
         raise error
@@ -361,7 +361,7 @@ def test_files_that_are_not_what_was_registered_are_refused(registry, address, h
     content = hashing.content_sha256(folder / "artifacts/some_candidate")
     version = registry.add(logged_run(address, folder), content, {})
     assert (registry.download(version.number, tmp_path / "whole") / "model.keras").read_text() == "as it was trained"
-    [stored] = [each for each in home.rglob("model.keras") if each.read_text() == "as it was trained"]
+    [stored] = [path for path in home.rglob("model.keras") if path.read_text() == "as it was trained"]
     stored.write_text("as it was not")
     with pytest.raises(UserError, match="version 1 are not those that were registered"):
         registry.download(version.number, tmp_path / "damaged")

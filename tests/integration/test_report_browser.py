@@ -171,8 +171,8 @@ def test_hostile_labels_are_shown_and_do_nothing(tab, tmp_path):
     page = _write(tmp_path / "hostile.html", HOSTILE)
     show(tab, page)
     assert_whole(tab)
-    shown = tab.run('[...document.querySelectorAll("#slices th[scope=row]")].map(cell => cell.textContent)')
-    assert set(HOSTILE) <= set(shown)
+    labels = tab.run('[...document.querySelectorAll("#slices th[scope=row]")].map(cell => cell.textContent)')
+    assert set(HOSTILE) <= set(labels)
 
 
 def test_what_the_page_does_not_hold_is_refused(tab, pages):

@@ -55,9 +55,9 @@ class Inbox:
 
     def contents(self, memory=None, **options) -> dict[str, bytes | None]:
         """Path -> content, after a check that no path came twice and that they are in order."""
-        found = self.entries(memory, **options)
-        assert [each.path for each in found] == sorted({each.path for each in found})
-        return {each.path: each.content for each in found}
+        files = self.entries(memory, **options)
+        assert [file.path for file in files] == sorted({file.path for file in files})
+        return {file.path: file.content for file in files}
 
 
 @pytest.fixture
@@ -82,8 +82,8 @@ def test_everything_is_fetched_once_and_then_remembered(inbox, proxy, capsys):
     inbox.put(contents | {"README.md": b"no recording", "yes/": b"", "a/b/c.wav": b"deep", "yes/.a.wav": b"hidden"})
     inbox.put({"yes/b.wav": b"beside the prefix"}, prefix="inbox2/")
     first = inbox.entries()
-    assert {each.path: each.content for each in first} == contents
-    assert {each.path: each.version for each in first} == {key: version_of(contents[key]) for key in contents}
+    assert {file.path: file.content for file in first} == contents
+    assert {file.path: file.version for file in first} == {key: version_of(contents[key]) for key in contents}
     proxy.gets.clear()
     memory = memory_of(contents)
     assert inbox.entries(memory) == [
@@ -110,9 +110,9 @@ def test_of_10_000_objects_exactly_the_100_new_ones_are_fetched(inbox, proxy):
         server.put_object(inbox.name, f"in/{key}", content, disable_notification=True)
     new = set(random.Random(0).sample(sorted(contents), 100))
     memory = memory_of({path: content for path, content in contents.items() if path not in new})
-    found = inbox.contents(memory)
+    listing = inbox.contents(memory)
     assert sorted(proxy.gets) == sorted(f"in/{path}" for path in new)
-    assert found == {path: content if path in new else None for path, content in contents.items()}
+    assert listing == {path: content if path in new else None for path, content in contents.items()}
 
 
 def test_a_changed_object_is_fetched_again_and_no_other(inbox, proxy):
@@ -147,10 +147,10 @@ HOSTILE = {
 def test_hostile_keys_are_named_and_never_fetched(inbox, proxy):
     inbox.put(dict.fromkeys(HOSTILE, b"hostile"))
     inbox.put({"yes/good.wav": b"good"})
-    found = inbox.entries()
-    assert [each.content for each in found if not each.refused] == [b"good"]
+    files = inbox.entries()
+    assert [file.content for file in files if not file.refused] == [b"good"]
     assert proxy.gets == ["in/yes/good.wav"]
-    reasons = {each.path: each.refused for each in found if each.refused}
+    reasons = {file.path: file.refused for file in files if file.refused}
     assert all(path.isprintable() for path in reasons)
     expected = {key if key.isprintable() and "\\" not in key else ascii(key)[1:-1]: HOSTILE[key] for key in HOSTILE}
     assert reasons.keys() == expected.keys()
@@ -161,17 +161,17 @@ def test_labels_that_differ_only_in_case_or_form_give_way_to_the_known_one_or_to
     keys = ["Yes/a.wav", "Yes/b.wav", "yes/a.wav", "NO/a.wav", "no/a.wav", "no/b.wav"]
     keys += ["_Background_Noise_/a.wav", "_Background_Noise_/b.wav", "_background_noise_/a.wav"]
     inbox.put(dict.fromkeys(keys, b"content"))
-    found = {each.path: each.refused for each in inbox.entries(existing_labels=frozenset({"yes"}))}
-    assert [path for path in keys if not found[path]] == [
+    refusals = {file.path: file.refused for file in inbox.entries(existing_labels=frozenset({"yes"}))}
+    assert [path for path in keys if not refusals[path]] == [
         "yes/a.wav",
         "no/a.wav",
         "no/b.wav",
         "_background_noise_/a.wav",
     ]
-    assert "'Yes'" in found["Yes/a.wav"]
-    assert "'yes'" in found["Yes/a.wav"]
-    assert "'no'" in found["NO/a.wav"]
-    assert "'NO'" in found["NO/a.wav"]
+    assert "'Yes'" in refusals["Yes/a.wav"]
+    assert "'yes'" in refusals["Yes/a.wav"]
+    assert "'no'" in refusals["NO/a.wav"]
+    assert "'NO'" in refusals["NO/a.wav"]
 
 
 COMPOSED = "caf\u00e9"
@@ -183,14 +183,14 @@ def test_labels_from_macos_stay_the_known_label_until_a_key_spells_it_as_it_is_k
     known = frozenset({COMPOSED})
     assert inbox.contents() == inbox.contents(existing_labels=known) == {f"{COMPOSED}/a.wav": b"a"}
     inbox.put({f"{COMPOSED}/b.wav": b"b"})
-    taken = [{each.path: each.content for each in inbox.entries(existing_labels=labels)} for labels in (known, set())]
+    taken = [{file.path: file.content for file in inbox.entries(existing_labels=labels)} for labels in (known, set())]
     assert taken[0] == {f"{COMPOSED}/b.wav": b"b", "cafe\\u0301/a.wav": None}
     assert taken[1] == {f"{COMPOSED}/a.wav": b"a", f"{COMPOSED}/b.wav": None}
 
 
 def test_of_two_keys_that_are_one_in_nfc_the_first_is_taken(inbox):
     inbox.put({f"yes/{COMPOSED}.wav": b"second", f"yes/{DECOMPOSED}.wav": b"first"})
-    taken, refused = sorted(inbox.entries(), key=lambda each: each.refused)
+    taken, refused = sorted(inbox.entries(), key=lambda file: file.refused)
     assert (taken.path, taken.content) == (f"yes/{COMPOSED}.wav", b"first")
     assert refused.path == f"yes/{COMPOSED}.wav"
     assert "Unicode form" in refused.refused
@@ -219,9 +219,9 @@ def test_an_object_that_changes_before_it_is_read_is_taken_whole_as_it_is_then(i
 
     proxy.on_get = change
     new = b"the new content, longer than the old one" * 20
-    found = {each.path: each for each in inbox.entries()}
-    assert {path: each.content for path, each in found.items()} == contents | {changing: new}
-    assert found[changing].version == version_of(new)
+    files = {file.path: file for file in inbox.entries()}
+    assert {path: file.content for path, file in files.items()} == contents | {changing: new}
+    assert files[changing].version == version_of(new)
 
 
 def test_an_object_that_is_deleted_or_never_rests_is_left_out_with_a_note(inbox, proxy, capsys):
@@ -353,7 +353,7 @@ def test_a_malformed_address_is_a_sentence(address, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         ({}, "has no bucket 'nowhere'"),
         ({"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, "expected credentials"),
@@ -363,10 +363,10 @@ def test_a_malformed_address_is_a_sentence(address, tmp_path):
         ({"AWS_ENDPOINT_URL": "no URL"}, r"an http\(s\) URL in AWS_ENDPOINT_URL"),
     ],
 )
-def test_a_bucket_that_cannot_be_opened_is_a_sentence(proxy, monkeypatch, tmp_path, settings, said):
+def test_a_bucket_that_cannot_be_opened_is_a_sentence(proxy, monkeypatch, tmp_path, settings, message):
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(UserError, match=said) as raised:
+    with pytest.raises(UserError, match=message) as raised:
         list(s3.entries("s3://nowhere/in", tmp_path, {}))
     assert "\n" not in str(raised.value)
     assert "secret-of-the-test" not in str(raised.value)

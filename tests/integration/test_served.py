@@ -79,12 +79,12 @@ def test_what_a_model_carries_imports_nothing_that_it_neither_declares_nor_carri
 def test_every_requirement_is_imported():
     """But for TensorFlow, which Keras computes with, and which a model declares beside these."""
     sources = [SCRIPT.read_text(encoding="utf-8"), *((PACKAGE / name).read_text(encoding="utf-8") for name in DECODER)]
-    found = {name.partition(".")[0] for source in sources for name in imported(source, "earmark.audio")}
-    assert set(REQUIREMENTS) <= found
+    imports = {name.partition(".")[0] for source in sources for name in imported(source, "earmark.audio")}
+    assert set(REQUIREMENTS) <= imports
 
 
 @pytest.mark.parametrize(
-    ("source", "found"),
+    ("source", "expected"),
     [
         ("import scipy.signal as signal, numpy, json", {"scipy.signal"}),
         ("def later():\n    with open('x'):\n        from sklearn import metrics", {"sklearn"}),
@@ -99,5 +99,5 @@ def test_every_requirement_is_imported():
         ("if TYPE_CHECKING:\n    import scipy\nelse:\n    import yaml", {"yaml"}),
     ],
 )
-def test_an_import_that_a_server_would_not_find_is_found_here(source, found):
-    assert undeclared(source, "earmark.audio", frozenset(CARRIED)) == found
+def test_an_import_that_a_server_would_not_find_is_found_here(source, expected):
+    assert undeclared(source, "earmark.audio", frozenset(CARRIED)) == expected

@@ -37,7 +37,7 @@ def write_archive(path: Path, form: str, files: dict[str, bytes]) -> Path:
 
 
 def read(entries: Iterable[SourceFile]) -> list[tuple[str, bytes]]:
-    return [(found.path, found.content) for found in entries]
+    return [(entry.path, entry.content) for entry in entries]
 
 
 class TestFolder:
@@ -86,8 +86,8 @@ class TestFolderMemory:
         memory = remember(root)
         for name in DATA_SET:
             (root / name).chmod(0)  # reading would fail, for those who are not root
-        assert {found.path: found.content for found in folder.entries(root, memory)} == dict.fromkeys(DATA_SET)
-        assert {found.sha256 for found in folder.entries(root, memory)} == {"known"}
+        assert {entry.path: entry.content for entry in folder.entries(root, memory)} == dict.fromkeys(DATA_SET)
+        assert {entry.sha256 for entry in folder.entries(root, memory)} == {"known"}
 
     @pytest.mark.parametrize(
         "change",
@@ -101,11 +101,11 @@ class TestFolderMemory:
     def test_a_changed_file_is_read_again(self, root, change: Callable[[Path], object]):
         memory = remember(root)
         change(root / "yes" / "a_nohash_0.wav")
-        assert [found.path for found in folder.entries(root, memory) if found.content] == ["yes/a_nohash_0.wav"]
+        assert [entry.path for entry in folder.entries(root, memory) if entry.content] == ["yes/a_nohash_0.wav"]
 
 
 def remember(root: Path) -> dict[str, tuple[str, str]]:
-    return {found.path: (found.version, "known") for found in folder.entries(root, {})}
+    return {entry.path: (entry.version, "known") for entry in folder.entries(root, {})}
 
 
 class TestChecksumMemory:
@@ -214,8 +214,8 @@ class TestOpenSource:
         for place in ("a", "b"):
             (root / place).mkdir()
             write_archive(root / place / "data.zip", "zip", {f"{place}/1.wav": place.encode()})
-        found = [open_source(f"{address}/{place}/data.zip", context) for place in ("a", "b")]
-        assert [dict(read(source.entries({}))) for source in found] == [{"a/1.wav": b"a"}, {"b/1.wav": b"b"}]
+        sources = [open_source(f"{address}/{place}/data.zip", context) for place in ("a", "b")]
+        assert [dict(read(source.entries({}))) for source in sources] == [{"a/1.wav": b"a"}, {"b/1.wav": b"b"}]
 
     def test_a_url_never_writes_outside_of_the_downloads(self, tmp_path, served, context):
         root, address = served

@@ -92,7 +92,7 @@ def store(frame: pd.DataFrame) -> pd.DataFrame:
     with shards.ShardWriter(folder) as writer:
         places = [writer.add(row.id, content(row.id), row.sha256) for row in frame.itertuples()]
     shard, offset, length = zip(*places, strict=True)
-    names = [writer.names[each] for each in shard]
+    names = [writer.names[number] for number in shard]
     written = frame.assign(shard=names, offset=offset, length=length)[list(shards.COLUMNS)]
     shards.write_manifest(folder, written)
     return written
@@ -191,14 +191,14 @@ def test_a_data_set_far_from_the_last_accepted_one_is_refused_until_that_is_remo
     alter, rule, named = CHANGES[change]
     first = more(sound(), "rare", 6)
     run_validate(first)
-    kept = ACCEPTED.read_bytes()
+    accepted_bytes = ACCEPTED.read_bytes()
     with pytest.raises(UserError) as refused:
         run_validate(alter(first))
     (broken,) = broken_rules()
     assert broken.startswith(rule)
     assert named in " ".join(str(refused.value).split())
     assert "To accept this change, remove data/accepted.parquet and run again" in str(refused.value)
-    assert ACCEPTED.read_bytes() == kept
+    assert ACCEPTED.read_bytes() == accepted_bytes
     ACCEPTED.unlink()
     run_validate()
     assert len(accepted()) == len(alter(first))

@@ -67,7 +67,7 @@ def outcome(candidate: str, loaded: params.Params) -> dict[str, np.ndarray]:
         shape = front_end.frames, front_end.bins
         network = module_of(candidate).build(shape, LABELS, **loaded.train.candidate(candidate).network)
         weights = np.random.default_rng(4)
-        network.set_weights([given(each.shape, each, weights) for each in network.get_weights()])
+        network.set_weights([given(array.shape, array, weights) for array in network.get_weights()])
         for layer in network.layers:  # each backend draws what is dropped in its own way
             if isinstance(layer, layers.Dropout | layers.SpatialDropout2D):
                 layer.rate = 0.0
@@ -85,16 +85,16 @@ def outcome(candidate: str, loaded: params.Params) -> dict[str, np.ndarray]:
     plain = trained(Settings())
     network.set_weights(plain)
     then = network.predict_on_batch(features.astype(np.float32))
-    found = {"predicted": predicted, "trained": flat(plain), "then": then}
+    arrays = {"predicted": predicted, "trained": flat(plain), "then": then}
     if candidate in MIXED:
-        found["mixed"] = flat(trained(Settings(mixup_alpha=0.4)))
+        arrays["mixed"] = flat(trained(Settings(mixup_alpha=0.4)))
     if candidate in os.environ["AUGMENTED"].split():
-        found["augmented"] = flat(trained(Settings(**EVERYTHING)))
-    return found | {"devices": len(backend.devices())}
+        arrays["augmented"] = flat(trained(Settings(**EVERYTHING)))
+    return arrays | {"devices": len(backend.devices())}
 
 
 def flat(weights: list[np.ndarray]) -> np.ndarray:
-    return np.concatenate([each.ravel() for each in weights])
+    return np.concatenate([array.ravel() for array in weights])
 
 
 def main(folder: str, *candidates: str) -> None:

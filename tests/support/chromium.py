@@ -78,12 +78,12 @@ class Tab:
         for kind in ("rawKeyDown", "keyUp"):
             self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code)
 
-    def _receive(self, wanted) -> dict:
+    def _receive(self, condition) -> dict:
         while True:
             message = json.loads(self._socket.recv(timeout=PATIENCE_S))
             if "method" in message:
                 self.events.append(message)
-            if wanted(message):
+            if condition(message):
                 return message
 
 
@@ -93,8 +93,8 @@ def chromium(profile: Path) -> Iterator[Tab]:
     command = [CHROMIUM, *_FLAGS, f"--user-data-dir={profile}", "about:blank"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as browser:
         try:
-            found = (re.search(r"ws://\S+", line) for line in browser.stderr)
-            address = next(filter(None, found), None)
+            matches = (re.search(r"ws://\S+", line) for line in browser.stderr)
+            address = next(filter(None, matches), None)
             assert address, "Chromium ended before it could be told anything"
             # Else the pipe would be full one day, and the browser would wait.
             threading.Thread(target=browser.stderr.read, daemon=True).start()
@@ -111,9 +111,9 @@ def assert_whole(tab: Tab) -> None:
     listed, drawn = sections(tab), charts(tab)
     assert listed, "no contents"
     assert drawn, "no charts"
-    small = [each for each in listed if each["height"] < 80]
+    small = [section for section in listed if section["height"] < 80]
     assert not small, f"sections that are hardly there: {small}"
-    bare = [each for each in drawn if each["width"] < 150 or each["height"] < 100 or not each["marks"]]
+    bare = [chart for chart in drawn if chart["width"] < 150 or chart["height"] < 100 or not chart["marks"]]
     assert not bare, f"charts that show nothing: {bare}"
     assert complaints(tab) == [], complaints(tab)
     assert requests(tab) == {tab.run("location.href")}, requests(tab)

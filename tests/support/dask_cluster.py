@@ -14,7 +14,7 @@ def scheduler(**environment: str) -> Iterator[str]:
     """A scheduler on a free port of 127.0.0.1; its address."""
     command = [BIN / "dask", "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
     with _started(command, environment) as process:
-        yield _said(process, r"Scheduler at:\s+(tcp://\S+)")
+        yield _first_match(process, r"Scheduler at:\s+(tcp://\S+)")
 
 
 @contextmanager
@@ -25,7 +25,7 @@ def workers(address: str, count: int, **environment: str) -> Iterator[list[subpr
         command = [BIN / "dask", "worker", address, *options]
         processes = [stack.enter_context(_started(command, environment)) for _ in range(count)]
         for process in processes:
-            _said(process, r"(Registered to):")
+            _first_match(process, r"(Registered to):")
         yield processes
 
 
@@ -39,10 +39,10 @@ def _started(command: list, environment: dict[str, str]) -> Iterator[subprocess.
         process.communicate()
 
 
-def _said(process: subprocess.Popen, pattern: str) -> str:
-    said = []
+def _first_match(process: subprocess.Popen, pattern: str) -> str:
+    lines = []
     for line in process.stderr:
-        said.append(line)
-        if found := re.search(pattern, line):
-            return found[1]
-    raise AssertionError("".join(said))
+        lines.append(line)
+        if match := re.search(pattern, line):
+            return match[1]
+    raise AssertionError("".join(lines))

@@ -33,9 +33,9 @@ class Child:
         except EOFError:
             pass
         self._end()
-        raise AssertionError(f"decoding {len(content)} bytes hung or crashed: {self.said()[-2000:]}")
+        raise AssertionError(f"decoding {len(content)} bytes hung or crashed: {self.stderr_text()[-2000:]}")
 
-    def said(self) -> str:
+    def stderr_text(self) -> str:
         """All of its stderr."""
         self.stderr.seek(0)
         return self.stderr.read().decode(errors="replace")

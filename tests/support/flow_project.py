@@ -186,7 +186,7 @@ class Project:
     @property
     def artifacts(self) -> dict[str, str]:
         """What the flow run shows beside its log: Markdown by key."""
-        return {each["key"]: each["data"] for each in self.server.artifacts(self.run_id)}
+        return {artifact["key"]: artifact["data"] for artifact in self.server.artifacts(self.run_id)}
 
     def _final_task_runs(self) -> list[dict]:
         return [run for run in self.server.task_runs(self.run_id) if run["state_type"] in ("COMPLETED", "FAILED")]

@@ -31,11 +31,11 @@ class Forked:
 
     def end(self) -> tuple[int, list[str]]:
         """Waits for its end: exit code, negative for a signal, and the lines that nobody has read."""
-        said = self.output.read().splitlines()
+        lines = self.output.read().splitlines()
         code = int(self._status.readline())
         for file in (self.input, self.output, self._status, self._ends):
             file.close()
-        return code, said
+        return code, lines
 
 
 class Fork:
@@ -48,9 +48,9 @@ class Fork:
         """A process that calls the module's `main` with `arguments`."""
         pairs = socket.socketpair(), socket.socketpair()
         theirs = [pair[1] for pair in pairs]
-        socket.send_fds(self._control, [json.dumps(arguments).encode()], [each.fileno() for each in theirs])
-        for each in theirs:
-            each.close()
+        socket.send_fds(self._control, [json.dumps(arguments).encode()], [end.fileno() for end in theirs])
+        for end in theirs:
+            end.close()
         for mine, _ in pairs:
             mine.setblocking(True)
         return Forked(pairs[0][0], pairs[1][0])
@@ -83,8 +83,8 @@ def _serve(module: str, control: socket.socket) -> None:
             control.close()
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             os._exit(_keep(main, json.loads(message), *descriptors))
-        for each in descriptors:
-            os.close(each)
+        for descriptor in descriptors:
+            os.close(descriptor)
 
 
 def _keep(main, arguments: list[str], ends: int, status: int) -> int:
@@ -94,10 +94,10 @@ def _keep(main, arguments: list[str], ends: int, status: int) -> int:
         os.close(status)
         os._exit(_run(main, arguments, ends))
     os.close(ends)
-    with os.fdopen(status, "w") as told:
-        print(pid, file=told, flush=True)
+    with os.fdopen(status, "w") as stream:
+        print(pid, file=stream, flush=True)
         _, how = os.waitpid(pid, 0)
-        print(os.waitstatus_to_exitcode(how), file=told, flush=True)
+        print(os.waitstatus_to_exitcode(how), file=stream, flush=True)
     return 0
 
 

@@ -99,5 +99,5 @@ def some_model(folder: Path, content: str) -> Path:
 def some_versions(registry: Registry, address: str, folder: Path, count: int) -> list[Version]:
     """So many new versions of different content, of one run."""
     run = logged_run(address, some_model(folder, registry.name))
-    contents = [hashlib.sha256(f"{registry.name} {each}".encode()).hexdigest() for each in range(count)]
+    contents = [hashlib.sha256(f"{registry.name} {number}".encode()).hexdigest() for number in range(count)]
     return [registry.add(run, content, {"candidate": "some_candidate"}) for content in contents]

@@ -18,8 +18,8 @@ def bare_environment(folder: Path) -> Path:
     """A virtual environment with the packages of this one but for earmark, whose editable install only a .pth file
     names; returns its bin folder."""
     venv.create(folder, with_pip=False)
-    found = folder / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
-    (found / "packages.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
+    site_packages = folder / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
+    (site_packages / "packages.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
     uvicorn = folder / "bin" / "uvicorn"  # which MLflow starts by its name
     uvicorn.write_text(f"#!{folder}/bin/python\nfrom uvicorn.main import main\n\nmain()\n")
     uvicorn.chmod(0o755)

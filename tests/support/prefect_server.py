@@ -58,15 +58,15 @@ class PrefectServer:
 
     def task_runs(self, run_id: str) -> list[dict]:
         """The task runs of one flow run, in the order of their start."""
-        found = self.ask("/task_runs/filter", {"flow_runs": {"id": {"any_": [run_id]}}})
-        return sorted(found, key=lambda run: run["start_time"] or "")
+        runs = self.ask("/task_runs/filter", {"flow_runs": {"id": {"any_": [run_id]}}})
+        return sorted(runs, key=lambda run: run["start_time"] or "")
 
     def artifacts(self, run_id: str) -> list[dict]:
         return self.ask("/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run_id]}}})
 
-    def ask(self, path: str, wanted: dict | None = None) -> list[dict]:
+    def ask(self, path: str, query: dict | None = None) -> list[dict]:
         """What a search at `path` finds."""
-        return self._answer(requests.post(f"{self.url}{path}", json=wanted or {}, timeout=30))
+        return self._answer(requests.post(f"{self.url}{path}", json=query or {}, timeout=30))
 
     @staticmethod
     def _answer(response: requests.Response):

@@ -73,8 +73,8 @@ def fake_candidate(
     if split == "test":
         metrics["test"] = fake_scores(parts["test"])
     frames = (
-        pd.concat([made(part).assign(split=name) for name, part in parts.items()], ignore_index=True)
-        for made in (fake_labels, fake_calibration, fake_slices)
+        pd.concat([fake(part).assign(split=name) for name, part in parts.items()], ignore_index=True)
+        for fake in (fake_labels, fake_calibration, fake_slices)
     )
     return CandidateScores(name, metrics, fake_history(epochs, accuracy, rng), predictions, *frames)
 
@@ -134,8 +134,8 @@ def fake_calibration(predictions: pd.DataFrame, bins: int = 15) -> pd.DataFrame:
     right = (predictions["label"] == predictions["predicted"]).astype(float)
     which = (predictions["probability"] * bins).astype(int).clip(upper=bins - 1)
     frame = pd.DataFrame({"confidence": predictions["probability"], "accuracy": right, "clips": 1})
-    found = frame.groupby(which).agg({"confidence": "mean", "accuracy": "mean", "clips": "sum"})
-    return found.assign(low=found.index / bins, high=(found.index + 1) / bins).reset_index(drop=True)
+    calibration = frame.groupby(which).agg({"confidence": "mean", "accuracy": "mean", "clips": "sum"})
+    return calibration.assign(low=calibration.index / bins, high=(calibration.index + 1) / bins).reset_index(drop=True)
 
 
 def fake_slices(predictions: pd.DataFrame) -> pd.DataFrame:

@@ -83,17 +83,17 @@ def _make(folder: Path, run) -> None:
 def _register(folder: Path) -> None:
     mlflow.set_tracking_uri(database(folder))
     client = mlflow.MlflowClient()
-    found = version_record.gather("tc_resnet", params.load())
+    record = version_record.gather("tc_resnet", params.load())
     mlflow.set_experiment("earmark")
     with mlflow.start_run() as started:
         machine = {"cpu": environment.describe_cpu(), "trained_by": "nothing", **environment.requirements_tag()}
-        mlflow.set_tags({"git_commit": found.tags["git_commit"], **machine})
+        mlflow.set_tags({"git_commit": record.tags["git_commit"], **machine})
         mlflow.log_artifacts("models/tc_resnet", "model/artifacts/tc_resnet")
-        kept = store.save_files(started.info.run_id, found.files)
+        file_tags = store.save_files(started.info.run_id, record.files)
     content = hashing.content_sha256(Path("models/tc_resnet"))
     client.create_registered_model("earmark")
     source = f"{started.info.artifact_uri}/model"
-    tags = {**found.tags, **kept, "candidate": "tc_resnet", "content_sha256": content}
+    tags = {**record.tags, **file_tags, "candidate": "tc_resnet", "content_sha256": content}
     client.create_model_version("earmark", source, started.info.run_id, tags=tags)
     client.set_registered_model_alias("earmark", "champion", "1")
 

@@ -73,12 +73,12 @@ def file_of(module: str) -> Path:
 
 def files(paths) -> set[Path]:
     """The files at `paths` and below; without packages' empty __init__.py, and the docstring of the outermost."""
-    found = set()
+    existing = set()
     for path in paths:
         assert (ROOT / path).exists(), path
         below = [file.relative_to(ROOT) for file in (ROOT / path).rglob("*") if "__pycache__" not in file.parts]
-        found |= {file for file in [path, *below] if (ROOT / file).is_file()}
-    return {file for file in found if (ROOT / file).read_bytes().strip()} - {PACKAGE / "__init__.py"}
+        existing |= {file for file in [path, *below] if (ROOT / file).is_file()}
+    return {file for file in existing if (ROOT / file).read_bytes().strip()} - {PACKAGE / "__init__.py"}
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -99,28 +99,28 @@ def sources() -> list[Path]:
 
 def nodes(path: Path) -> list[ast.AST]:
     """The syntax of a file without its docstrings."""
-    found = list(ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))))
-    docstrings = {node.value for node in found if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)}
-    return [node for node in found if node not in docstrings]
+    tree = list(ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))))
+    docstrings = {node.value for node in tree if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)}
+    return [node for node in tree if node not in docstrings]
 
 
 def test_paths_of_the_project_are_spelled_in_one_module():
-    found = [
+    violations = [
         f"{path}:{node.lineno}: {node.value!r}"
         for path in sources()
         if path.as_posix() not in PATHS_ELSEWHERE
         for node in nodes(path)
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and OWN_PATH.search(node.value)
     ]
-    assert found == []
+    assert violations == []
 
 
 def test_numbers_are_formatted_in_reporting():
-    found = [
+    violations = [
         f"{path}:{node.lineno}: {ast.unparse(node)}"
         for path in sources()
         if not path.is_relative_to(PACKAGE / "reporting") and path.as_posix() not in FORMATTED_ELSEWHERE
         for node in nodes(path)
         if isinstance(node, ast.FormattedValue) and node.format_spec is not None
     ]
-    assert found == []
+    assert violations == []

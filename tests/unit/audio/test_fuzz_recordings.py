@@ -41,7 +41,7 @@ def share(percent: int) -> settings:
 def child() -> Iterator[Child]:
     with Child() as child:
         yield child
-        assert "Traceback" not in child.said()
+        assert "Traceback" not in child.stderr_text()
 
 
 @functools.cache

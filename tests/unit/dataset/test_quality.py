@@ -85,9 +85,9 @@ def test_drift_says_what_moved():
 
 
 def test_facts_of_what_cannot_be_decoded_break_no_further_rule():
-    seen = quality.for_clip_rules(clips(3, error=["", "no RIFF", ""], seconds=[1.0, 0.0, 1.0], peak=[0.5, 0.0, 0.5]))
-    assert seen["seconds"].isna().tolist() == seen["peak"].isna().tolist() == [False, True, False]
-    assert seen["error"].tolist() == ["", "no RIFF", ""]
+    facts = quality.for_clip_rules(clips(3, error=["", "no RIFF", ""], seconds=[1.0, 0.0, 1.0], peak=[0.5, 0.0, 0.5]))
+    assert facts["seconds"].isna().tolist() == facts["peak"].isna().tolist() == [False, True, False]
+    assert facts["error"].tolist() == ["", "no RIFF", ""]
 
 
 def test_a_clip_whose_facts_are_missing_has_an_error():

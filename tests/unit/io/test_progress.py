@@ -43,13 +43,13 @@ def test_a_terminal_has_a_bar():
     ours, theirs = pty.openpty()
     process = subprocess.Popen([sys.executable, "-c", script], stderr=theirs, env=os.environ | {"COLUMNS": "100"})
     os.close(theirs)
-    shown = b""
+    output = b""
     try:
         while block := os.read(ours, 4096):
-            shown += block
+            output += block
     except OSError:  # the other end is closed
         pass
     assert process.wait() == 0
-    assert "extract" in shown.decode()
-    assert "40000/40000" in shown.decode()
-    assert "━" in shown.decode()
+    assert "extract" in output.decode()
+    assert "40000/40000" in output.decode()
+    assert "━" in output.decode()

@@ -358,11 +358,11 @@ def test_a_champion_that_lacks_labels_is_wrong_on_their_clips_and_it_is_said():
 def test_a_label_that_only_the_champion_knows_leaves_the_choice_to_a_person():
     result = evaluated(
         model(predictions_with()),
-        model(predictions_with(EVERYBODY), labels=(*LABELS, *(f"label {each}" for each in range(7)))),
+        model(predictions_with(EVERYBODY), labels=(*LABELS, *(f"label {number}" for number in range(7)))),
     )
     assert not result.promoted
     assert failed(result) == ["known_labels"]
-    assert result.known_labels.missing == tuple(f"label {each}" for each in range(7))
+    assert result.known_labels.missing == tuple(f"label {number}" for number in range(7))
 
 
 def test_a_champion_that_cannot_be_scored_leaves_the_choice_to_a_person():

@@ -123,9 +123,9 @@ def test_the_reliability_curve_and_its_table_are_the_bins_of_the_reporting_split
     assert bars["y"] == bins["clips"].tolist()
     assert sum(bars["y"]) == candidates[0].metrics["test"]["clips"]
     row = bins.iloc[-1]
-    shown = [f"{row[name] * 100:.1f}\u00a0%" for name in ("confidence", "accuracy")]
+    cells = [f"{row[name] * 100:.1f}\u00a0%" for name in ("confidence", "accuracy")]
     edge = f"{row['low'] * 100:.1f}–{row['high'] * 100:.1f}\u00a0%"
-    assert after(page, "Calibration", edge)[:3] == [*shown, f"{row['clips']:,}"]
+    assert after(page, "Calibration", edge)[:3] == [*cells, f"{row['clips']:,}"]
     assert str(candidates[0].metrics["test"]["expected_calibration_error"]) in page.values
 
 
@@ -138,8 +138,8 @@ def test_slices_have_a_point_a_band_in_the_order_given(page, candidates, name):
     np.testing.assert_allclose(np.array(points["x"]) + points["error_x"]["array"], bands["high"])
     np.testing.assert_allclose(np.array(points["x"]) - points["error_x"]["arrayminus"], bands["low"])
     row = bands.iloc[0]
-    shown = [formats.percent(row["accuracy"]), formats.interval(row["low"], row["high"])]
-    assert after(page, f"By {name}", row["band"])[:4] == [*shown, f"{row['clips']:,}", f"{row['speakers']:,}"]
+    cells = [formats.percent(row["accuracy"]), formats.interval(row["low"], row["high"])]
+    assert after(page, f"By {name}", row["band"])[:4] == [*cells, f"{row['clips']:,}", f"{row['speakers']:,}"]
 
 
 def test_rejection_shows_what_was_measured(page, candidates):

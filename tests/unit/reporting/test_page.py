@@ -251,7 +251,7 @@ def test_an_unknown_best_or_split_is_refused(candidates, best, split):
 
 
 @pytest.mark.parametrize(
-    ("shown", "expected"),
+    ("text", "expected"),
     [
         (formats.percent(0.94249), "94.2 %"),
         (formats.percent(1.0), "100.0 %"),
@@ -279,5 +279,5 @@ def test_an_unknown_best_or_split_is_refused(candidates, best, split):
         (formats.decimals(float("nan")), "–"),
     ],
 )
-def test_numbers_are_written_for_people(shown, expected):
-    assert shown.replace("\u00a0", " ") == expected
+def test_numbers_are_written_for_people(text, expected):
+    assert text.replace("\u00a0", " ") == expected

@@ -79,10 +79,10 @@ def test_a_rollback_to_anything_but_the_last_champion_is_void(after):
 
 
 def test_a_champion_whose_alias_was_taken_away_in_mlflow_is_the_one_before():
-    gone = replayed(
+    state = replayed(
         ("promote", "champion", "", "1"), ("promote", "champion", "1", "2"), ("outside", "champion", "2", "")
     )
-    assert (gone.aliases["champion"], gone.former_champions) == (NOWHERE, ("1", "2"))
+    assert (state.aliases["champion"], state.former_champions) == (NOWHERE, ("1", "2"))
 
 
 def test_a_champion_that_comes_back_at_once_is_not_its_own_predecessor():
