@@ -9,13 +9,13 @@ from pathlib import Path
 
 from earmark import params
 from earmark.evaluation import metrics, noise, test_set
-from earmark.models import cost, model_folder
+from earmark.models import model_folder
 
 SNR_DB = 10
 
 
 def main(folder: Path, split: str) -> None:
-    """Prints accuracy, its interval, accuracy in noise, size and latency."""
+    """Prints accuracy, its interval, accuracy in noise and size."""
     classifier = model_folder.load(folder)
     clips = test_set.read(params.load()).restricted_to(split)
     predictions = clips.predictions(classifier, [SNR_DB])
@@ -27,7 +27,6 @@ def main(folder: Path, split: str) -> None:
                 "noisy_accuracy": metrics.accuracy(noisy),
                 "parameters": classifier.parameters,
                 "saved_bytes": (folder / model_folder.MODEL).stat().st_size,
-                "latency_ms": cost.latency(classifier).p50_ms,
             }
         )
     )
