@@ -98,8 +98,9 @@ def main() -> int:
 
 
 def _silence_prefect() -> None:
-    """Keeps the messages of Prefect's temporary server, when it stops, from following the result."""
-    logging.getLogger("prefect").setLevel(logging.ERROR)
+    """Keeps messages of Prefect's temporary server and of its workers, when they stop, from following the result."""
+    for name in ("", "prefect"):  # its workers log at the root
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 if __name__ == "__main__":
