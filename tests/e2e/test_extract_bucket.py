@@ -13,6 +13,7 @@ def bucket(monkeypatch, tmp_path):
         yield client
 
 
+@pytest.mark.slow
 def test_dvc_extracts_in_a_bucket_and_trains_from_there(tmp_path, run, bucket, registered):
     folder = copied(registered, tmp_path / "project")
     shutil.rmtree(folder / "data/features")

@@ -270,6 +270,7 @@ def test_the_page_of_a_real_evaluation_is_whole_in_a_browser(project, tmp_path):
         assert_whole(tab)
 
 
+@pytest.mark.slow
 def test_dvc_queues_experiments_and_leaves_the_workspace_alone(project, run, tmp_path):
     names = ("params.yaml", "models/tc_resnet/model.keras", "reports/metrics.json", "reports/report.html")
     before = {name: (project / name).read_bytes() for name in names}

@@ -13,6 +13,8 @@ from earmark.models import backend, conversion, model_folder, runtimes
 from earmark.models.candidates import front_end_of, module_of
 
 LABELS = ("left", "right", "good morning")
+QUICK = tuple(candidate for candidate in CANDIDATES if candidate != "bc_resnet")
+"""Those that are converted in seconds."""
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +97,7 @@ def file_of(classifier_called, clips) -> Callable[[str, str], bytes]:
 
 
 @pytest.mark.parametrize("format", ["litert", "onnx"])
-@pytest.mark.parametrize("candidate", CANDIDATES)
+@pytest.mark.parametrize("candidate", [*QUICK, pytest.param("bc_resnet", marks=pytest.mark.slow)])
 def test_a_converted_classifier_says_what_the_model_says(classifier_called, file_of, clips, candidate, format):
     output = runtimes.open_runtime(file_of(candidate, format), format).predict_on_batch(clips)
     expected = classifier_called(candidate).model.predict_on_batch(clips)
@@ -104,7 +106,7 @@ def test_a_converted_classifier_says_what_the_model_says(classifier_called, file
     np.testing.assert_allclose(output, expected, atol=0.02)  # bc_resnet's rounding, in a last layer that blows it up
 
 
-@pytest.mark.parametrize("candidate", [candidate for candidate in CANDIDATES if candidate != "bc_resnet"])
+@pytest.mark.parametrize("candidate", QUICK)
 def test_candidates_can_be_had_in_eight_bit_integers(classifier_called, file_of, clips, candidate):
     classifier, content = classifier_called(candidate), file_of(candidate, "litert-int8")
     output = runtimes.open_runtime(content, "litert-int8").predict_on_batch(clips)
@@ -114,6 +116,7 @@ def test_candidates_can_be_had_in_eight_bit_integers(classifier_called, file_of,
     assert np.corrcoef(output.ravel(), expected.ravel())[0, 1] > 0.9
 
 
+@pytest.mark.slow
 def test_bc_resnet_can_be_had_in_eight_bit_integers_too(loaded):
     """Before it has learnt anything, rounding is all that tells clips apart; and what describes the graph fills its
     file."""

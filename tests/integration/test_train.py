@@ -103,7 +103,7 @@ def test_a_run_says_what_trained_it(trained):
     assert only.data.tags["sha256.requirements.lock"] == hashlib.sha256(environment.LOCK.read_bytes()).hexdigest()
 
 
-@pytest.mark.parametrize("change", ["settings", "damage"])
+@pytest.mark.parametrize("change", ["settings", pytest.param("damage", marks=pytest.mark.slow)])
 def test_a_checkpoint_of_another_training_or_a_damaged_one_is_not_gone_on_from(stopped, earmark, change):
     checkpoint = stopped / "checkpoints/tc_resnet.npz"
     if change == "settings":

@@ -50,6 +50,7 @@ def parents(folder) -> list[str]:
     return [logged_run.info.run_id for logged_run in client.search_runs(experiments, "tags.tuning = 'true'")]
 
 
+@pytest.mark.slow
 def test_a_killed_search_goes_on_and_its_patch_sets_what_was_best(searched, earmark):
     process = subprocess.Popen(
         [BIN / "earmark", "tune", "tc_resnet"], cwd=searched, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

@@ -1,5 +1,6 @@
 """The front ends against other implementations, and the one in a saved model against the one that fills shards."""
 
+import functools
 import io
 import tarfile
 from dataclasses import dataclass, replace
@@ -32,6 +33,7 @@ def squares(*frequencies_hz: int) -> np.ndarray:
     )
 
 
+@functools.cache
 def speech() -> np.ndarray:
     """Real recordings, a short one of 6,688 samples with every padding among them."""
     if not EXCERPT.exists():
@@ -56,6 +58,7 @@ def recording_of(content: bytes, samples: int) -> bytes:
     return buffer.getvalue()
 
 
+@functools.cache
 def synthetic_speech() -> np.ndarray:
     spoken = [content for name, content in synthetic.entries(1, 6) if not name.startswith("_")]
     return np.stack([decode.clip(content, SAMPLES, SAMPLES, "silence") for content in spoken])
@@ -149,16 +152,16 @@ def model_of(settings: FrontEnd, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "settings",
+    ("name", "settings"),
     [
-        {"window_ms": 32.0, "fft_length": 512},
-        {"window_ms": 25.0, "stride_ms": 12.5, "fft_length": 402},
-        {"window_ms": 30.0625, "stride_ms": 7.0625, "fft_length": 1024},
-        {"log_mel": {"bands": 5, "lowest_hz": 0.0, "highest_hz": 8000.0, "floor": 1e-9, "normalisation": "none"}},
-        {"fft_length": 4096, "log_mel": {"bands": 128, "lowest_hz": 50.0, "highest_hz": 7000.0, "floor": 1e-4}},
+        ("spectrogram", {"window_ms": 32.0, "fft_length": 512}),
+        ("spectrogram", {"window_ms": 30.0625, "stride_ms": 7.0625, "fft_length": 1024}),
+        ("log_mel", {"window_ms": 25.0, "stride_ms": 12.5, "fft_length": 402}),
+        ("log_mel", {"log_mel": {"bands": 5, "lowest_hz": 0.0, "highest_hz": 8000.0, "normalisation": "none"}}),
+        ("log_mel", {"fft_length": 4096, "log_mel": {"bands": 128, "lowest_hz": 50.0, "highest_hz": 7000.0}}),
+        ("mfcc", {"window_ms": 25.0, "stride_ms": 12.5, "fft_length": 402, "log_mel": {"bands": 5, "floor": 1e-9}}),
     ],
 )
-@pytest.mark.parametrize("name", NAMES)
 def test_a_saved_model_computes_what_the_extractor_computes_whatever_the_settings(loaded, name, settings, tmp_path):
     values = loaded.model_dump(by_alias=True)
     values["features"] |= settings | {"log_mel": values["features"]["log_mel"] | settings.get("log_mel", {})}
