@@ -8,7 +8,7 @@ export DVC_NO_ANALYTICS := true
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .NOTPARALLEL:
-.PHONY: help setup setup-test run check test test-slow lint docs picture fuzz bench bench-data bench-features bench-train bench-serve lock
+.PHONY: help setup setup-test secrets stack stack-status stack-down run check test test-slow lint docs picture fuzz bench bench-data bench-features bench-train bench-serve lock
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed 's/:.*## /\t/'
@@ -20,20 +20,35 @@ EARMARK_DEVICE ?= $(or $(CHOSEN_DEVICE),cpu)
 PYTHON ?= $(or $(CHOSEN_PYTHON),python3)
 LOCKS := requirements/base.lock requirements/$(EARMARK_DEVICE).lock requirements/installer.lock
 ifneq ($(EARMARK_DEVICE) $(PYTHON),$(CHOSEN_DEVICE) $(CHOSEN_PYTHON))
-.PHONY: .venv/.run .venv/.test
+.PHONY: .venv/.run .venv/.stack .venv/.test
 endif
 
-.venv/.run .venv/.test: $(LOCKS) pyproject.toml requirements/install.py
-	@rm -f .venv/.run .venv/.test
-	@$(PYTHON) requirements/install.py base.lock $(EARMARK_DEVICE).lock $(if $(filter %test,$@),test.lock)
+.venv/.run .venv/.stack .venv/.test: $(LOCKS) pyproject.toml requirements/install.py
+	@rm -f .venv/.run .venv/.stack .venv/.test
+	@$(PYTHON) requirements/install.py base.lock $(EARMARK_DEVICE).lock $(MORE_LOCKS)
 	@printf 'CHOSEN_DEVICE := %s\nCHOSEN_PYTHON := %s\n' '$(EARMARK_DEVICE)' '$(PYTHON)' > .venv/chosen.mk
-	@touch .venv/.run $@
+	@touch .venv/.run $(if $(MORE_LOCKS),.venv/.stack) $@
 
-.venv/.test: requirements/test.lock
+.venv/.stack: MORE_LOCKS := server.lock
+.venv/.stack: requirements/server.lock
+.venv/.test: MORE_LOCKS := server.lock test.lock
+.venv/.test: requirements/server.lock requirements/test.lock
 
 setup: .venv/.run  ## install .venv from the locks, for running
 
 setup-test: .venv/.test  ## the same, with the packages of tests and benchmarks
+
+secrets: .venv/.stack  ## draw the passwords of the team's service into infra/.state/secrets
+	@$(BIN)/python -m infra.secret_files
+
+stack: .venv/.stack  ## start the team's whole service on this machine: PostgreSQL, S3, MLflow, Prefect, a worker
+	@$(BIN)/python -m infra.stack up
+
+stack-status: .venv/.stack  ## say which services are healthy, and where
+	@$(BIN)/python -m infra.stack status
+
+stack-down: .venv/.stack  ## stop the service; its data stays in infra/.state
+	@$(BIN)/python -m infra.stack down
 
 run: setup  ## ingest, validate, extract, train, evaluate, register: whatever is not up to date
 	@$(BIN)/python -m flows.retrain
@@ -91,12 +106,13 @@ WITHOUT = $$(sed -n 's/^\([a-z0-9._-]*\)==.*/--no-emit-package \1/p' $(1) | sort
 ALL := requirements/.all.partial.lock
 
 lock: setup  ## make requirements/*.lock from pyproject.toml
-	$(COMPILE) --upgrade --extra cpu --extra test -o $(ALL)
+	$(COMPILE) --upgrade --extra cpu --extra server --extra test -o $(ALL)
 	$(COMPILE) -c $(ALL) -o requirements/base.lock
 	$(COMPILE) --extra cpu -c $(ALL) $(call WITHOUT,requirements/base.lock) -o requirements/cpu.lock
 	$(COMPILE) --extra gpu -c $(ALL) $(call WITHOUT,requirements/base.lock) -o requirements/gpu.lock
-	$(COMPILE) --extra cpu --extra test -c $(ALL) $(call WITHOUT,requirements/base.lock requirements/cpu.lock) \
-	  -o requirements/test.lock
+	$(COMPILE) --extra server -c $(ALL) $(call WITHOUT,requirements/base.lock) -o requirements/server.lock
+	$(COMPILE) --extra cpu --extra server --extra test -c $(ALL) \
+	  $(call WITHOUT,requirements/base.lock requirements/cpu.lock requirements/server.lock) -o requirements/test.lock
 	echo uv | $(BIN)/uv pip compile - --universal --generate-hashes --no-annotate --no-header --quiet --upgrade \
 	  -o requirements/installer.lock
 	@rm $(ALL)

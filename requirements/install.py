@@ -15,10 +15,10 @@ HERE = Path(__file__).resolve().parent
 VENV = HERE.parent / ".venv"
 PYTHON = VENV / "bin" / "python"
 LOCK = VENV / "requirements.lock"
-"""What the environment was made from, but for what only tests need: provenance records it."""
+"""What models are made with, from the locks that are not in ASIDE: provenance records it."""
 MADE = VENV / ".made"
 """There once pip is: a set-up that was killed leaves it half unpacked."""
-TESTS = "test.lock"
+ASIDE = ("server.lock", "test.lock")
 SUPPORTED = ((3, 11), (3, 13))
 # pip's option: the variable by which uv takes the same.
 UV_NAMES = {
@@ -54,7 +54,7 @@ def main(locks: list[str]) -> int:
         _run(*uv, "sync", *where, "--require-hashes", "--compile-bytecode", *files, env=environment)
         project = ("--no-deps", "--quiet", "--editable", HERE.parent)
         _run(*uv, "install", *where, *project, env=environment)
-        run_locks = [HERE / name for name in locks if name != TESTS]
+        run_locks = [HERE / name for name in locks if name not in ASIDE]
         LOCK.write_text("".join(path.read_text(encoding="utf-8") for path in run_locks), encoding="utf-8")
     except subprocess.CalledProcessError as error:
         return error.returncode

@@ -41,6 +41,7 @@ class PrefectServer:
     def __init__(self, url: str, home: Path):
         self.url = url
         self.home = home
+        self.session = requests.Session()
         self.environment = {
             **{key: value for key, value in os.environ.items() if not key.startswith("PREFECT")},
             "DO_NOT_TRACK": "1",
@@ -54,7 +55,7 @@ class PrefectServer:
         return answers(f"{self.url}/health")
 
     def flow_run(self, run_id: str) -> dict:
-        return self._answer(requests.get(f"{self.url}/flow_runs/{run_id}", timeout=30))
+        return self._answer(self.session.get(f"{self.url}/flow_runs/{run_id}", timeout=30))
 
     def task_runs(self, run_id: str) -> list[dict]:
         """The task runs of one flow run, in the order of their start."""
@@ -66,7 +67,7 @@ class PrefectServer:
 
     def ask(self, path: str, query: dict | None = None) -> list[dict]:
         """What a search at `path` finds."""
-        return self._answer(requests.post(f"{self.url}{path}", json=query or {}, timeout=30))
+        return self._answer(self.session.post(f"{self.url}{path}", json=query or {}, timeout=30))
 
     @staticmethod
     def _answer(response: requests.Response):
@@ -111,23 +112,28 @@ def run_weekly(server: PrefectServer, folder: Path, environment: dict[str, str],
         )
         assert done.returncode == 0, done.stdout + done.stderr
 
-    worker = [BIN / "prefect", "worker", "start", "--pool", "earmark", "--type", "process"]
+    worker = [BIN / "prefect", "worker", "start", "--pool", "cpu", "--type", "process"]
     often = {"PREFECT_WORKER_QUERY_SECONDS": "1"}
     with running(worker, log, cwd=folder, env=environment | often, start_new_session=True) as process:
         wait_until(lambda: server.ask("/work_pools/filter"), RUN_SECONDS, f"the worker's pool is there, see {log}")
         prefect("--no-prompt", "deploy", "--all")
-        [deployment] = server.ask("/deployments/filter")
-        [schedule] = deployment["schedules"]
-        assert (deployment["name"], schedule["slug"], schedule["active"]) == ("weekly", "weekly", True)
-        prefect("deployment", "run", "retrain/weekly")
-        states = {"type": {"any_": ["COMPLETED", "FAILED", "CRASHED", "CANCELLED"]}}
-        ended = {"flow_runs": {"state": states, "deployment_id": {"any_": [deployment["id"]]}}}
         try:
-            wait_until(lambda: server.ask("/flow_runs/filter", ended), RUN_SECONDS, f"the flow run ends, see {log}")
+            return run_once(server, prefect, log)
         except BaseException:
             os.killpg(process.pid, signal.SIGKILL)  # the flow too, which the worker would leave behind
             raise
-        [run] = server.ask("/flow_runs/filter", ended)
+
+
+def run_once(server: PrefectServer, prefect: Callable[..., object], log: Path) -> dict:
+    """Starts the weekly deployment with Prefect's command line `prefect`; returns the flow run at its end."""
+    [deployment] = server.ask("/deployments/filter")
+    [schedule] = deployment["schedules"]
+    assert (deployment["name"], schedule["slug"], schedule["active"]) == ("weekly", "weekly", True)
+    prefect("deployment", "run", "retrain/weekly")
+    states = {"type": {"any_": ["COMPLETED", "FAILED", "CRASHED", "CANCELLED"]}}
+    ended = {"flow_runs": {"state": states, "deployment_id": {"any_": [deployment["id"]]}}}
+    wait_until(lambda: server.ask("/flow_runs/filter", ended), RUN_SECONDS, f"the flow run ends, see {log}")
+    [run] = server.ask("/flow_runs/filter", ended)
     return run
 
 

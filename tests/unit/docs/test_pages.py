@@ -16,8 +16,12 @@ from earmark.cli import main
 from earmark.params import yaml
 from earmark.reporting.leaderboard import HEADINGS
 
-PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / ".github").rglob("*.md"))]
-REASONS = ("network", "GPU", "a person")
+PAGES = [
+    page
+    for folder, pattern in ((".", "*.md"), ("docs", "*.md"), (".github", "**/*.md"), ("infra", "*.md"))
+    for page in sorted((ROOT / folder).glob(pattern))
+]
+REASONS = ("network", "GPU", "containers", "a person")
 PROGRAMS = ("earmark", "dvc", "make", "mlflow", "prefect", "git", "dask")
 MADE = ("gru.py", "octave.py", "beeps.py", "dvc.lock")
 """Files that a recipe or a run makes."""
