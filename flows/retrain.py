@@ -2,15 +2,20 @@
 
 import json
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
+from prefect.exceptions import PrefectException
 from prefect.states import Completed
 
+from earmark.addresses import without_passwords
+from earmark.params import environment
 from earmark.paths import METRICS, REGISTERED, REPORT, VALIDATION_RESULT, VERDICT
 from earmark.reporting import markdown
 from earmark.reporting.leaderboard import leaderboard
@@ -22,15 +27,34 @@ INTERRUPTED = 130
 
 
 @flow(name="retrain")
-def retrain() -> State[Any]:
+def retrain(repository: str = "", branch: str = "") -> State[Any]:
     """Runs every stale stage, and registers the best candidate.
+
+    With a branch, the run begins with what others published there, in git and the DVC remote, and publishes what it
+    made: data and results before the best candidate is registered, then the version's tag. `repository` is the address
+    that this checkout must be a clone of. Without a branch, nothing leaves this checkout.
 
     The state's data is the output of `register`, or a `tasks.CommandError` if something failed.
     """
+    if branch and not (state := tasks.earmark("fetch", "--repository", repository, "--branch", branch)).is_completed():
+        return _failed(state, "fetch")
+    state, summary = _bring_up_to_date()
+    if not state.is_completed():
+        return state
+    if branch and not (state := tasks.earmark("publish")).is_completed():
+        return _failed(state, "publish")
+    state = _register(summary)
+    if branch and state.is_completed() and not (tagged := tasks.earmark("publish")).is_completed():
+        return _failed(tagged, "publish")
+    return state
+
+
+def _bring_up_to_date() -> tuple[State[Any], str]:
+    """Runs every stale stage; returns a failed state or a completed one, and a summary."""
     try:
         pipeline = tasks.read_pipeline()
     except tasks.CommandError as error:
-        return tasks.failed(error)
+        return tasks.failed(error), ""
     changed: set[str] = set()
     for stage in pipeline.stages:
         before = tasks.recorded_outputs(stage)
@@ -40,14 +64,14 @@ def retrain() -> State[Any]:
         if tasks.modified_at(VALIDATION_RESULT) != validated_at:
             _show_validation()
         if not state.is_completed():
-            return _failed(state, stage)
+            return _failed(state, stage), ""
         if tasks.recorded_outputs(stage) != before:
             changed.add(stage)
-    return _register(_summary(pipeline.stages, changed))
+    return Completed(), _summary(pipeline.stages, changed)
 
 
 def _register(summary: str) -> State[Any]:
-    state = tasks.register()
+    state = tasks.earmark("register")
     if not state.is_completed():
         return _failed(state, "register")
     output = state.result()
@@ -81,20 +105,42 @@ def _summary(stages: tuple[str, ...], changed: set[str]) -> str:
 
 def main() -> int:
     """Runs the flow; returns the exit code: 0, 2 for a user's mistake, 130 for Ctrl-C, 1 for any other failure."""
+    environment.exempt_loopback_from_proxies()
+    if problem := _unreachable_server():
+        print(f"earmark: {problem}", file=sys.stderr)
+        return tasks.USER_MISTAKE
     try:
         state = retrain(return_state=True)
     except KeyboardInterrupt:
         _silence_prefect()
         print("\nretrain was interrupted; the next run continues from here", file=sys.stderr)
         return INTERRUPTED
+    except (httpx.HTTPError, PrefectException, RuntimeError) as error:  # the last if its temporary server ends
+        _silence_prefect()
+        print(f"\nretrain failed: Prefect: {without_passwords(str(error)) or type(error).__name__}", file=sys.stderr)
+        return 1
     result = state.result(raise_on_failure=False)
     _silence_prefect()
     if state.is_completed():
         report = REGISTERED if (tasks.ROOT / REGISTERED).exists() else REPORT
-        print(f"\n{state.message}\n\n{result}\n\n{next_steps.table(report)}")
+        steps = next_steps.table(report, environment.mlflow_server(), environment.prefect_server())
+        print(f"\n{state.message}\n\n{result}\n\n{steps}")
         return 0
     print(f"\nretrain failed: {state.message}", file=sys.stderr)
     return tasks.USER_MISTAKE if getattr(result, "exit_code", None) == tasks.USER_MISTAKE else 1
+
+
+def _unreachable_server() -> str:
+    """Why the server at PREFECT_API_URL cannot be used; "" if it answers, or if there is none."""
+    address = os.environ.get("PREFECT_API_URL", "")
+    if not address:
+        return ""
+    try:
+        reason = "" if (answer := httpx.get(f"{address}/health", timeout=10)).is_success else str(answer.status_code)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        reason = without_passwords(str(error)) or type(error).__name__
+    expected = "expected a running server, or an unset PREFECT_API_URL for a temporary one"
+    return f"Prefect at {environment.prefect_server()} does not answer: {reason}; {expected}" if reason else ""
 
 
 def _silence_prefect() -> None:

@@ -79,10 +79,14 @@ def modified_at(path: Path) -> int:
         return 0
 
 
+USING_NETWORK = ("ingest", "fetch", "publish")
+"""The tasks that use the network; all others can do without."""
+
+
 def _network_may_recover(_: Task[..., Any], task_run: TaskRun, state: State[Any]) -> bool:
-    """Whether a retry may help: only ingest uses the network, and a user's mistake stays one."""
+    """Whether a retry may help: the task uses the network, and a user's mistake stays one."""
     failure = state.data
-    return task_run.name == "ingest" and isinstance(failure, CommandError) and failure.exit_code != USER_MISTAKE
+    return task_run.name in USING_NETWORK and isinstance(failure, CommandError) and failure.exit_code != USER_MISTAKE
 
 
 # `register` is never retried, but without `retries` Prefect would log an empty traceback beside its error.
@@ -114,15 +118,15 @@ def reproduce(stage: str, stale: bool) -> State[Any]:
 
 
 @task(
-    task_run_name="register",
+    task_run_name="{command}",
     retries=_RETRIES,
     retry_delay_seconds=_RETRY_DELAY_SECONDS,
     retry_condition_fn=_network_may_recover,
 )
-def register() -> State[Any]:
-    """Runs `earmark register`; the state's data is its output: the leaderboard, and what became of the best model."""
+def earmark(command: str, *arguments: str) -> State[Any]:
+    """Runs a command of `earmark` that is no stage: fetch, publish or register; the state's data is its output."""
     logger = get_run_logger()
-    result = _run([BIN / "earmark", "register"], logger.debug, logger.info)
+    result = _run([BIN / "earmark", command, *arguments], logger.debug, logger.info)
     return failed(_error_of(result)) if result.exit_code else Completed(data="\n".join(result.output))
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from earmark.addresses import without_passwords
 from earmark.errors import UserError
 
 _ENDED_BY_CTRL_C = 130
@@ -16,6 +17,7 @@ SECTIONS = {
     "Data": ("ls", "cat", "unpack", "forget"),
     "Models": ("tune", "predict", "listen", "export"),
     "Registry": ("registry", "lineage", "reproduce"),
+    "Team": ("fetch", "publish"),
 }
 """How `earmark --help` groups the commands."""
 
@@ -34,7 +36,7 @@ class _Commands(click.Group):
         try:
             return super().invoke(context)
         except UserError as error:
-            click.echo(f"earmark: {error}", err=True)
+            click.echo(f"earmark: {without_passwords(str(error))}", err=True)
             sys.exit(2)
 
 
@@ -46,6 +48,9 @@ def main() -> None:
     for name in ("DO_NOT_TRACK", "MLFLOW_DISABLE_TELEMETRY"):
         os.environ.setdefault(name, "true")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    from earmark.params import environment
+
+    environment.exempt_loopback_from_proxies()
 
 
 def _stage(name: str, *arguments: str) -> None:
@@ -149,6 +154,25 @@ def forget(speaker: str) -> None:
     from earmark.commands.forget import forget
 
     click.echo(f"forget: {forget(params.load(), speaker)}")
+
+
+@main.command()
+@click.option("--repository", default="", metavar="ADDRESS", help="Refuse a clone of another repository.")
+@click.option("--branch", default="", help="Refuse a clone on another branch.")
+def fetch(repository: str, branch: str) -> None:
+    """Bring in what others published: commits from git, data from the DVC remote."""
+    from earmark.commands import sharing
+
+    click.echo(f"fetch: {sharing.fetch(repository, branch)}")
+
+
+@main.command()
+def publish() -> None:
+    """Publish data, results and versions: through the DVC remote, a commit, tags."""
+    from earmark import params
+    from earmark.commands import sharing
+
+    click.echo(f"publish: {sharing.publish(params.load())}")
 
 
 _VERSION = click.argument("version", metavar="VERSION|ALIAS")

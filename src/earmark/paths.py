@@ -7,6 +7,7 @@ from upath import UPath
 from earmark.params import Params
 
 DVC_LOCK = Path("dvc.lock")
+DVC_SETTINGS = Path(".dvc")
 MLFLOW_DATABASE = Path("mlflow.db")
 """Holds runs and registry unless MLFLOW_TRACKING_URI names a server."""
 DOWNLOADS = Path("downloads")

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from subprocess import CompletedProcess
 
 import pytest
 from conftest import ROOT, candidates
-from support.flow_project import METRICS, SECONDS, STAGES, VALIDATION, VERDICT, Project, new_project
+from support.flow_project import METRICS, RETRAIN, SECONDS, STAGES, VALIDATION, VERDICT, Project, new_project
 from support.prefect_server import PrefectServer, answers, run_weekly, running, serving, wait_until
 
 from earmark.reporting import markdown
@@ -24,6 +25,12 @@ AT_ONCE = (
     "tasks.reproduce = tasks.reproduce.with_options(retry_delay_seconds=0); sys.exit(retrain.main())",
 )
 """The flow without the time before it tries again."""
+FOR_A_TEAM = (
+    "-c",
+    "import sys; from flows.retrain import retrain;"
+    "sys.exit(not retrain('team.git', 'main', return_state=True).is_completed())",
+)
+"""The flow as a deployment with a repository and a branch runs it."""
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +160,22 @@ def test_a_result_that_dvc_still_has_is_shown_as_cached_and_a_killed_stage_as_a_
     assert "extract: killed by SIGKILL" in killed.stderr.splitlines()[-1]
 
 
+def test_with_a_branch_a_run_begins_with_what_others_did_and_publishes_before_it_registers(project: Project):
+    (project.root / "source.txt").write_text("recordings for the team")
+    ended = project.retrain(command=FOR_A_TEAM)
+    assert ended.returncode == 0, ended.stderr
+    assert project.calls[:2] == ["fetch", "ingest"]
+    assert project.calls[-3:] == ["publish", "register", "publish"]
+    failed = project.retrain(({"stage": "publish", "exit_code": 2},), FOR_A_TEAM)
+    assert failed.returncode == 1
+    assert "publish: earmark: the rates are wrong" in failed.stderr
+    assert project.calls[-1] == "publish"
+    assert "register" not in project.calls
+    refused = project.retrain(({"stage": "fetch", "exit_code": 2},), FOR_A_TEAM)
+    assert "fetch: earmark: the rates are wrong" in refused.stderr
+    assert project.calls == ["fetch"]
+
+
 def test_what_dvc_itself_refuses_ends_the_run_in_its_words(project: Project):
     graph = project.root / "dvc.yaml"
     graph.write_text(graph.read_text().replace("always_changed: true", "deps: [nowhere]"))
@@ -257,3 +280,29 @@ def test_checks_of_the_gate_are_one_row_each_whatever_labels_are_called():
         ["accuracy at 10 dB", "not measured", "`no noise`", "`at least one`"],
         ["largest drop in recall", "**failed**", "`20.00 points, of 'no/'yes'`", "`none`"],
     ]
+
+
+def started(project: Project, **environment: str) -> CompletedProcess:
+    return subprocess.run(
+        [sys.executable, *RETRAIN],
+        cwd=project.root,
+        env=project.environment() | environment,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+    )
+
+
+def test_a_server_that_does_not_answer_is_one_sentence_without_its_password(project: Project):
+    ended = started(project, PREFECT_API_URL="http://alice:s3cr3t@127.0.0.1:9/api")
+    assert ended.returncode == 2
+    (sentence,) = ended.stderr.splitlines()
+    assert sentence.startswith("earmark: Prefect at http://127.0.0.1:9/api does not answer: ")
+    assert sentence.endswith("; expected a running server, or an unset PREFECT_API_URL for a temporary one")
+
+
+def test_no_proxy_stands_between_a_run_and_a_server_on_this_machine(project: Project):
+    proxy = "http://127.0.0.1:9"
+    ended = started(project, http_proxy=proxy, https_proxy=proxy, NO_PROXY="", no_proxy="")
+    assert ended.returncode == 0, ended.stderr
+    assert project.server.url.removesuffix("/api") in ended.stdout  # the server that has this run, not one to start

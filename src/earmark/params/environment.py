@@ -3,12 +3,16 @@
 import os
 import re
 
+from earmark.addresses import without_passwords
 from earmark.errors import UserError
 
 FLOW_RUN_ID = "EARMARK_FLOW_RUN_ID"
 """Environment variable with Prefect's id of the flow run; set by the flow."""
 SCHEDULER = "EARMARK_SCHEDULER"
 """Environment variable with the address of a Dask scheduler for extraction; if not set, this machine extracts."""
+
+REQUIRE_GPU = "EARMARK_REQUIRE_GPU"
+"""Environment variable; with 1, a training fails at once if there is no GPU, where it would use the processor."""
 
 
 def scheduler() -> str:
@@ -21,6 +25,36 @@ def scheduler() -> str:
     if address and not re.fullmatch(r"tcp://(\[[0-9a-f:]+\]|[^\s:/\[\]]+):\d{1,5}", address):
         raise UserError(f"{SCHEDULER}: {address!r} is not an address; expected tcp://host:port, or an unset variable")
     return address
+
+
+def requires_gpu() -> bool:
+    """Whether a training without a GPU is refused.
+
+    Raises:
+        UserError: the value is neither 0 nor 1.
+    """
+    value = os.environ.get(REQUIRE_GPU, "") or "0"
+    if value not in ("0", "1"):
+        raise UserError(f"{REQUIRE_GPU}: {value!r} is not 0 or 1; expected 1 to refuse a training without a GPU")
+    return value == "1"
+
+
+def mlflow_server() -> str:
+    """The address of MLflow's server, without a password; "" if runs are kept in a file."""
+    address = os.environ.get("MLFLOW_TRACKING_URI", "")
+    return without_passwords(address) if address.startswith(("http://", "https://")) else ""
+
+
+def prefect_server() -> str:
+    """The address of Prefect's API, without a password; "" if a temporary server is started."""
+    return without_passwords(os.environ.get("PREFECT_API_URL", ""))
+
+
+def exempt_loopback_from_proxies() -> None:
+    """Sends requests to this machine past the proxy of http_proxy and https_proxy: it could not answer them."""
+    for name in ("NO_PROXY", "no_proxy"):
+        hosts = [host for host in os.environ.get(name, "").split(",") if host]
+        os.environ[name] = ",".join(dict.fromkeys([*hosts, "localhost", "127.0.0.1", "::1"]))
 
 
 def flow_run_id() -> str:

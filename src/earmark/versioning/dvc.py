@@ -7,6 +7,7 @@ from functools import cache, cached_property, partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, TypeVar, cast
 
+from earmark.addresses import without_passwords
 from earmark.errors import UserError
 
 if TYPE_CHECKING:
@@ -247,5 +248,5 @@ def _plain(md5: str) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """The text of the error in one line of at most 200 characters, or the name of its class."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    """The error's text in one line of at most 200 characters, without passwords, or the name of its class."""
+    return " ".join(without_passwords(str(error)).split())[:200] or type(error).__name__

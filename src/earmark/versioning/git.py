@@ -6,13 +6,22 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from earmark.addresses import without_passwords
 from earmark.errors import UserError
-from earmark.paths import DATA, DVC_LOCK, REPORTS
+from earmark.paths import DATA, DVC_LOCK, DVC_SETTINGS, REPORTS
 
 CODE = ("src", "flows")
 """Folders whose untracked files count as code."""
-NOT_CODE = tuple(f":!{path}" for path in (DATA, DVC_LOCK, REPORTS))
-"""Pathspecs that exclude recordings and results."""
+NOT_CODE = tuple(f":!{path}" for path in (DATA, DVC_LOCK, REPORTS, DVC_SETTINGS))
+"""Pathspecs that exclude recordings, results, and DVC's settings, which may hold keys of a remote."""
+OTHER_REPOSITORY = (
+    "GIT_DIR",
+    "GIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_COMMON_DIR",
+    "GIT_PREFIX",
+)
 PATCH_FORMAT = ("--binary", "--no-color", "--no-ext-diff", "--no-textconv", "--src-prefix=a/", "--dst-prefix=b/")
 
 
@@ -32,7 +41,7 @@ def git_state() -> dict[str, str]:
 def uncommitted_patch() -> bytes:
     """Returns a patch with the uncommitted changes to tracked files, and the untracked files of CODE.
 
-    Recordings and results are left out. Empty if there are no changes, or no git repository.
+    Recordings, results and DVC's settings are left out. Empty if there are no changes, or no git repository.
     """
     index = git("rev-parse", "--git-path", "index")
     if index is None:
@@ -63,18 +72,24 @@ def check_out(commit: str, patch: bytes, folder: Path) -> None:
     if not has_commit(commit):
         raise UserError(f"this repository has no commit {commit}; 'git fetch' may bring it")
     # A shared clone reads this repository's objects in place, so it also has commits that no branch reaches.
-    _run_git("clone", "--quiet", "--shared", "--no-checkout", ".", str(folder))
-    _run_git("-C", str(folder), "-c", "core.hooksPath=/dev/null", "checkout", "--quiet", "--detach", commit)
+    run_git("clone", "--quiet", "--shared", "--no-checkout", ".", str(folder))
+    run_git("-C", str(folder), "-c", "core.hooksPath=/dev/null", "checkout", "--quiet", "--detach", commit)
     if patch:
-        _run_git("-C", str(folder), "apply", "--whitespace=nowarn", "-", standard_input=patch)
+        run_git("-C", str(folder), "apply", "--whitespace=nowarn", "-", standard_input=patch)
 
 
-def _run_git(*arguments: str, standard_input: bytes = b"") -> None:
-    # If a git hook runs this, GIT_DIR points git to another repository.
-    without_git = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    done = subprocess.run(["git", *arguments], input=standard_input, capture_output=True, env=without_git)
+def run_git(*arguments: str, standard_input: bytes = b"") -> None:
+    """Runs git in this repository.
+
+    Raises:
+        UserError: git fails; the text is its own.
+    """
+    # If a git hook runs this, these variables point git to another repository.
+    environment = {name: value for name, value in os.environ.items() if name not in OTHER_REPOSITORY}
+    environment["GIT_TERMINAL_PROMPT"] = "0"  # a missing password is an error, not a question that waits
+    done = subprocess.run(["git", *arguments], input=standard_input, capture_output=True, env=environment)
     if done.returncode:
-        message = " ".join(done.stderr.decode(errors="replace").split())
+        message = " ".join(without_passwords(done.stderr.decode(errors="replace")).split())
         raise UserError(f"git {' '.join(arguments)} failed: {message}")
 
 

@@ -1,0 +1,10 @@
+"""Addresses in texts for people: none shows a user or a password."""
+
+import re
+
+_USER_INFORMATION = re.compile(r"(?<=://)[^\s/?#'\"<>]*@")
+
+
+def without_passwords(text: str) -> str:
+    """Returns `text` without the user and the password of every address in it, such as `http://user:password@host`."""
+    return _USER_INFORMATION.sub("", text)

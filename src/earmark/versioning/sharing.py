@@ -1,0 +1,184 @@
+"""Shares results between clones: code, dvc.lock and metrics through git's remote, data through DVC's.
+
+A clone without one of the remotes leaves that part out, and says so.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from earmark.addresses import without_passwords
+from earmark.errors import UserError
+from earmark.paths import DVC_LOCK, METRICS
+from earmark.versioning.dvc import repository, translated_errors
+from earmark.versioning.git import git, run_git
+
+RESULTS = (DVC_LOCK, METRICS)
+"""What git tracks of a run's results. The rest is DVC's, by the hashes in dvc.lock."""
+REMOTE = "origin"
+AUTHOR = ("-c", "user.name=earmark", "-c", "user.email=earmark@localhost")
+"""Who commits where git knows nobody."""
+
+
+@dataclass(frozen=True)
+class Update:
+    """What `bring_in` changed: the number of commits, and of objects from the DVC remote."""
+
+    commits: int
+    objects: int
+
+
+def bring_in(repository_address: str, branch: str) -> Update:
+    """Brings in what others published on `branch`: commits first, then the data that they name.
+
+    Results in the working tree that were never published give way if others published newer ones; DVC still has them
+    in its cache.
+
+    Raises:
+        UserError: this is a clone of another repository, or on another branch; files have changed, or commits were
+            never published; git or DVC fails.
+    """
+    _require_clone(repository_address, branch)
+    _require_clean()
+    run_git("fetch", "--quiet", "--tags", REMOTE, branch)
+    behind, ahead = _count("HEAD..FETCH_HEAD"), _count("FETCH_HEAD..HEAD")
+    if ahead and behind:
+        raise UserError(
+            f"git: {ahead} commits of this clone were never published, and {branch} has {behind} others;"
+            " run 'earmark publish'"
+        )
+    if behind:
+        published = _lines("diff", "--name-only", "HEAD", "FETCH_HEAD", "--", *map(str, RESULTS))
+        if published:
+            run_git("checkout", "--quiet", "HEAD", "--", *_tracked())
+        run_git("merge", "--quiet", "--ff-only", "FETCH_HEAD")
+    return Update(behind, pull_data())
+
+
+def pull_data() -> int:
+    """Downloads what dvc.lock names and this clone lacks; returns the number of objects. 0 without a DVC remote.
+
+    Raises:
+        UserError: the remote does not answer, or lacks what dvc.lock names.
+    """
+    if not Path(DVC_LOCK).exists():
+        return 0
+    with repository() as repo, translated_errors():
+        if not repo.config["core"].get("remote"):
+            return 0
+        return int(repo.pull(allow_missing=True)["stats"]["fetched"])
+
+
+def push_data() -> int | None:
+    """Uploads what dvc.lock names to the default DVC remote; returns the number of objects, None without a remote.
+
+    Raises:
+        UserError: the remote does not answer, or refuses.
+    """
+    with repository() as repo, translated_errors():
+        if not repo.config["core"].get("remote"):
+            return None
+        return int(repo.push())
+
+
+def commit_results() -> bool:
+    """Commits dvc.lock and the metrics, and nothing else; returns whether they had changed."""
+    existing = [str(path) for path in RESULTS if path.exists()]
+    if not existing or not _lines("status", "--porcelain", "--untracked-files=all", "--", *existing):
+        return False
+    run_git("add", "--force", "--", *existing)
+    run_git(*_author(), "commit", "--quiet", "--message", "Record the results of a run", "--", *existing)
+    return True
+
+
+def push_commits() -> int | None:
+    """Pushes this branch; returns the number of commits, None without a remote.
+
+    If others have pushed meanwhile, this clone's commits are put on top of theirs.
+
+    Raises:
+        UserError: the remote does not answer or refuses, or others have published results too.
+    """
+    branch = current_branch()
+    if not _remote_address() or not branch:
+        return None
+    run_git("fetch", "--quiet", REMOTE)
+    upstream = f"refs/remotes/{REMOTE}/{branch}"
+    exists = git("rev-parse", "--verify", "--quiet", upstream) is not None
+    if exists and _count(f"HEAD..{upstream}"):
+        try:
+            run_git(*_author(), "rebase", "--quiet", "--autostash", upstream)
+        except UserError:
+            git("rebase", "--abort")
+            raise UserError(
+                f"git: others have published results on {branch} since this run began;"
+                f" 'git reset --keep {REMOTE}/{branch}' takes theirs, and the next run goes on from there"
+            ) from None
+    count = _count(f"{upstream}..HEAD") if exists else _count("HEAD")
+    if count:
+        run_git("push", "--quiet", REMOTE, f"HEAD:refs/heads/{branch}")
+    return count
+
+
+def push_tags(messages: Mapping[str, str]) -> list[str]:
+    """Makes a tag of HEAD for each name that has none, and pushes them all; returns the new names.
+
+    Raises:
+        UserError: the remote does not answer or refuses.
+    """
+    new = [name for name in messages if git("rev-parse", "--verify", "--quiet", f"refs/tags/{name}") is None]
+    for name in new:
+        run_git(*_author(), "tag", "--annotate", name, "--message", messages[name])
+    if messages and _remote_address():
+        run_git("push", "--quiet", REMOTE, *(f"refs/tags/{name}" for name in messages))
+    return new
+
+
+def head() -> str:
+    """The commit that is checked out; "" outside a git repository."""
+    return (git("rev-parse", "HEAD") or b"").decode().strip()
+
+
+def current_branch() -> str:
+    """The branch that is checked out; "" if it is none."""
+    return (git("symbolic-ref", "--short", "--quiet", "HEAD") or b"").decode().strip()
+
+
+def _require_clone(address: str, branch: str) -> None:
+    if current_branch() != branch:
+        raise UserError(f"git: {current_branch() or 'no branch'} is checked out; expected {branch}")
+    remote = _remote_address()
+    if address and remote.removesuffix("/").removesuffix(".git") != address.removesuffix("/").removesuffix(".git"):
+        raise UserError(
+            f"git: this is a clone of {without_passwords(remote) or 'nothing'}; expected {without_passwords(address)}"
+        )
+    if not remote:
+        raise UserError(f"git: this repository has no remote {REMOTE}; expected a clone")
+
+
+def _require_clean() -> None:
+    """Results may differ: those of a run that was interrupted."""
+    changed = _lines("status", "--porcelain", "--untracked-files=no", "--", ".", *(f":!{path}" for path in RESULTS))
+    if changed:
+        names = ", ".join(line[3:] for line in changed[:3])
+        raise UserError(f"git: {names} changed since the last commit; commit or discard the changes")
+
+
+def _author() -> tuple[str, ...]:
+    return () if git("config", "user.email") else AUTHOR
+
+
+def _remote_address() -> str:
+    return (git("remote", "get-url", REMOTE) or b"").decode().strip()
+
+
+def _tracked() -> list[str]:
+    return _lines("ls-files", "--", *map(str, RESULTS))
+
+
+def _count(commits: str) -> int:
+    return int((git("rev-list", "--count", commits) or b"0").decode())
+
+
+def _lines(*arguments: str) -> list[str]:
+    return (git(*arguments) or b"").decode().splitlines()
