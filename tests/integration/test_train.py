@@ -89,7 +89,7 @@ def test_the_log_file_has_a_line_an_epoch_and_the_terminal_two_in_all(trained):
     terminal = (trained / "terminal").read_text().splitlines()
     assert [line.split(": ")[0] for line in terminal] == ["tc_resnet", "train"]
     assert first.endswith(terminal[0].removeprefix("tc_resnet: "))
-    assert f" {EPOCHS} epochs of " in first
+    assert re.search(rf" {EPOCHS} epochs of \d+ clips with tensorflow [\d.]+ on .*CPU.*; each epoch", first)
     assert len(lines) == EPOCHS
     time, percent = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", r"[\d.]+\u00a0%"
     form = rf"{time} epoch (\d)/{EPOCHS}: loss [\d.]+, accuracy {percent}, validation {percent}, [\d,]+ clips/s"
@@ -153,6 +153,18 @@ def test_one_speaker_only_is_said_with_the_way_out(project, earmark):
 def test_one_label_only_is_refused(project, earmark):
     accepted(project, lambda clips: clips[clips["label"] == "yes"])
     assert "clips of 1 label; expected at least two labels" in refusal(earmark, project)
+
+
+def test_without_a_gpu_a_training_that_must_have_one_is_refused_with_the_reason(project, earmark):
+    done = earmark(project, "train", "tc_resnet", EARMARK_REQUIRE_GPU="1")
+    assert re.fullmatch(
+        r"earmark: EARMARK_REQUIRE_GPU=1, but tensorflow [\d.]+ finds no GPU: .+;"
+        r" expected a GPU, or EARMARK_REQUIRE_GPU=0 to train on .+",
+        sentence_of(done),
+    )
+    assert "EARMARK_REQUIRE_GPU: 'yes' is not 0 or 1" in sentence_of(
+        earmark(project, "train", "tc_resnet", EARMARK_REQUIRE_GPU="yes")
+    )
 
 
 def test_a_loss_that_is_no_number_is_a_sentence(project, earmark):

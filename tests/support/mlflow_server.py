@@ -22,9 +22,9 @@ START_SECONDS = 120
 
 
 @contextmanager
-def serving(home: Path) -> Iterator[str]:
-    """The address of an MLflow server on a free port of 127.0.0.1, with its database and artifacts in `home`."""
-    port = str(free_port())
+def serving(home: Path, port: int | None = None) -> Iterator[str]:
+    """The address of an MLflow server on a port of 127.0.0.1, by default a free one, whose data is in `home`."""
+    port = str(port or free_port())
     address, log = f"http://127.0.0.1:{port}", home / "server.log"
     command = [BIN / "mlflow", "server", "--host", "127.0.0.1", "--port", port, "--workers", "2"]
     places = ["--backend-store-uri", f"sqlite:///{home}/mlflow.db", "--artifacts-destination", str(home / "artifacts")]

@@ -1,10 +1,14 @@
 """Starts Keras and its backend: seeded, deterministic, and without start-up messages on the terminal."""
 
 import importlib
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
+from earmark.errors import UserError
 from earmark.io.quiet_stderr import quiet_stderr
+from earmark.params.environment import REQUIRE_GPU
 
 
 def start(seed: int = 0) -> None:
@@ -43,6 +47,37 @@ def devices() -> list[str]:
 
     logical_devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
     return [device.name for device in logical_devices]
+
+
+def require_gpu() -> None:
+    """Checks that there is a GPU to train on.
+
+    Raises:
+        UserError: there is none; the text says why.
+    """
+    names = devices()
+    if any("GPU" in name.upper() or "CUDA" in name.upper() for name in names):
+        return
+    raise UserError(
+        f"{REQUIRE_GPU}=1, but {version()} finds no GPU: {_missing_gpu()}; expected a GPU, or {REQUIRE_GPU}=0 to train"
+        f" on {', '.join(names)}"
+    )
+
+
+def _missing_gpu() -> str:
+    import keras
+
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        if not tf.test.is_built_with_cuda():
+            return "this TensorFlow is made for processors only; 'make setup EARMARK_DEVICE=gpu' installs the other one"
+    if not Path("/proc/driver/nvidia/version").exists():
+        return "NVIDIA's driver is not loaded on this machine"
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return f"CUDA_VISIBLE_DEVICES is {visible!r}"
+    return "its CUDA libraries do not load; TF_CPP_MIN_LOG_LEVEL=0 shows why"
 
 
 def description() -> str:

@@ -1,5 +1,6 @@
 """train: trains one candidate on feature shards; the saved model takes waveforms."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ from earmark.features.front_ends import FrontEnd
 from earmark.io.files import exclusive_writer, whole_file, whole_folder
 from earmark.io.progress import Advance, progress
 from earmark.params import NOT_WORDS, Params
+from earmark.params import environment as environment_variables
 from earmark.params.training import Candidate
 from earmark.paths import CHECKPOINTS, LOGS, MODELS, history_of
 from earmark.provenance import environment
@@ -45,6 +47,8 @@ def _train(params: Params, candidate: str, settings: Candidate) -> str:
     from earmark.models import backend
 
     backend.start(params.seed)
+    if environment_variables.requires_gpu():
+        backend.require_gpu()
     from earmark.models import model_folder
     from earmark.tracking import runs
     from earmark.training import fitting
@@ -57,9 +61,12 @@ def _train(params: Params, candidate: str, settings: Candidate) -> str:
     checkpoint = checkpoints.read(path, identity)
     state = job.state_in(checkpoint)
     machine = {"cpu": environment.describe_cpu(), "trained_by": backend.description(), **environment.requirements_tag()}
-    live = runs.live_run(candidate, params, data.clips, machine, checkpoint.run_id if checkpoint else None)
+    run_id = checkpoint.run_id if checkpoint else None
     clips, epochs = len(data.training.labels), settings.epochs or params.train.epochs
-    with _log_file(candidate, state) as log, live as run:
+    with (
+        _log_file(candidate, state) as log,
+        runs.live_run(candidate, params, data.clips, machine, run_id, _warnings(candidate, log)) as run,
+    ):
         for line in _first_lines(candidate, data, settings, epochs, state):
             log(line)
             print(f"{candidate}: {line}", flush=True)
@@ -76,6 +83,16 @@ def _train(params: Params, candidate: str, settings: Candidate) -> str:
         run.finish(MODELS / candidate)
     path.unlink(missing_ok=True)
     return _sentence(candidate, state, state.selected_row(settings))
+
+
+def _warnings(candidate: str, log: Callable[[str], None]) -> Callable[[str], None]:
+    """A function that writes a warning to the training's log and to standard error."""
+
+    def warn(sentence: str) -> None:
+        log(sentence)
+        print(f"{candidate}: {sentence}", file=sys.stderr, flush=True)
+
+    return warn
 
 
 def _rejection_threshold(network: "keras.Model", data: job.TrainingData) -> float:
@@ -131,10 +148,12 @@ def _progress(candidate: str, clips: int, epochs: int, state: "State | None") ->
 def _first_lines(
     candidate: str, data: job.TrainingData, settings: Candidate, epochs: int, state: "State | None"
 ) -> Iterator[str]:
+    from earmark.models import backend
+
     yield from job.notes(data, settings)
     if state:
         yield f"resumes after epoch {len(state.rows)}, where it was stopped"
-    yield report.plan(epochs, len(data.training.labels), str(_log_path(candidate)))
+    yield report.plan(epochs, len(data.training.labels), backend.description(), str(_log_path(candidate)))
 
 
 def _log_path(candidate: str) -> Path:

@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from urllib.parse import unquote, urlsplit
 
 import mlflow
 import tenacity
@@ -13,12 +14,14 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
+from earmark.addresses import without_passwords
 from earmark.errors import ServiceUnavailableError, UserError
 from earmark.paths import MLFLOW_DATABASE
 
 DEFAULT_URI = f"sqlite:///{MLFLOW_DATABASE}"
 NOT_FOUND = 404
 RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+RETRIES_AT_FIRST = 2
 
 
 def client() -> MlflowClient:
@@ -81,10 +84,10 @@ def _first_request() -> Iterator[None]:
 
 
 @contextmanager
-def few_retries() -> Iterator[None]:
+def few_retries(retries: int = RETRIES_AT_FIRST) -> Iterator[None]:
     """Limits retries, so that a server that is down is reported within seconds; MLflow's default takes minutes."""
     before = os.environ.get(RETRIES)
-    os.environ.setdefault(RETRIES, "2")
+    os.environ.setdefault(RETRIES, str(retries))
     try:
         yield
     finally:
@@ -115,16 +118,28 @@ def configure() -> None:
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    mlflow.set_tracking_uri(os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI)
+    mlflow.set_tracking_uri(_log_in(os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI))
+
+
+def _log_in(uri: str) -> str:
+    """Moves user and password from the address of a server to MLflow's variables, since MLflow prints the address."""
+    parts = urlsplit(uri)
+    user_information, separator, host = parts.netloc.rpartition("@")
+    if not separator or parts.scheme not in ("http", "https"):
+        return uri
+    user, _, password = user_information.partition(":")
+    os.environ["MLFLOW_TRACKING_USERNAME"], os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(user), unquote(password)
+    os.environ["MLFLOW_TRACKING_URI"] = parts._replace(netloc=host).geturl()
+    return os.environ["MLFLOW_TRACKING_URI"]
 
 
 def address() -> str:
-    """The tracking URI."""
-    return mlflow.get_tracking_uri()
+    """The tracking URI, without a password."""
+    return without_passwords(mlflow.get_tracking_uri())
 
 
 def first_line(error: Exception) -> str:
     """The first line of the error's text, at most 200 characters, or the name of its class."""
     # An HTTP client appends its list of attempts.
-    text, attempts, _ = str(error).strip().partition(" failed with exception ")
+    text, attempts, _ = without_passwords(str(error).strip()).partition(" failed with exception ")
     return f"{text.splitlines()[0][:200]}{' failed' * bool(attempts)}" if text else type(error).__name__

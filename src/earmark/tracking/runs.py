@@ -1,43 +1,62 @@
 """Runs in MLflow: one a training. A run is found by the content of its model."""
 
+import hashlib
+import socket
 import tempfile
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import pandas as pd
 from mlflow import MlflowClient
 from mlflow.data.pandas_dataset import from_pandas
+from mlflow.entities import RunStatus
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 
+from earmark.errors import ServiceUnavailableError
 from earmark.io.hashing import content_sha256
 from earmark.params import Params
 from earmark.params.environment import flow_run_id
 from earmark.paths import ACCEPTED, DATA, history_of
 from earmark.tracking import pyfunc
-from earmark.tracking.connection import connect, raise_unless, retried_on, translated_errors
+from earmark.tracking.connection import (
+    RETRIES_AT_FIRST,
+    connect,
+    few_retries,
+    raise_unless,
+    retried_on,
+    translated_errors,
+)
 from earmark.versioning import dvc_lock, git
 
 CONTENT = "content_sha256"
+CHECKOUT = "checkout"
+"""The tag with a hash of the machine's name and the folder in which a training ran."""
 
 
 class LiveRun:
-    """A run that is being written; `run_id` is MLflow's."""
+    """A run that is being written; `run_id` is MLflow's.
 
-    def __init__(self, run_id: str):
-        self.run_id = run_id
+    With `warn`, a training does not end because MLflow does: `warn` gets one sentence, and figures are kept until
+    MLflow answers again.
+    """
+
+    def __init__(self, run_id: str, warn: Callable[[str], None] | None = None):
+        self.run_id, self._warn, self._answers = run_id, warn, True
         self._logged_epochs = {metric.step for metric in MlflowClient().get_metric_history(run_id, "loss")}
 
     def log_epochs(self, rows: Iterable[Mapping[str, float]]) -> None:
         """Logs the figures of those epochs that the run does not have yet."""
-        for row in rows:
-            epoch = int(row["epoch"])
-            if epoch not in self._logged_epochs:
-                mlflow.log_metrics({key: value for key, value in row.items() if key != "epoch"}, step=epoch)
-                self._logged_epochs.add(epoch)
+        with self._outages_survived("its figures are sent when it answers again"):
+            for row in rows:
+                epoch = int(row["epoch"])
+                if epoch not in self._logged_epochs:
+                    mlflow.log_metrics({key: value for key, value in row.items() if key != "epoch"}, step=epoch)
+                    self._logged_epochs.add(epoch)
 
     def tag(self, key: str, value: str) -> None:
         """Sets a tag of the run."""
@@ -45,27 +64,49 @@ class LiveRun:
 
     def finish(self, model: Path) -> None:
         """Logs the curve and the model, and last the tag by which the run is found."""
-        mlflow.log_artifact(str(history_of(model.name)))
-        pyfunc.log_model(model)
-        mlflow.set_tag(CONTENT, content_sha256(model))
+        with self._outages_survived("'earmark register' logs the model when it answers again"):
+            mlflow.log_artifact(str(history_of(model.name)))
+            pyfunc.log_model(model)
+            mlflow.set_tag(CONTENT, content_sha256(model))
+
+    @contextmanager
+    def _outages_survived(self, consequence: str) -> Iterator[None]:
+        try:
+            with translated_errors(), few_retries(RETRIES_AT_FIRST if self._answers else 0):
+                yield
+        except ServiceUnavailableError as error:
+            if self._warn is None:
+                raise
+            if self._answers:
+                self._warn(f"{error}; training goes on, and {consequence}")
+            self._answers = False
+        else:
+            self._answers = True
 
 
 @contextmanager
 def live_run(
-    candidate: str, params: Params, clips: pd.DataFrame, machine: Mapping[str, str], run_id: str | None = None
+    candidate: str,
+    params: Params,
+    clips: pd.DataFrame,
+    machine: Mapping[str, str],
+    run_id: str | None = None,
+    warn: Callable[[str], None] | None = None,
 ) -> Iterator[LiveRun]:
     """Opens a run for the training of `candidate` on `clips`; logs parameters, data set, provenance and `machine`.
 
     `machine` has tags that say what the training runs on. If the server still has the run `run_id`, that run is
-    continued.
+    continued. Runs of killed trainings of `candidate` in this checkout are ended. `warn` is that of `LiveRun`.
     """
     client = connect(params.register_.name)
-    if run_id and _has_run(client, params.register_.name, run_id):
-        with mlflow.start_run(run_id=run_id):
+    continued = run_id if run_id and _has_run(client, params.register_.name, run_id) else None
+    _end_killed_runs(client, params.register_.name, candidate, continued)
+    if continued:
+        with _started(run_id=continued):
             mlflow.set_tags(dict(machine))
-            yield LiveRun(run_id)
+            yield LiveRun(continued, warn)
         return
-    with mlflow.start_run(run_name=candidate, tags={**_tags(candidate), **machine}) as started:
+    with _started(run_name=candidate, tags={**_tags(candidate), **machine, CHECKOUT: _checkout()}) as new_id:
         mlflow.log_params(_flat(params, candidate))
         with warnings.catch_warnings(action="ignore"):
             dataset = from_pandas(
@@ -75,7 +116,38 @@ def live_run(
             for attempt in retried_on("BAD_REQUEST"):
                 with attempt:
                     mlflow.log_input(dataset, context="training")
-        yield LiveRun(started.info.run_id)
+        yield LiveRun(new_id, warn)
+
+
+@contextmanager
+def _started(**arguments: Any) -> Iterator[str]:
+    """Starts a run, or continues one, and yields its id; an outage of MLflow at its end ends nothing else."""
+    run_id = str(mlflow.start_run(**arguments).info.run_id)
+    status = RunStatus.FINISHED
+    try:
+        yield run_id
+    except Exception:
+        status = RunStatus.FAILED
+        raise
+    except BaseException:
+        status = RunStatus.KILLED
+        raise
+    finally:
+        with suppress(ServiceUnavailableError), translated_errors(), few_retries():
+            mlflow.end_run(RunStatus.to_string(status))
+
+
+def _end_killed_runs(client: MlflowClient, experiment: str, candidate: str, continued: str | None) -> None:
+    """Ends the runs that killed trainings of `candidate` in this checkout left running; only one trains at a time."""
+    query = f"attributes.status = 'RUNNING' and tags.candidate = '{candidate}' and tags.{CHECKOUT} = '{_checkout()}'"
+    for run in client.search_runs([_experiment_id(client, experiment)], query):
+        if run.info.run_id != continued:
+            client.set_terminated(run.info.run_id, RunStatus.to_string(RunStatus.KILLED))
+
+
+def _checkout() -> str:
+    """Tells this checkout on this machine from others, without naming either."""
+    return hashlib.sha256(f"{socket.gethostname()}:{Path.cwd()}".encode()).hexdigest()[:16]
 
 
 @contextmanager
@@ -83,23 +155,25 @@ def tuning_run(name: str, experiment: str, run_id: str | None) -> Iterator[str]:
     """Opens the parent run of a search's trials and yields its id; continues `run_id` if the server still has it."""
     client = connect(experiment)
     existing = run_id if run_id and _has_run(client, experiment, run_id) else None
-    with mlflow.start_run(run_id=existing, run_name=None if existing else name, tags={"tuning": "true"}) as started:
-        yield started.info.run_id
+    with _started(run_id=existing, run_name=None if existing else name, tags={"tuning": "true"}) as started_id:
+        yield started_id
 
 
 @contextmanager
-def trial_run(number: int, candidate: str, params: Params, run_id: str | None) -> Iterator[LiveRun]:
+def trial_run(
+    number: int, candidate: str, params: Params, run_id: str | None, warn: Callable[[str], None] | None = None
+) -> Iterator[LiveRun]:
     """Opens the run of one trial below the run of its search, and logs the parameters.
 
-    If the server still has the run `run_id`, that run is continued.
+    If the server still has the run `run_id`, that run is continued. `warn` is that of `LiveRun`.
     """
     if run_id and _has_run(MlflowClient(), params.register_.name, run_id):
-        with mlflow.start_run(run_id=run_id, nested=True):
-            yield LiveRun(run_id)
+        with _started(run_id=run_id, nested=True):
+            yield LiveRun(run_id, warn)
         return
-    with mlflow.start_run(run_name=f"trial {number}", nested=True, tags={"candidate": candidate}) as started:
+    with _started(run_name=f"trial {number}", nested=True, tags={"candidate": candidate}) as new_id:
         mlflow.log_params(_flat(params, candidate))
-        yield LiveRun(started.info.run_id)
+        yield LiveRun(new_id, warn)
 
 
 def _has_run(client: MlflowClient, experiment: str, run_id: str) -> bool:

@@ -7,9 +7,11 @@ from typing import Any
 from earmark.reporting import formats
 
 
-def plan(epochs: int, clips: int, log: str) -> str:
-    """Returns what a training is going to do; `log` is the path of its log file."""
-    return f"{epochs} epochs of {formats.count(clips)} clips; each epoch is logged to {log} and MLflow"
+def plan(epochs: int, clips: int, trained_by: str, log: str) -> str:
+    """Returns what a training is going to do; `trained_by` names the devices, `log` is the path of its log file."""
+    return (
+        f"{epochs} epochs of {formats.count(clips)} clips with {trained_by}; each epoch is logged to {log} and MLflow"
+    )
 
 
 def note(epoch: int, epochs: int, loss: float, last: Mapping[str, Any] | None) -> str:
