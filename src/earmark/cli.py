@@ -23,7 +23,7 @@ SECTIONS = {
 
 
 class _Commands(click.Group):
-    """Groups the commands in the help. Turns a user's mistake into one sentence and exit code 2."""
+    """Groups the commands in the help. Turns an error for the user into one sentence and its exit code."""
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         """Writes one section of the help for each of SECTIONS."""
@@ -37,7 +37,7 @@ class _Commands(click.Group):
             return super().invoke(context)
         except UserError as error:
             click.echo(f"earmark: {without_passwords(str(error))}", err=True)
-            sys.exit(2)
+            sys.exit(error.exit_code)
 
 
 @click.group(cls=_Commands)

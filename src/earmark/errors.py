@@ -3,6 +3,7 @@
     UserError                     a mistake that the user can mend
     ├── TrainingError             settings with which nothing can be trained
     └── ServiceUnavailableError   another system does not answer
+        └── NetworkError          a remote of git or DVC cannot be reached: trying again may help
 
 Errors that a caller in earmark handles, and no user sees, are defined where they are raised: for example
 audio.decode.DecodeError, dataset.sources.s3_errors.ChangedObjectError, models.serving.InvalidClipError.
@@ -12,8 +13,10 @@ audio.decode.DecodeError, dataset.sources.s3_errors.ChangedObjectError, models.s
 class UserError(Exception):
     """A mistake that the user can mend. Its text is one sentence: what, which value, what is expected.
 
-    The command line prints the sentence without a traceback and exits with code 2.
+    The command line prints the sentence without a traceback and exits with `exit_code`.
     """
+
+    exit_code = 2
 
 
 class TrainingError(UserError):
@@ -22,3 +25,9 @@ class TrainingError(UserError):
 
 class ServiceUnavailableError(UserError):
     """Another system does not answer, or fails by itself. This says nothing about what was asked for."""
+
+
+class NetworkError(ServiceUnavailableError):
+    """A remote of git or DVC cannot be reached now. The flow tries again."""
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h

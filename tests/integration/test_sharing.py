@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 from conftest import BIN
+from support.dvc_remote import set_absent_remote
 
-from earmark.errors import UserError
+from earmark.errors import NetworkError, UserError
 from earmark.versioning import git, sharing
 
 STAGE = """
@@ -155,3 +156,31 @@ def test_a_patch_for_the_registry_has_no_settings_of_dvc(clones):
     assert b"uncommitted" in patch
     assert b"c4nary" not in patch
     assert git.git_state()["git_dirty"] == "true"
+
+
+@pytest.mark.parametrize("share", [sharing.push_data, sharing.pull_data])
+def test_a_dvc_remote_that_does_not_answer_may_answer_later(clones, share):
+    first, _ = clones
+    shell(first, "rm", "-rf", "data", ".dvc/cache/files" if share is sharing.pull_data else "data")
+    if share is sharing.push_data:
+        shell(first, BIN / "dvc", "checkout", "-q")
+    set_absent_remote()
+    with pytest.raises(NetworkError, match=r"^dvc: ") as error:
+        share()
+    assert error.value.exit_code == 75
+
+
+def test_a_git_remote_that_does_not_answer_may_answer_later(clones):
+    first, _ = clones
+    shell(first, "git", "remote", "set-url", "origin", "http://alice:s3cr3t@127.0.0.1:9/team.git")
+    with pytest.raises(NetworkError, match="git fetch") as error:
+        sharing.push_commits()
+    assert "s3cr3t" not in str(error.value)
+
+
+def test_what_the_dvc_remote_lacks_is_named(clones, tmp_path):
+    first, _ = clones
+    shell(first, "rm", "-rf", "data", ".dvc/cache/files", tmp_path / "remote")
+    with pytest.raises(UserError, match=r"dvc: the remote lacks data/raw, which dvc\.lock names") as error:
+        sharing.pull_data()
+    assert error.value.exit_code == 2

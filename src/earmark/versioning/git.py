@@ -1,13 +1,14 @@
 """The code behind a result: git's commit, a patch of uncommitted changes, and a clean checkout of both."""
 
 import os
+import re
 import shutil
 import subprocess
 import tempfile
 from pathlib import Path
 
 from earmark.addresses import without_passwords
-from earmark.errors import UserError
+from earmark.errors import NetworkError, UserError
 from earmark.paths import DATA, DVC_LOCK, DVC_SETTINGS, REPORTS
 
 CODE = ("src", "flows")
@@ -22,6 +23,11 @@ OTHER_REPOSITORY = (
     "GIT_COMMON_DIR",
     "GIT_PREFIX",
 )
+UNREACHABLE = re.compile(
+    r"Could not resolve host|Failed to connect|Couldn't connect|Connection (timed out|refused|reset)"
+    r"|Network is unreachable|unexpected disconnect|early EOF|returned error: 5\d\d|Operation timed out"
+)
+"""What git, curl and ssh say of a remote that cannot be reached; git's exit code is the same for every failure."""
 PATCH_FORMAT = ("--binary", "--no-color", "--no-ext-diff", "--no-textconv", "--src-prefix=a/", "--dst-prefix=b/")
 
 
@@ -82,15 +88,18 @@ def run_git(*arguments: str, standard_input: bytes = b"") -> None:
     """Runs git in this repository.
 
     Raises:
-        UserError: git fails; the text is its own.
+        NetworkError: a remote cannot be reached.
+        UserError: git fails otherwise; the text is its own.
     """
     # If a git hook runs this, these variables point git to another repository.
     environment = {name: value for name, value in os.environ.items() if name not in OTHER_REPOSITORY}
+    environment["LC_ALL"] = "C"  # for UNREACHABLE
     environment["GIT_TERMINAL_PROMPT"] = "0"  # a missing password is an error, not a question that waits
     done = subprocess.run(["git", *arguments], input=standard_input, capture_output=True, env=environment)
     if done.returncode:
         message = " ".join(without_passwords(done.stderr.decode(errors="replace")).split())
-        raise UserError(f"git {' '.join(arguments)} failed: {message}")
+        kind = NetworkError if UNREACHABLE.search(message) else UserError
+        raise kind(f"git {' '.join(arguments)} failed: {message}")
 
 
 def git(*arguments: str, **environment: str) -> bytes | None:

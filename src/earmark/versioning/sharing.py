@@ -3,14 +3,15 @@
 A clone without one of the remotes leaves that part out, and says so.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from earmark.addresses import without_passwords
-from earmark.errors import UserError
+from earmark.errors import NetworkError, UserError
 from earmark.paths import DVC_LOCK, METRICS
-from earmark.versioning.dvc import repository, translated_errors
+from earmark.versioning.dvc import one_line, repository
 from earmark.versioning.git import git, run_git
 
 RESULTS = (DVC_LOCK, METRICS)
@@ -59,23 +60,25 @@ def pull_data() -> int:
     """Downloads what dvc.lock names and this clone lacks; returns the number of objects. 0 without a DVC remote.
 
     Raises:
-        UserError: the remote does not answer, or lacks what dvc.lock names.
+        NetworkError: the remote does not answer.
+        UserError: it lacks what dvc.lock names, or DVC refuses.
     """
     if not Path(DVC_LOCK).exists():
         return 0
-    with repository() as repo, translated_errors():
+    with repository() as repo, _remote_errors():
         if not repo.config["core"].get("remote"):
             return 0
-        return int(repo.pull(allow_missing=True)["stats"]["fetched"])
+        return int(repo.pull()["stats"]["fetched"])
 
 
 def push_data() -> int | None:
     """Uploads what dvc.lock names to the default DVC remote; returns the number of objects, None without a remote.
 
     Raises:
-        UserError: the remote does not answer, or refuses.
+        NetworkError: the remote does not answer.
+        UserError: DVC refuses.
     """
-    with repository() as repo, translated_errors():
+    with repository() as repo, _remote_errors():
         if not repo.config["core"].get("remote"):
             return None
         return int(repo.push())
@@ -132,6 +135,27 @@ def push_tags(messages: Mapping[str, str]) -> list[str]:
     if messages and _remote_address():
         run_git("push", "--quiet", REMOTE, *(f"refs/tags/{name}" for name in messages))
     return new
+
+
+@contextmanager
+def _remote_errors() -> Iterator[None]:
+    from dvc.exceptions import CheckoutError, DvcException, FileTransferError
+
+    try:
+        yield
+    except CheckoutError as error:
+        hint = "run 'earmark publish' in a clone that has it"
+        raise UserError(
+            f"dvc: the remote lacks {', '.join(error.target_infos[:3])}, which dvc.lock names; {hint}"
+        ) from None
+    except FileTransferError as error:
+        raise NetworkError(f"dvc: {one_line(error)} from or to the remote; run the command again") from None
+    except DvcException as error:
+        raise UserError(f"dvc: {one_line(error)}") from None
+    except UserError:
+        raise
+    except Exception as error:  # every kind of remote raises the exceptions of its own library
+        raise NetworkError(f"dvc: the remote does not answer: {one_line(error)}") from None
 
 
 def head() -> str:
