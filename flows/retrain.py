@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.exceptions import PrefectException
 from prefect.states import Completed
@@ -136,9 +137,11 @@ def _unreachable_server() -> str:
     if not address:
         return ""
     try:
-        reason = "" if (answer := httpx.get(f"{address}/health", timeout=10)).is_success else str(answer.status_code)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        reason = without_passwords(str(error)) or type(error).__name__
+        with get_client(sync_client=True) as client:
+            error = client.api_healthcheck()
+    except (httpx.HTTPError, httpx.InvalidURL, PrefectException, ValueError) as failure:
+        error = failure
+    reason = without_passwords(str(error)) or type(error).__name__ if error else ""
     expected = "expected a running server, or an unset PREFECT_API_URL for a temporary one"
     return f"Prefect at {environment.prefect_server()} does not answer: {reason}; {expected}" if reason else ""
 

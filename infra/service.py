@@ -132,6 +132,8 @@ def client_environment() -> dict[str, str]:
         "AWS_ENDPOINT_URL": os.environ["AWS_ENDPOINT_URL"],
         "AWS_ACCESS_KEY_ID": access_key,
         "AWS_SECRET_ACCESS_KEY": secret_key,
+        "NO_PROXY": os.environ["NO_PROXY"],
+        "no_proxy": os.environ["NO_PROXY"],
     }
 
 

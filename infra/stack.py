@@ -6,19 +6,21 @@ starts them in order, starts again what ends, and stops them in the opposite ord
 
 import argparse
 import configparser
+import http.client
 import json
 import os
 import shlex
+import shutil
 import socket
 import subprocess
 import sys
 import time
+import xmlrpc.client
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from xmlrpc.client import Fault, ServerProxy
 
 import tenacity
 
@@ -27,6 +29,8 @@ from infra import secret_files, service
 STATE = secret_files.STATE
 PORTS, CONFIG, ENVIRONMENT, LOGS = STATE / "ports.json", STATE / "supervisord.ini", STATE / "env", STATE / "logs"
 LOOPBACK = "127.0.0.1"
+INHERITED = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "TMPDIR")
+"""What services get of the shell's environment: no keys of another account, no passwords of other services."""
 PORT_NAMES = (
     "POSTGRES_PORT",
     *(f"S3_{part}_{kind}" for part in ("S3", "FILER", "MASTER", "VOLUME") for kind in ("PORT", "GRPC_PORT")),
@@ -77,14 +81,16 @@ def up() -> None:
         _write_private(PORTS, json.dumps(_chosen_ports(), indent=2))
         os.environ.update(addresses())
         _write_private(CONFIG, _supervisor_config())
-        subprocess.run([service.BIN / "supervisord", "-c", CONFIG], check=True, cwd=service.ROOT)
+        inherited = {name: value for name, value in os.environ.items() if name in INHERITED}
+        supervisord = [service.BIN / "supervisord", "-c", CONFIG]
+        subprocess.run(supervisord, check=True, cwd=service.ROOT, env=inherited | addresses())
     os.environ.update(addresses())
     supervisor = _supervisor()
     for program in PROGRAMS:
         if program.name == "postgres":
             _make_database_folder()
         # It may be running already, or be started again at this moment.
-        with suppress(Fault):
+        with suppress(xmlrpc.client.Fault):
             supervisor.startProcess(program.name, False)
         _wait_until_healthy(program)
         PREPARATIONS.get(program.name, lambda: None)()
@@ -110,7 +116,7 @@ def down() -> None:
         return
     supervisor = _supervisor()
     for program in reversed(PROGRAMS):
-        with suppress(Fault):  # it is not running
+        with suppress(xmlrpc.client.Fault):  # it is not running
             supervisor.stopProcess(program.name)
     supervisor.shutdown()
     for attempt in tenacity.Retrying(
@@ -138,6 +144,8 @@ def addresses() -> dict[str, str]:
         "MLFLOW_TRACKING_URI": f"http://{LOOPBACK}:{ports['MLFLOW_PORT']}",
         "PREFECT_API_URL": f"http://{LOOPBACK}:{ports['PREFECT_PORT']}/api",
         "PREFECT_BROWSER_URL": f"http://{LOOPBACK}:{ports['PREFECT_PORT']}/api",
+        "NO_PROXY": "localhost,127.0.0.1",
+        "no_proxy": "localhost,127.0.0.1",
         "EARMARK_STATE": str(STATE),
         "EARMARK_SECRETS": str(secret_files.SECRETS),
     }
@@ -200,13 +208,15 @@ def _supervisor_config() -> str:
 
 def _supervisor() -> Any:
     password = secret_files.read("supervisor_password")
-    return ServerProxy(f"http://earmark:{password}@{LOOPBACK}:{addresses()['SUPERVISOR_PORT']}/RPC2").supervisor
+    return xmlrpc.client.ServerProxy(
+        f"http://earmark:{password}@{LOOPBACK}:{addresses()['SUPERVISOR_PORT']}/RPC2"
+    ).supervisor
 
 
 def _supervisor_answers() -> bool:
     try:
         return bool(_supervisor().getState())
-    except (OSError, Fault, FileNotFoundError):
+    except (OSError, xmlrpc.client.Error, http.client.HTTPException):  # the last two if another program answers
         return False
 
 
@@ -214,11 +224,13 @@ def _make_database_folder() -> None:
     folder = STATE / "postgres"
     if (folder / "PG_VERSION").exists():
         return
+    partial = folder.with_name(".postgres.partial")  # what an interrupted start leaves does not count
+    shutil.rmtree(partial, ignore_errors=True)
     command = [
         *service.as_another_user(),
         service.postgres_program("initdb"),
         "-D",
-        folder,
+        partial,
         "-U",
         service.DATABASE_USER,
     ]
@@ -234,6 +246,7 @@ def _make_database_folder() -> None:
     done = subprocess.run([*command, *options], capture_output=True, text=True)
     if done.returncode:
         raise StackError(f"PostgreSQL's initdb failed: {done.stderr.strip().splitlines()[0]}")
+    partial.rename(folder)
 
 
 def _make_databases() -> None:

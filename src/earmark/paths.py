@@ -21,6 +21,7 @@ QUARANTINED = QUARANTINE / "quarantined.csv"
 FEATURES = DATA / "features"
 MODELS = Path("models")
 CHECKPOINTS = Path("checkpoints")
+CHECKOUT_ID = CHECKPOINTS / "checkout_id"
 LOGS = Path("logs")
 TUNING = Path("tuning")
 REPORTS = Path("reports")

@@ -82,10 +82,17 @@ def test_nothing_is_committed_but_results_and_nothing_twice(clones):
     assert sharing.push_commits() == 0
 
 
-def test_tags_are_made_once_and_reach_the_remote(clones, tmp_path):
-    assert sharing.push_tags({"earmark-v1": "earmark version 1"}) == ["earmark-v1"]
-    assert sharing.push_tags({"earmark-v1": "earmark version 1"}) == []
+def test_tags_are_made_once_and_reach_the_remote(clones, tmp_path, monkeypatch):
+    first, second = clones
+    commit = shell(first, "git", "rev-parse", "HEAD").strip()
+    tags = {"earmark-v1": commit, "earmark-v2": "unknown", "earmark-v3": "0" * 40}
+    assert sharing.push_tags(tags) == ["earmark-v1"]
+    assert sharing.push_tags(tags) == []
     assert shell(tmp_path / "team.git", "git", "tag") == "earmark-v1\n"
+    monkeypatch.chdir(second)
+    shell(second, "git", "pull", "-q", "--no-tags")
+    assert sharing.push_tags(tags) == ["earmark-v1"]  # the same that the other clone made
+    sharing.bring_in("", "main")
 
 
 def test_commits_of_others_come_below_and_conflicting_results_are_refused(clones, monkeypatch):
@@ -145,7 +152,7 @@ def test_a_clone_without_remotes_shares_nothing_and_goes_on(clones):
     (first / "source.txt").write_text("2")
     assert run_and_publish(first) is None
     assert sharing.push_data() is None
-    assert sharing.push_tags({"earmark-v1": "earmark version 1"}) == ["earmark-v1"]
+    assert sharing.push_tags({"earmark-v1": shell(first, "git", "rev-parse", "HEAD").strip()}) == ["earmark-v1"]
 
 
 def test_a_patch_for_the_registry_has_no_settings_of_dvc(clones):
@@ -158,16 +165,47 @@ def test_a_patch_for_the_registry_has_no_settings_of_dvc(clones):
     assert git.git_state()["git_dirty"] == "true"
 
 
-@pytest.mark.parametrize("share", [sharing.push_data, sharing.pull_data])
-def test_a_dvc_remote_that_does_not_answer_may_answer_later(clones, share):
+def test_a_dvc_remote_that_does_not_answer_may_answer_later(clones):
     first, _ = clones
-    shell(first, "rm", "-rf", "data", ".dvc/cache/files" if share is sharing.pull_data else "data")
-    if share is sharing.push_data:
-        shell(first, BIN / "dvc", "checkout", "-q")
     set_absent_remote()
     with pytest.raises(NetworkError, match=r"^dvc: ") as error:
-        share()
+        sharing.push_data()
     assert error.value.exit_code == 75
+    shell(first, "rm", "-rf", "data", ".dvc/cache/files")
+    with pytest.raises(NetworkError, match=r"^dvc: "):
+        sharing.pull_data({})
+
+
+def test_what_a_refused_stage_left_stays_and_does_not_stand_in_the_way(clones):
+    first, _ = clones
+    (first / "data/raw/one").write_text("half done")
+    assert sharing.bring_in("", "main") == sharing.Update(commits=0, objects=0)
+    assert (first / "data/raw/one").read_text() == "half done"
+
+
+def test_results_that_were_never_tracked_give_way_too(clones, monkeypatch, tmp_path):
+    _, second = clones
+    monkeypatch.chdir(second)
+    (second / "reports").mkdir()
+    (second / "reports/metrics.json").write_text("own")
+    (second / "dvc.lock").write_text("schema: '2.0'\n")
+    sharing.bring_in("", "main")
+    assert (second / "reports/metrics.json").read_text() == "1"
+
+
+def test_the_lists_that_dvc_keeps_of_ignored_outputs_are_published_too(clones):
+    first, _ = clones
+    assert "data/.gitignore" in shell(first, "git", "ls-files").split()
+    (first / "data/.gitignore").write_text("/raw\n/more\n")
+    sharing.bring_in("", "main")
+    assert sharing.commit_results()
+
+
+def test_results_on_no_branch_are_refused(clones):
+    first, _ = clones
+    shell(first, "git", "checkout", "-q", "--detach")
+    with pytest.raises(UserError, match="no branch is checked out"):
+        sharing.push_commits()
 
 
 def test_a_git_remote_that_does_not_answer_may_answer_later(clones):
@@ -182,5 +220,5 @@ def test_what_the_dvc_remote_lacks_is_named(clones, tmp_path):
     first, _ = clones
     shell(first, "rm", "-rf", "data", ".dvc/cache/files", tmp_path / "remote")
     with pytest.raises(UserError, match=r"dvc: the remote lacks data/raw, which dvc\.lock names") as error:
-        sharing.pull_data()
+        sharing.pull_data({})
     assert error.value.exit_code == 2

@@ -89,6 +89,7 @@ def test_runs_of_killed_trainings_are_ended_by_the_next_and_others_are_left_alon
     (tmp_path / "elsewhere").mkdir()
     killed, resumed, of_another = left_running(), left_running(), left_running("stem_resnet")
     of_another_checkout = left_running(folder=tmp_path / "elsewhere")
+    runs.end_killed_runs("tc_resnet", loaded, resumed)
     with runs.live_run("tc_resnet", loaded, CLIPS, {}, resumed) as run:
         assert run.run_id == resumed
         assert statuses(loaded.register_.name) == {

@@ -17,7 +17,7 @@ def fetch(repository: str, branch: str) -> str:
 
 
 def publish(params: Params) -> str:
-    """Publishes data, dvc.lock, metrics, and a tag for each version registered from this commit; returns a sentence.
+    """Publishes data, dvc.lock, metrics, and a tag for the commit of each version of this branch; returns a sentence.
 
     Data goes first: whoever has the commit can get what it names. Running it again publishes what failed before.
 
@@ -27,11 +27,6 @@ def publish(params: Params) -> str:
     objects = sharing.push_data()
     sharing.commit_results()
     commits = sharing.push_commits()
-    commit = sharing.head()
     registered = versions.open_registry(params.register_.name).versions()
-    messages = {
-        f"{version.name}-v{version.number}": f"{version.title}, {version.content}"
-        for version in registered
-        if version.tags.get("git_commit") == commit
-    }
-    return report.published(objects, commits, sharing.push_tags(messages))
+    tagged = {f"{version.name}-v{version.number}": version.tags.get("git_commit", "") for version in registered}
+    return report.published(objects, commits, sharing.push_tags(tagged))

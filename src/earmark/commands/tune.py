@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from typing import TYPE_CHECKING, Any
@@ -72,6 +73,10 @@ def _tune(
     return _result(study, candidate, current, text, params.tune.trials)
 
 
+def _warn(sentence: str) -> None:
+    print(f"tune: {sentence}", file=sys.stderr, flush=True)
+
+
 class _Search:
     """Trains the candidate with the values of a trial; resumes a trial that has a checkpoint."""
 
@@ -96,7 +101,7 @@ class _Search:
         trial_params = self._params.with_candidate(self._candidate, settings)
         run_id = checkpoint.run_id if checkpoint else None
         pruned = None
-        with runs.trial_run(trial.number, self._candidate, trial_params, run_id) as run:
+        with runs.trial_run(trial.number, self._candidate, trial_params, run_id, _warn) as run:
             for row in resumed.rows if resumed else ():
                 trial.report(row["validation_accuracy"], int(row["epoch"]))
             monitor = TrainingMonitor(self._path, identity, run, self._on_epoch(trial, settings))

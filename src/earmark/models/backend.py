@@ -72,12 +72,14 @@ def _missing_gpu() -> str:
 
         if not tf.test.is_built_with_cuda():
             return "this TensorFlow is made for processors only; 'make setup EARMARK_DEVICE=gpu' installs the other one"
+    elif platforms := os.environ.get("JAX_PLATFORMS"):
+        return f"JAX_PLATFORMS is {platforms!r}"
     if not Path("/proc/driver/nvidia/version").exists():
         return "NVIDIA's driver is not loaded on this machine"
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return f"CUDA_VISIBLE_DEVICES is {visible!r}"
-    return "its CUDA libraries do not load; TF_CPP_MIN_LOG_LEVEL=0 shows why"
+    return "its libraries for CUDA do not load"
 
 
 def description() -> str:

@@ -11,6 +11,7 @@ FLOW_RUN_ID = "EARMARK_FLOW_RUN_ID"
 SCHEDULER = "EARMARK_SCHEDULER"
 """Environment variable with the address of a Dask scheduler for extraction; if not set, this machine extracts."""
 
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 REQUIRE_GPU = "EARMARK_REQUIRE_GPU"
 """Environment variable; with 1, a training fails at once if there is no GPU, where it would use the processor."""
 
@@ -52,9 +53,10 @@ def prefect_server() -> str:
 
 def exempt_loopback_from_proxies() -> None:
     """Sends requests to this machine past the proxy of http_proxy and https_proxy: it could not answer them."""
-    for name in ("NO_PROXY", "no_proxy"):
-        hosts = [host for host in os.environ.get(name, "").split(",") if host]
-        os.environ[name] = ",".join(dict.fromkeys([*hosts, "localhost", "127.0.0.1", "::1"]))
+    names = ("no_proxy", "NO_PROXY")  # programs differ in which of the two they prefer
+    hosts = [host.strip() for name in names for host in os.environ.get(name, "").split(",") if host.strip()]
+    if "*" not in hosts:  # which exempts everything, but only alone
+        os.environ.update(dict.fromkeys(names, ",".join(dict.fromkeys([*hosts, *LOOPBACK]))))
 
 
 def flow_run_id() -> str:

@@ -62,6 +62,7 @@ def _train(params: Params, candidate: str, settings: Candidate) -> str:
     state = job.state_in(checkpoint)
     machine = {"cpu": environment.describe_cpu(), "trained_by": backend.description(), **environment.requirements_tag()}
     run_id = checkpoint.run_id if checkpoint else None
+    runs.end_killed_runs(candidate, params, run_id)
     clips, epochs = len(data.training.labels), settings.epochs or params.train.epochs
     with (
         _log_file(candidate, state) as log,

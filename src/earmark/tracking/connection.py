@@ -20,8 +20,7 @@ from earmark.paths import MLFLOW_DATABASE
 
 DEFAULT_URI = f"sqlite:///{MLFLOW_DATABASE}"
 NOT_FOUND = 404
-RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
-RETRIES_AT_FIRST = 2
+RETRIES, TIMEOUT = "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT"
 
 
 def client() -> MlflowClient:
@@ -84,15 +83,19 @@ def _first_request() -> Iterator[None]:
 
 
 @contextmanager
-def few_retries(retries: int = RETRIES_AT_FIRST) -> Iterator[None]:
-    """Limits retries, so that a server that is down is reported within seconds; MLflow's default takes minutes."""
-    before = os.environ.get(RETRIES)
-    os.environ.setdefault(RETRIES, str(retries))
+def few_retries(retries: int = 2, timeout_seconds: int | None = None) -> Iterator[None]:
+    """Limits retries and waiting, so that a server that is down is reported within seconds; MLflow waits for minutes.
+
+    What the environment sets stays.
+    """
+    limits = {RETRIES: retries} | ({TIMEOUT: timeout_seconds} if timeout_seconds else {})
+    ours = {name: str(value) for name, value in limits.items() if name not in os.environ}
+    os.environ.update(ours)
     try:
         yield
     finally:
-        if before is None:
-            os.environ.pop(RETRIES)
+        for name in ours:
+            os.environ.pop(name, None)
 
 
 def retried_on(*codes: str) -> tenacity.Retrying:
@@ -123,7 +126,10 @@ def configure() -> None:
 
 def _log_in(uri: str) -> str:
     """Moves user and password from the address of a server to MLflow's variables, since MLflow prints the address."""
-    parts = urlsplit(uri)
+    try:
+        parts = urlsplit(uri)
+    except ValueError:  # MLflow refuses it in its own words
+        return uri
     user_information, separator, host = parts.netloc.rpartition("@")
     if not separator or parts.scheme not in ("http", "https"):
         return uri

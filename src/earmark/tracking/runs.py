@@ -1,11 +1,11 @@
 """Runs in MLflow: one a training. A run is found by the content of its model."""
 
 import hashlib
-import socket
 import tempfile
+import uuid
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,13 @@ from mlflow.entities import RunStatus
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 
-from earmark.errors import ServiceUnavailableError
+from earmark.errors import UserError
 from earmark.io.hashing import content_sha256
 from earmark.params import Params
 from earmark.params.environment import flow_run_id
-from earmark.paths import ACCEPTED, DATA, history_of
+from earmark.paths import ACCEPTED, CHECKOUT_ID, DATA, history_of
 from earmark.tracking import pyfunc
 from earmark.tracking.connection import (
-    RETRIES_AT_FIRST,
     connect,
     few_retries,
     raise_unless,
@@ -35,7 +34,9 @@ from earmark.versioning import dvc_lock, git
 
 CONTENT = "content_sha256"
 CHECKOUT = "checkout"
-"""The tag with a hash of the machine's name and the folder in which a training ran."""
+"""The tag that tells in which checkout a training ran."""
+METRICS_SECONDS = 5
+"""How long figures wait for an answer; they are sent again."""
 
 
 class LiveRun:
@@ -46,12 +47,13 @@ class LiveRun:
     """
 
     def __init__(self, run_id: str, warn: Callable[[str], None] | None = None):
-        self.run_id, self._warn, self._answers = run_id, warn, True
+        self.run_id, self._warn = run_id, warn
+        self._warned: set[str] = set()
         self._logged_epochs = {metric.step for metric in MlflowClient().get_metric_history(run_id, "loss")}
 
     def log_epochs(self, rows: Iterable[Mapping[str, float]]) -> None:
         """Logs the figures of those epochs that the run does not have yet."""
-        with self._outages_survived("its figures are sent when it answers again"):
+        with self._outages_survived("its figures are sent when it answers again"), few_retries(1, METRICS_SECONDS):
             for row in rows:
                 epoch = int(row["epoch"])
                 if epoch not in self._logged_epochs:
@@ -60,28 +62,30 @@ class LiveRun:
 
     def tag(self, key: str, value: str) -> None:
         """Sets a tag of the run."""
-        mlflow.set_tag(key, value)
+        with self._outages_survived(f"the run lacks the tag {key!r}"), few_retries():
+            mlflow.set_tag(key, value)
 
     def finish(self, model: Path) -> None:
         """Logs the curve and the model, and last the tag by which the run is found."""
-        with self._outages_survived("'earmark register' logs the model when it answers again"):
+        with self._outages_survived("'earmark register' logs the model when it answers again"), few_retries():
             mlflow.log_artifact(str(history_of(model.name)))
             pyfunc.log_model(model)
             mlflow.set_tag(CONTENT, content_sha256(model))
 
     @contextmanager
     def _outages_survived(self, consequence: str) -> Iterator[None]:
+        """Turns an error of MLflow into a warning, once for each consequence until MLflow answers again."""
         try:
-            with translated_errors(), few_retries(RETRIES_AT_FIRST if self._answers else 0):
+            with translated_errors():
                 yield
-        except ServiceUnavailableError as error:
+        except UserError as error:
             if self._warn is None:
                 raise
-            if self._answers:
+            if consequence not in self._warned:
                 self._warn(f"{error}; training goes on, and {consequence}")
-            self._answers = False
+            self._warned.add(consequence)
         else:
-            self._answers = True
+            self._warned.clear()
 
 
 @contextmanager
@@ -96,27 +100,35 @@ def live_run(
     """Opens a run for the training of `candidate` on `clips`; logs parameters, data set, provenance and `machine`.
 
     `machine` has tags that say what the training runs on. If the server still has the run `run_id`, that run is
-    continued. Runs of killed trainings of `candidate` in this checkout are ended. `warn` is that of `LiveRun`.
+    continued. `warn` is that of `LiveRun`.
+
+    Raises:
+        UserError: MLflow does not answer, or refuses.
     """
-    client = connect(params.register_.name)
-    continued = run_id if run_id and _has_run(client, params.register_.name, run_id) else None
-    _end_killed_runs(client, params.register_.name, candidate, continued)
-    if continued:
-        with _started(run_id=continued):
-            mlflow.set_tags(dict(machine))
-            yield LiveRun(continued, warn)
-        return
-    with _started(run_name=candidate, tags={**_tags(candidate), **machine, CHECKOUT: _checkout()}) as new_id:
-        mlflow.log_params(_flat(params, candidate))
-        with warnings.catch_warnings(action="ignore"):
-            dataset = from_pandas(
-                clips.drop(columns="error"), source=ACCEPTED.as_posix(), name=_short(params.dataset.source)
-            )
-            # If two processes log the same new data set at once, MLflow refuses the second; its retry finds it.
-            for attempt in retried_on("BAD_REQUEST"):
-                with attempt:
-                    mlflow.log_input(dataset, context="training")
-        yield LiveRun(new_id, warn)
+    with ExitStack() as stack:
+        with translated_errors():
+            client = connect(params.register_.name)
+            if run_id and _has_run(client, params.register_.name, run_id):
+                stack.enter_context(_started(run_id=run_id))
+                mlflow.set_tags(dict(machine))
+            else:
+                tags = {**_tags(candidate), **machine, CHECKOUT: _checkout()}
+                run_id = stack.enter_context(_started(run_name=candidate, tags=tags))
+                _log_inputs(candidate, params, clips)
+            run = LiveRun(run_id, warn)
+        yield run
+
+
+def _log_inputs(candidate: str, params: Params, clips: pd.DataFrame) -> None:
+    mlflow.log_params(_flat(params, candidate))
+    with warnings.catch_warnings(action="ignore"):
+        dataset = from_pandas(
+            clips.drop(columns="error"), source=ACCEPTED.as_posix(), name=_short(params.dataset.source)
+        )
+        # If two processes log the same new data set at once, MLflow refuses the second; its retry finds it.
+        for attempt in retried_on("BAD_REQUEST"):
+            with attempt:
+                mlflow.log_input(dataset, context="training")
 
 
 @contextmanager
@@ -133,21 +145,29 @@ def _started(**arguments: Any) -> Iterator[str]:
         status = RunStatus.KILLED
         raise
     finally:
-        with suppress(ServiceUnavailableError), translated_errors(), few_retries():
+        with suppress(UserError), translated_errors(), few_retries():
             mlflow.end_run(RunStatus.to_string(status))
 
 
-def _end_killed_runs(client: MlflowClient, experiment: str, candidate: str, continued: str | None) -> None:
-    """Ends the runs that killed trainings of `candidate` in this checkout left running; only one trains at a time."""
+@translated_errors()
+def end_killed_runs(candidate: str, params: Params, continued: str | None) -> None:
+    """Ends the runs that killed trainings of `candidate` in this checkout left running, but for the run `continued`.
+
+    Call it where no other process trains `candidate` in this checkout.
+    """
+    client = connect(params.register_.name)
     query = f"attributes.status = 'RUNNING' and tags.candidate = '{candidate}' and tags.{CHECKOUT} = '{_checkout()}'"
-    for run in client.search_runs([_experiment_id(client, experiment)], query):
+    for run in client.search_runs([_experiment_id(client, params.register_.name)], query):
         if run.info.run_id != continued:
             client.set_terminated(run.info.run_id, RunStatus.to_string(RunStatus.KILLED))
 
 
 def _checkout() -> str:
-    """Tells this checkout on this machine from others, without naming either."""
-    return hashlib.sha256(f"{socket.gethostname()}:{Path.cwd()}".encode()).hexdigest()[:16]
+    """Tells this checkout from others and from its copies; a container that is made again is the same."""
+    CHECKOUT_ID.parent.mkdir(exist_ok=True)
+    with suppress(FileExistsError), CHECKOUT_ID.open("x") as file:
+        file.write(uuid.uuid4().hex)
+    return hashlib.sha256(f"{CHECKOUT_ID.read_text()}:{Path.cwd()}".encode()).hexdigest()[:16]
 
 
 @contextmanager

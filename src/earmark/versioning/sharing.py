@@ -3,7 +3,7 @@
 A clone without one of the remotes leaves that part out, and says so.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from earmark.addresses import without_passwords
 from earmark.errors import NetworkError, UserError
 from earmark.paths import DVC_LOCK, METRICS
 from earmark.versioning.dvc import one_line, repository
+from earmark.versioning.dvc_lock import output_hashes
 from earmark.versioning.git import git, run_git
 
 RESULTS = (DVC_LOCK, METRICS)
@@ -41,6 +42,7 @@ def bring_in(repository_address: str, branch: str) -> Update:
     """
     _require_clone(repository_address, branch)
     _require_clean()
+    before = output_hashes()
     run_git("fetch", "--quiet", "--tags", REMOTE, branch)
     behind, ahead = _count("HEAD..FETCH_HEAD"), _count("FETCH_HEAD..HEAD")
     if ahead and behind:
@@ -49,26 +51,38 @@ def bring_in(repository_address: str, branch: str) -> Update:
             " run 'earmark publish'"
         )
     if behind:
-        published = _lines("diff", "--name-only", "HEAD", "FETCH_HEAD", "--", *map(str, RESULTS))
-        if published:
-            run_git("checkout", "--quiet", "HEAD", "--", *_tracked())
+        _give_way(_lines("diff", "--name-only", "HEAD", "FETCH_HEAD", "--", *_results()))
         run_git("merge", "--quiet", "--ff-only", "FETCH_HEAD")
-    return Update(behind, pull_data())
+    return Update(behind, pull_data(before))
 
 
-def pull_data() -> int:
+def _give_way(published: Sequence[str]) -> None:
+    """Removes this clone's unpublished results where others have published newer ones."""
+    tracked = _lines("ls-files", "--", *published) if published else []
+    if tracked:
+        run_git("checkout", "--quiet", "HEAD", "--", *tracked)
+    for path in set(published) - set(tracked):
+        Path(path).unlink(missing_ok=True)
+
+
+def pull_data(before: Mapping[str, str]) -> int:
     """Downloads what dvc.lock names and this clone lacks; returns the number of objects. 0 without a DVC remote.
+
+    Only outputs that are missing, or whose hash is not that of `before`, are replaced: what a refused or killed stage
+    left of the others stays for its next run.
 
     Raises:
         NetworkError: the remote does not answer.
         UserError: it lacks what dvc.lock names, or DVC refuses.
     """
-    if not Path(DVC_LOCK).exists():
+    names = [path for path, md5 in output_hashes().items() if before.get(path) != md5 or not Path(path).exists()]
+    names = [path for path in names if Path(path) not in RESULTS]
+    if not names:
         return 0
     with repository() as repo, _remote_errors():
         if not repo.config["core"].get("remote"):
             return 0
-        return int(repo.pull()["stats"]["fetched"])
+        return int(repo.pull(targets=names, force=True)["stats"]["fetched"])
 
 
 def push_data() -> int | None:
@@ -85,13 +99,19 @@ def push_data() -> int | None:
 
 
 def commit_results() -> bool:
-    """Commits dvc.lock and the metrics, and nothing else; returns whether they had changed."""
-    existing = [str(path) for path in RESULTS if path.exists()]
+    """Commits dvc.lock, the metrics and DVC's .gitignore files, and nothing else; returns whether they had changed."""
+    existing = [path for path in _results() if Path(path).exists()]
     if not existing or not _lines("status", "--porcelain", "--untracked-files=all", "--", *existing):
         return False
     run_git("add", "--force", "--", *existing)
     run_git(*_author(), "commit", "--quiet", "--message", "Record the results of a run", "--", *existing)
     return True
+
+
+def _results() -> list[str]:
+    """RESULTS, and the lists of ignored files that DVC keeps beside its outputs."""
+    beside = {Path(path).parent / ".gitignore" for path in output_hashes()}
+    return sorted(str(path) for path in {*RESULTS, *beside})
 
 
 def push_commits() -> int | None:
@@ -103,8 +123,10 @@ def push_commits() -> int | None:
         UserError: the remote does not answer or refuses, or others have published results too.
     """
     branch = current_branch()
-    if not _remote_address() or not branch:
+    if not _remote_address():
         return None
+    if not branch:
+        raise UserError("git: no branch is checked out; expected the branch that results are published on")
     run_git("fetch", "--quiet", REMOTE)
     upstream = f"refs/remotes/{REMOTE}/{branch}"
     exists = git("rev-parse", "--verify", "--quiet", upstream) is not None
@@ -123,18 +145,31 @@ def push_commits() -> int | None:
     return count
 
 
-def push_tags(messages: Mapping[str, str]) -> list[str]:
-    """Makes a tag of HEAD for each name that has none, and pushes them all; returns the new names.
+def push_tags(commits: Mapping[str, str]) -> list[str]:
+    """Tags each commit, by the tag's name, unless the tag is there or this branch lacks the commit.
+
+    Pushes all tags of `commits` that are there then; returns the new names. Two clones make the same tag, since a tag
+    without a message is nothing but its commit.
 
     Raises:
         UserError: the remote does not answer or refuses.
     """
-    new = [name for name in messages if git("rev-parse", "--verify", "--quiet", f"refs/tags/{name}") is None]
+    new = [name for name, commit in commits.items() if not _is_tag(name) and _is_published(commit)]
     for name in new:
-        run_git(*_author(), "tag", "--annotate", name, "--message", messages[name])
-    if messages and _remote_address():
-        run_git("push", "--quiet", REMOTE, *(f"refs/tags/{name}" for name in messages))
+        run_git("tag", name, commits[name])
+    there = [name for name in commits if _is_tag(name)]
+    if there and _remote_address():
+        run_git("push", "--quiet", REMOTE, *(f"refs/tags/{name}" for name in there))
     return new
+
+
+def _is_tag(name: str) -> bool:
+    return git("rev-parse", "--verify", "--quiet", f"refs/tags/{name}") is not None
+
+
+def _is_published(commit: str) -> bool:
+    """Whether the commit is HEAD or one before it."""
+    return git("merge-base", "--is-ancestor", commit, "HEAD") is not None
 
 
 @contextmanager
@@ -158,11 +193,6 @@ def _remote_errors() -> Iterator[None]:
         raise NetworkError(f"dvc: the remote does not answer: {one_line(error)}") from None
 
 
-def head() -> str:
-    """The commit that is checked out; "" outside a git repository."""
-    return (git("rev-parse", "HEAD") or b"").decode().strip()
-
-
 def current_branch() -> str:
     """The branch that is checked out; "" if it is none."""
     return (git("symbolic-ref", "--short", "--quiet", "HEAD") or b"").decode().strip()
@@ -182,7 +212,7 @@ def _require_clone(address: str, branch: str) -> None:
 
 def _require_clean() -> None:
     """Results may differ: those of a run that was interrupted."""
-    changed = _lines("status", "--porcelain", "--untracked-files=no", "--", ".", *(f":!{path}" for path in RESULTS))
+    changed = _lines("status", "--porcelain", "--untracked-files=no", "--", ".", *(f":!{path}" for path in _results()))
     if changed:
         names = ", ".join(line[3:] for line in changed[:3])
         raise UserError(f"git: {names} changed since the last commit; commit or discard the changes")
@@ -194,10 +224,6 @@ def _author() -> tuple[str, ...]:
 
 def _remote_address() -> str:
     return (git("remote", "get-url", REMOTE) or b"").decode().strip()
-
-
-def _tracked() -> list[str]:
-    return _lines("ls-files", "--", *map(str, RESULTS))
 
 
 def _count(commits: str) -> int:
