@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from click.testing import CliRunner
 from filelock import FileLock
@@ -22,6 +23,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # Workers share the cores; a library that takes them all for itself makes the others wait.
     for name in THREADS:
         os.environ.setdefault(name, "1")
+
+# No test depends on how fast the machine is.
+hypothesis.settings.register_profile("earmark", deadline=None)
+hypothesis.settings.load_profile("earmark")
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent

@@ -86,7 +86,8 @@ def test_a_killed_training_goes_on_after_its_last_epoch_and_ends_with_the_same_b
 
 def test_the_log_file_has_a_line_an_epoch_and_the_terminal_two_in_all(trained):
     first, *lines = (trained / "logs/tc_resnet.log").read_text().splitlines()
-    terminal = (trained / "terminal").read_text().splitlines()
+    # A slow machine adds a line of progress each minute.
+    terminal = [line for line in (trained / "terminal").read_text().splitlines() if " clips, " not in line]
     assert [line.split(": ")[0] for line in terminal] == ["tc_resnet", "train"]
     assert first.endswith(terminal[0].removeprefix("tc_resnet: "))
     assert re.search(rf" {EPOCHS} epochs of \d+ clips with tensorflow [\d.]+ on .*CPU.*; each epoch", first)
