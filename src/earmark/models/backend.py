@@ -8,6 +8,7 @@ from pathlib import Path
 
 from earmark.errors import UserError
 from earmark.io.quiet_stderr import quiet_stderr
+from earmark.params import environment
 from earmark.params.environment import REQUIRE_GPU
 
 
@@ -50,13 +51,13 @@ def devices() -> list[str]:
 
 
 def require_gpu() -> None:
-    """Checks that there is a GPU to train on.
+    """Checks that there is a GPU to train on, if EARMARK_REQUIRE_GPU is 1.
 
     Raises:
-        UserError: there is none; the text says why.
+        UserError: there is none, and the text says why; or the variable is neither 0 nor 1.
     """
     names = devices()
-    if any("GPU" in name.upper() or "CUDA" in name.upper() for name in names):
+    if not environment.requires_gpu() or any("GPU" in name.upper() or "CUDA" in name.upper() for name in names):
         return
     raise UserError(
         f"{REQUIRE_GPU}=1, but {version()} finds no GPU: {_missing_gpu()}; expected a GPU, or {REQUIRE_GPU}=0 to train"

@@ -16,7 +16,6 @@ from earmark.features.front_ends import FrontEnd
 from earmark.io.files import exclusive_writer, whole_file, whole_folder
 from earmark.io.progress import Advance, progress
 from earmark.params import NOT_WORDS, Params
-from earmark.params import environment as environment_variables
 from earmark.params.training import Candidate
 from earmark.paths import CHECKPOINTS, LOGS, MODELS, history_of
 from earmark.provenance import environment
@@ -47,8 +46,7 @@ def _train(params: Params, candidate: str, settings: Candidate) -> str:
     from earmark.models import backend
 
     backend.start(params.seed)
-    if environment_variables.requires_gpu():
-        backend.require_gpu()
+    backend.require_gpu()
     from earmark.models import model_folder
     from earmark.tracking import runs
     from earmark.training import fitting
