@@ -1,5 +1,6 @@
 """Two clones of a repository with a DVC remote: what one publishes, the other brings in; nothing else is touched."""
 
+import socket
 import subprocess
 from pathlib import Path
 
@@ -222,3 +223,11 @@ def test_what_the_dvc_remote_lacks_is_named(clones, tmp_path):
     with pytest.raises(UserError, match=r"dvc: the remote lacks data/raw, which dvc\.lock names") as error:
         sharing.pull_data({})
     assert error.value.exit_code == 2
+
+
+def test_a_remote_of_git_that_never_answers_is_given_up(clones, monkeypatch):
+    monkeypatch.setattr(git, "TIMEOUT_SECONDS", 1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        shell(clones[0], "git", "remote", "set-url", "origin", f"git://127.0.0.1:{silent.getsockname()[1]}/team.git")
+        with pytest.raises(NetworkError, match="git fetch --quiet origin did not end within 1 s"):
+            sharing.push_commits()

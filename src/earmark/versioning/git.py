@@ -28,6 +28,8 @@ UNREACHABLE = re.compile(
     r"|Network is unreachable|unexpected disconnect|early EOF|returned error: 5\d\d|Operation timed out"
 )
 """What git, curl and ssh say of a remote that cannot be reached; git's exit code is the same for every failure."""
+TIMEOUT_SECONDS = 300
+"""How long a git command may take. Commits hold code and metrics, no data: after that, a remote hangs."""
 PATCH_FORMAT = ("--binary", "--no-color", "--no-ext-diff", "--no-textconv", "--src-prefix=a/", "--dst-prefix=b/")
 
 
@@ -88,16 +90,22 @@ def run_git(*arguments: str, standard_input: bytes = b"") -> None:
     """Runs git in this repository.
 
     Raises:
-        NetworkError: a remote cannot be reached.
+        NetworkError: a remote cannot be reached, or does not answer within TIMEOUT_SECONDS.
         UserError: git fails otherwise; the text is its own.
     """
     # If a git hook runs this, these variables point git to another repository.
     environment = {name: value for name, value in os.environ.items() if name not in OTHER_REPOSITORY}
     environment["LC_ALL"] = "C"  # for UNREACHABLE
     environment["GIT_TERMINAL_PROMPT"] = "0"  # a missing password is an error, not a question that waits
-    done = subprocess.run(["git", *arguments], input=standard_input, capture_output=True, env=environment)
-    if done.returncode:
-        message = " ".join(without_passwords(done.stderr.decode(errors="replace")).split())
+    pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL
+    with subprocess.Popen(["git", *arguments], env=environment, stdin=pipe, stdout=nowhere, stderr=pipe) as process:
+        try:
+            _, errors = process.communicate(standard_input, TIMEOUT_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.terminate()  # not killed: git removes its locks then, and ends what it started
+            raise NetworkError(f"git {' '.join(arguments)} did not end within {TIMEOUT_SECONDS} s") from None
+    if process.returncode:
+        message = " ".join(without_passwords(errors.decode(errors="replace")).split())
         kind = NetworkError if UNREACHABLE.search(message) else UserError
         raise kind(f"git {' '.join(arguments)} failed: {message}")
 
