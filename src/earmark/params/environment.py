@@ -11,6 +11,8 @@ FLOW_RUN_ID = "EARMARK_FLOW_RUN_ID"
 SCHEDULER = "EARMARK_SCHEDULER"
 """Environment variable with the address of a Dask scheduler for extraction; if not set, this machine extracts."""
 
+MLFLOW_BROWSER_URL = "MLFLOW_BROWSER_URL"
+"""Environment variable with the address of MLflow's server in a browser, where it is not MLFLOW_TRACKING_URI."""
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 REQUIRE_GPU = "EARMARK_REQUIRE_GPU"
 """Environment variable; with 1, a training fails at once if there is no GPU, where it would use the processor."""
@@ -41,9 +43,11 @@ def requires_gpu() -> bool:
 
 
 def mlflow_server() -> str:
-    """The address of MLflow's server, without a password; "" if runs are kept in a file."""
+    """The address of MLflow's server, as people open it, without a password; "" if runs are kept in a file."""
     address = os.environ.get("MLFLOW_TRACKING_URI", "")
-    return without_passwords(address) if address.startswith(("http://", "https://")) else ""
+    if not address.startswith(("http://", "https://")):
+        return ""
+    return without_passwords(os.environ.get(MLFLOW_BROWSER_URL) or address)
 
 
 def prefect_server() -> str:

@@ -2,10 +2,22 @@
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
 from earmark.reporting import outcomes
 from earmark.reporting.leaderboard import HEADINGS, Cell, Leaderboard
 from earmark.reporting.outcomes import Outcome
+
+
+def run_links(server: str, run_id: str, report: str) -> str:
+    """Links to a run at MLflow's server, and to the file `report` that is logged there."""
+    run, file = quote(run_id), quote(report)
+    return f"[MLflow run]({server}/#/runs/{run}) · [report]({server}/get-artifact?run_uuid={run}&path={file})\n"
+
+
+def sentences(text: str) -> str:
+    """One line of code for each line of `text`, which holds names of labels and commands."""
+    return "\n\n".join(_code(line) for line in text.splitlines() if line) + "\n"
 
 
 def leaderboard(content: Leaderboard) -> str:
