@@ -4,8 +4,9 @@ import json
 import logging
 import os
 import sys
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 from prefect import flow
@@ -23,41 +24,59 @@ from earmark.reporting.leaderboard import leaderboard
 from earmark.reporting.terminal import next_steps
 from flows import tasks
 from flows.terminal import run_in_own_session
+from flows.turn import turn
 
 INTERRUPTED = 130
+Part = Literal["all", "data", "training"]
+DATA = ("ingest", "validate", "extract")
+"""The stages of the part "data"; all others are "training"."""
 
 
 @flow(name="retrain")
-def retrain(repository: str = "", branch: str = "") -> State[Any]:
+def retrain(repository: str = "", branch: str = "", part: Part = "all") -> State[Any]:
     """Runs every stale stage, and registers the best candidate.
+
+    The part "data" runs the stages that make data, and registers nothing; "training" runs the others, on the data that
+    are there.
 
     With a branch, the run begins with what others published there, in git and the DVC remote, and publishes what it
     made: data and results before the best candidate is registered, then the version's tag. `repository` is the address
-    that this checkout must be a clone of. Without a branch, nothing leaves this checkout.
+    that this checkout must be a clone of, and one run of it is at work at a time. Without a branch, nothing leaves this
+    checkout.
 
-    The state's data is the output of `register`, or a `tasks.CommandError` if something failed.
+    The state's data is the output of `register` if it ran, or a `tasks.CommandError` if something failed.
     """
+    with turn(repository) if branch else nullcontext():
+        return _retrain(repository, branch, part)
+
+
+def _retrain(repository: str, branch: str, part: Part) -> State[Any]:
     if branch and not (state := tasks.earmark("fetch", "--repository", repository, "--branch", branch)).is_completed():
         return _failed(state, "fetch")
-    state, summary = _bring_up_to_date()
+    state, summary = _bring_up_to_date(part)
     if not state.is_completed():
         return state
     if branch and not (state := tasks.earmark("publish")).is_completed():
         return _failed(state, "publish")
+    if part == "data":
+        return Completed(message=summary)
     state = _register(summary)
     if branch and state.is_completed() and not (tagged := tasks.earmark("publish")).is_completed():
         return _failed(tagged, "publish")
     return state
 
 
-def _bring_up_to_date() -> tuple[State[Any], str]:
-    """Runs every stale stage; returns a failed state or a completed one, and a summary."""
+def _bring_up_to_date(part: Part) -> tuple[State[Any], str]:
+    """Runs every stale stage of `part`; returns a failed state or a completed one, and a summary."""
     try:
         pipeline = tasks.read_pipeline()
+        if part == "training":
+            tasks.require_data(DATA)
     except tasks.CommandError as error:
         return tasks.failed(error), ""
+    stages = [stage for stage in pipeline.stages if part == "all" or (stage in DATA) == (part == "data")]
     changed: set[str] = set()
-    for stage in pipeline.stages:
+    for stage in stages:
         before = tasks.recorded_outputs(stage)
         stale = stage in pipeline.stale or not changed.isdisjoint(pipeline.upstream[stage])
         validated_at = tasks.modified_at(VALIDATION_RESULT)
@@ -68,7 +87,7 @@ def _bring_up_to_date() -> tuple[State[Any], str]:
             return _failed(state, stage), ""
         if tasks.recorded_outputs(stage) != before:
             changed.add(stage)
-    return Completed(), _summary(pipeline.stages, changed)
+    return Completed(), _summary(stages, changed)
 
 
 def _register(summary: str) -> State[Any]:
@@ -76,12 +95,18 @@ def _register(summary: str) -> State[Any]:
     if not state.is_completed():
         return _failed(state, "register")
     output = state.result()
-    metrics = _read(METRICS)
-    table = markdown.leaderboard(leaderboard(metrics["candidates"], metrics["best"]))
-    create_markdown_artifact(key="leaderboard", markdown=f"{table}\n```\n{output}\n```\n")
-    if (tasks.ROOT / VERDICT).exists():
-        create_markdown_artifact(key="verdict", markdown=markdown.verdict(_read(VERDICT)))
+    _show_version(output.rpartition("\n\n")[2])
     return Completed(message=summary, data=output)
+
+
+def _show_version(sentence: str) -> None:
+    metrics = _read(METRICS)
+    run_id = tasks.run_of_version(metrics["candidates"][metrics["best"]])
+    links = [markdown.run_links(environment.mlflow_server(), run_id, REPORT.name)] if run_id else []
+    table = markdown.leaderboard(leaderboard(metrics["candidates"], metrics["best"]))
+    _show("leaderboard", markdown.sentences(sentence), table, *links)
+    if (tasks.ROOT / VERDICT).exists():
+        _show("verdict", markdown.verdict(_read(VERDICT)), *links)
 
 
 def _failed(state: State[Any], stage: str) -> State[Any]:
@@ -90,7 +115,11 @@ def _failed(state: State[Any], stage: str) -> State[Any]:
 
 
 def _show_validation() -> None:
-    create_markdown_artifact(key="validation", markdown=markdown.validation(_read(VALIDATION_RESULT)))
+    _show("validation", markdown.validation(_read(VALIDATION_RESULT)))
+
+
+def _show(key: str, *parts: str) -> None:
+    create_markdown_artifact(key=key, markdown="\n".join(parts))
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -98,7 +127,7 @@ def _read(path: Path) -> dict[str, Any]:
     return content
 
 
-def _summary(stages: tuple[str, ...], changed: set[str]) -> str:
+def _summary(stages: list[str], changed: set[str]) -> str:
     if not changed:
         return f"nothing changed: all {len(stages)} stages are up to date"
     return "changed: " + ", ".join(stage for stage in stages if stage in changed)

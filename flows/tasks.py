@@ -5,9 +5,9 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -22,6 +22,7 @@ from earmark.errors import UserError
 from earmark.params import environment
 from earmark.paths import DVC_LOCK
 from earmark.versioning import dvc_lock, pipeline
+from earmark.versioning.dvc import objects
 from earmark.versioning.dvc_run import end_process_group
 from earmark.versioning.pipeline import Pipeline
 
@@ -65,10 +66,41 @@ def read_pipeline() -> Pipeline:
         raise CommandError(str(error), USER_MISTAKE) from None
 
 
+def require_data(stages: Sequence[str]) -> None:
+    """Checks that the data are those which `stages` make here, as `register` will before it registers.
+
+    Raises:
+        CommandError: a stage never ran, or something that it depends on has changed since.
+    """
+    try:
+        with chdir(ROOT), objects() as dvc:
+            recorded = dvc_lock.dvc_stages()
+            changed = dvc.changes([stage for stage in stages if stage in recorded])
+    except UserError as error:
+        raise CommandError(str(error), USER_MISTAKE) from None
+    if stale := [stage for stage in stages if stage in changed or stage not in recorded]:
+        raise CommandError(f"{', '.join(stale)}: not up to date; run the part 'data' first", USER_MISTAKE)
+
+
 def recorded_outputs(stage: str) -> list[dict[str, Any]]:
     """Returns the stage's outputs as dvc.lock records them; empty if the stage has never run."""
     outputs: list[dict[str, Any]] = dvc_lock.dvc_stages(ROOT / DVC_LOCK).get(stage, {}).get("outs", [])
     return outputs
+
+
+def run_of_version(metrics: Mapping[str, Any]) -> str:
+    """Returns the id of the MLflow run of a registered candidate, by its metrics; "" if no server has it."""
+    if not environment.mlflow_server():
+        return ""
+    from earmark.registry.versions import open_registry  # takes seconds, for MLflow
+
+    try:
+        registry = open_registry(params.load(ROOT / params.PATH).register_.name)
+        version = registry.with_content(metrics["content_sha256"])
+    except UserError as error:  # a link is not worth a failed run
+        get_run_logger().warning("no link to the run in MLflow: %s", error)
+        return ""
+    return version.run_id if version else ""
 
 
 def modified_at(path: Path) -> int:

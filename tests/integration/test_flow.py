@@ -25,12 +25,12 @@ AT_ONCE = (
     "tasks.reproduce = tasks.reproduce.with_options(retry_delay_seconds=0); sys.exit(retrain.main())",
 )
 """The flow without the time before it tries again."""
-FOR_A_TEAM = (
-    "-c",
-    "import sys; from flows.retrain import retrain;"
-    "sys.exit(not retrain('team.git', 'main', return_state=True).is_completed())",
-)
-"""The flow as a deployment with a repository and a branch runs it."""
+
+
+def for_a_team(part: str = "all") -> tuple[str, str]:
+    """The flow as a deployment with a repository and a branch runs it."""
+    flow = f"retrain('https://me:secret@example.org/team.git', 'main', {part!r}, return_state=True)"
+    return "-c", f"import sys; from flows.retrain import retrain; sys.exit(not {flow}.is_completed())"
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,10 @@ def test_first_run_runs_every_stage_once_and_shows_what_register_says(first):
     assert "train@seed_cnn at work" in ended.stderr
     assert "Running stage" not in ended.stderr
     assert set(project.artifacts) == {"validation", "leaderboard"}
-    assert "registered tc_resnet" in project.artifacts["leaderboard"]
+    leaderboard = project.artifacts["leaderboard"]
+    assert leaderboard.startswith("`registered tc_resnet`\n\nFigures are of the test split.\n\n| candidate |")
+    assert not set(leaderboard) & set("─│┃━╭╮╰╯")
+    assert "```" not in leaderboard
     assert "70 clips accepted" in project.artifacts["validation"]
 
 
@@ -162,18 +165,53 @@ def test_a_result_that_dvc_still_has_is_shown_as_cached_and_a_killed_stage_as_a_
 
 def test_with_a_branch_a_run_begins_with_what_others_did_and_publishes_before_it_registers(project: Project):
     (project.root / "source.txt").write_text("recordings for the team")
-    ended = project.retrain(command=FOR_A_TEAM)
+    ended = project.retrain(command=for_a_team())
     assert ended.returncode == 0, ended.stderr
     assert project.calls[:2] == ["fetch", "ingest"]
     assert project.calls[-3:] == ["publish", "register", "publish"]
-    failed = project.retrain(({"stage": "publish", "exit_code": 2},), FOR_A_TEAM)
+    failed = project.retrain(({"stage": "publish", "exit_code": 2},), for_a_team())
     assert failed.returncode == 1
     assert "publish: earmark: the rates are wrong" in failed.stderr
     assert project.calls[-1] == "publish"
     assert "register" not in project.calls
-    refused = project.retrain(({"stage": "fetch", "exit_code": 2},), FOR_A_TEAM)
+    refused = project.retrain(({"stage": "fetch", "exit_code": 2},), for_a_team())
     assert "fetch: earmark: the rates are wrong" in refused.stderr
     assert project.calls == ["fetch"]
+
+
+def test_each_part_runs_its_stages_and_training_wants_the_data_of_these_settings(project: Project):
+    project.set("features", "fft_length", 1024)
+    (project.root / "source.txt").write_text("recordings for two machines")
+    for part, calls in {
+        "data": ["fetch", "ingest", "validate", "extract", "publish"],
+        "training": ["fetch", "train@seed_cnn", "train@tc_resnet", "evaluate", "publish", "register", "publish"],
+    }.items():
+        ended = project.retrain(command=for_a_team(part))
+        assert ended.returncode == 0, ended.stderr
+        assert sorted(project.calls) == sorted(calls)
+    again = project.retrain(command=for_a_team("training"))
+    assert project.calls == ["fetch", "publish", "register", "publish"]
+    assert "nothing changed: all 3 stages are up to date" in again.stderr
+    project.set("features", "fft_length", 2048)
+    refused = project.retrain(command=for_a_team("training"))
+    assert refused.returncode == 1
+    assert "extract: not up to date; run the part 'data' first" in refused.stderr
+    assert project.calls == ["fetch"]
+
+
+def test_a_run_waits_for_another_one_of_its_repository_and_says_so_once(project: Project):
+    (project.root / "calls.txt").unlink()
+    limit, log = "retrain https-example.org-team", project.root / "run.log"
+    project.server.post("/v2/concurrency_limits/", {"name": limit, "limit": 1}, known=409)
+    project.server.post("/v2/concurrency_limits/increment", {"names": [limit], "slots": 1})
+    command = [sys.executable, *for_a_team()]
+    with running(command, log, cwd=project.root, env=project.environment()) as process:
+        wait_until(lambda: "waits: another run of this repository is at work" in log.read_text(), SECONDS, "it waits")
+        assert not (project.root / "calls.txt").exists()
+        project.server.post("/v2/concurrency_limits/decrement", {"names": [limit], "slots": 1})
+        assert process.wait(SECONDS) == 0, log.read_text()
+    assert project.calls[0] == "fetch"
+    assert log.read_text().count("waits: ") == 1
 
 
 def test_what_dvc_itself_refuses_ends_the_run_in_its_words(project: Project):

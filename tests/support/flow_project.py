@@ -126,7 +126,7 @@ def main():
     if stage in ("fetch", "publish"):
         print(*sys.argv[2:])
     elif stage == "register":
-        print("registered tc_resnet")
+        print("─ a table ─\\n\\nregistered tc_resnet")
         pathlib.Path("verdict.txt").exists() and os.replace("verdict.txt", "reports/verdict.json")
     else:
         write(METRICS if stage == "evaluate" else pathlib.Path(OUTPUTS.get(stage) or f"models/{sys.argv[2]}"), stage)

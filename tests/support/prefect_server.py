@@ -65,9 +65,29 @@ class PrefectServer:
     def artifacts(self, run_id: str) -> list[dict]:
         return self.ask("/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run_id]}}})
 
+    def deployment(self, name: str) -> dict:
+        [deployment] = self.ask("/deployments/filter", {"deployments": {"name": {"any_": [name]}}})
+        return deployment
+
+    def runs_of(self, deployment: str, *states: str) -> list[dict]:
+        """The flow runs of a deployment that are in one of these states, the first started first."""
+        query = {"state": {"type": {"any_": states}}, "deployment_id": {"any_": [self.deployment(deployment)["id"]]}}
+        return self.ask("/flow_runs/filter", {"flow_runs": query, "sort": "START_TIME_ASC"})
+
+    def ended_runs(self, deployment: str) -> list[dict]:
+        return self.runs_of(deployment, "COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+
+    def log_of(self, run_id: str) -> list[str]:
+        return [entry["message"] for entry in self.ask("/logs/filter", {"logs": {"flow_run_id": {"any_": [run_id]}}})]
+
     def ask(self, path: str, query: dict | None = None) -> list[dict]:
         """What a search at `path` finds."""
         return self._answer(self.session.post(f"{self.url}{path}", json=query or {}, timeout=30))
+
+    def post(self, path: str, content: dict, known: int = 200) -> None:
+        """Has the server do something; it may also answer `known`."""
+        response = self.session.post(f"{self.url}{path}", json=content, timeout=30)
+        assert response.ok or response.status_code == known, response.text
 
     @staticmethod
     def _answer(response: requests.Response):
@@ -104,7 +124,7 @@ def serving(home: Path) -> Iterator[PrefectServer]:
 
 
 def run_weekly(server: PrefectServer, folder: Path, environment: dict[str, str], log: Path) -> dict:
-    """Deploys what the prefect.yaml in `folder` describes, and has a worker run it once; the flow run at its end."""
+    """Deploys `weekly` of the prefect.yaml in `folder`, and has a worker run it once; the flow run at its end."""
 
     def prefect(*arguments: str) -> None:
         done = subprocess.run(
@@ -116,7 +136,7 @@ def run_weekly(server: PrefectServer, folder: Path, environment: dict[str, str],
     often = {"PREFECT_WORKER_QUERY_SECONDS": "1"}
     with running(worker, log, cwd=folder, env=environment | often, start_new_session=True) as process:
         wait_until(lambda: server.ask("/work_pools/filter"), RUN_SECONDS, f"the worker's pool is there, see {log}")
-        prefect("--no-prompt", "deploy", "--all")
+        prefect("--no-prompt", "deploy", "--name", "weekly")
         try:
             return run_once(server, prefect, log)
         except BaseException:
@@ -126,14 +146,11 @@ def run_weekly(server: PrefectServer, folder: Path, environment: dict[str, str],
 
 def run_once(server: PrefectServer, prefect: Callable[..., object], log: Path) -> dict:
     """Starts the weekly deployment with Prefect's command line `prefect`; returns the flow run at its end."""
-    [deployment] = server.ask("/deployments/filter")
-    [schedule] = deployment["schedules"]
-    assert (deployment["name"], schedule["slug"], schedule["active"]) == ("weekly", "weekly", True)
+    [schedule] = server.deployment("weekly")["schedules"]
+    assert (schedule["slug"], schedule["active"]) == ("weekly", True)
     prefect("deployment", "run", "retrain/weekly")
-    states = {"type": {"any_": ["COMPLETED", "FAILED", "CRASHED", "CANCELLED"]}}
-    ended = {"flow_runs": {"state": states, "deployment_id": {"any_": [deployment["id"]]}}}
-    wait_until(lambda: server.ask("/flow_runs/filter", ended), RUN_SECONDS, f"the flow run ends, see {log}")
-    [run] = server.ask("/flow_runs/filter", ended)
+    wait_until(lambda: server.ended_runs("weekly"), RUN_SECONDS, f"the flow run ends, see {log}")
+    [run] = server.ended_runs("weekly")
     return run
 
 

@@ -123,7 +123,7 @@ def push_commits() -> int | None:
         UserError: the remote does not answer or refuses, or others have published results too.
     """
     branch = current_branch()
-    if not _remote_address():
+    if not remote_address():
         return None
     if not branch:
         raise UserError("git: no branch is checked out; expected the branch that results are published on")
@@ -158,7 +158,7 @@ def push_tags(commits: Mapping[str, str]) -> list[str]:
     for name in new:
         run_git("tag", name, commits[name])
     there = [name for name in commits if _is_tag(name)]
-    if there and _remote_address():
+    if there and remote_address():
         run_git("push", "--quiet", REMOTE, *(f"refs/tags/{name}" for name in there))
     return new
 
@@ -201,8 +201,8 @@ def current_branch() -> str:
 def _require_clone(address: str, branch: str) -> None:
     if current_branch() != branch:
         raise UserError(f"git: {current_branch() or 'no branch'} is checked out; expected {branch}")
-    remote = _remote_address()
-    if address and remote.removesuffix("/").removesuffix(".git") != address.removesuffix("/").removesuffix(".git"):
+    remote = remote_address()
+    if address and without_ending(remote) != without_ending(address):
         raise UserError(
             f"git: this is a clone of {without_passwords(remote) or 'nothing'}; expected {without_passwords(address)}"
         )
@@ -222,8 +222,14 @@ def _author() -> tuple[str, ...]:
     return () if git("config", "user.email") else AUTHOR
 
 
-def _remote_address() -> str:
+def remote_address() -> str:
+    """The address of the repository that this is a clone of; "" for none."""
     return (git("remote", "get-url", REMOTE) or b"").decode().strip()
+
+
+def without_ending(address: str) -> str:
+    """The address of a repository without the "/" and ".git" at its end, which git does not need."""
+    return address.removesuffix("/").removesuffix(".git")
 
 
 def _count(commits: str) -> int:
