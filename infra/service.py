@@ -1,4 +1,6 @@
-"""Starts one service of the team's stack: `python -m infra.service mlflow`; `buckets` and `is-healthy` help with it.
+"""Starts one service of the team's stack: `python -m infra.service mlflow`.
+
+`buckets`, `automations` and `is-healthy` help with it.
 
 `make stack` and compose.yaml start the same services with it. Addresses come from the environment, settings from
 infra/settings, passwords from files in the folder EARMARK_SECRETS: none is on a command line.
@@ -8,9 +10,11 @@ import argparse
 import importlib.util
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -24,6 +28,9 @@ ROOT = Path(__file__).resolve().parents[1]
 SETTINGS = Path(__file__).resolve().parent / "settings"
 DATABASE_USER = "earmark"
 BIN = Path(sys.executable).parent
+AUTOMATION = "crash silent flow runs"
+CRASH_SECONDS = 90
+"""How long a flow run may be silent, three of its heartbeats, before it counts as crashed."""
 
 
 def settings(service: str) -> dict[str, str]:
@@ -98,6 +105,8 @@ def prefect() -> tuple[list[str], dict[str, str]]:
     """Server of schedules and runs."""
     environment = {
         **settings("prefect"),
+        # The turns of runs are kept here: forgotten, a turn would never end.
+        "PREFECT_HOME": str(Path(os.environ["EARMARK_STATE"]) / "prefect"),
         "PREFECT_SERVER_DATABASE_CONNECTION_URL": _database("postgresql+asyncpg", "prefect"),
         "PREFECT_SERVER_API_AUTH_STRING": f"earmark:{secret('prefect_password')}",
         # The page in the browser asks for the server here.
@@ -108,11 +117,21 @@ def prefect() -> tuple[list[str], dict[str, str]]:
 
 
 def worker() -> tuple[list[str], dict[str, str]]:
-    """Runs flows in a clone of the team's repository, or without EARMARK_REPOSITORY in this one."""
-    pool = os.environ.get("EARMARK_POOL", "cpu")
-    command = [str(BIN / "prefect"), "worker", "start", "--pool", pool, "--type", "process"]
+    """Runs flows, one at a time, in a clone of the team's repository, or without EARMARK_REPOSITORY in this one."""
+    options = ["--pool", worker_pool(), "--type", "process", "--name", worker_name(), "--limit", "1"]
     # The code is that of the clone, whose commits the flow brings in.
-    return command, client_environment() | {"PYTHONPATH": str(_checkout() / "src")}
+    source = {"PYTHONPATH": str(_checkout() / "src")}
+    return [str(BIN / "prefect"), "worker", "start", *options], client_environment() | source
+
+
+def worker_pool() -> str:
+    """The pool of this machine's worker."""
+    return os.environ.get("EARMARK_POOL", "cpu")
+
+
+def worker_name() -> str:
+    """The name of this machine's worker in its pool; a container is a machine."""
+    return f"{worker_pool()} {socket.gethostname()}"
 
 
 SERVICES: dict[str, Callable[[], tuple[list[str], dict[str, str]]]] = {
@@ -169,8 +188,42 @@ def make_buckets() -> None:
             client.create_bucket(Bucket=bucket)
 
 
+def make_automations() -> None:
+    """Has Prefect's server end the flow runs that are heard of no more, so that nobody waits for them."""
+    from prefect.automations import AutomationCore, EventTrigger, Posture
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.objects import StateType
+    from prefect.events.actions import ChangeFlowRunState
+    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
+
+    heartbeat, ends = "prefect.flow-run.heartbeat", ("Completed", "Failed", "Cancelled", "Crashed")
+    message = f"no heartbeat within {CRASH_SECONDS} s: the machine or the worker of this run has died"
+    automation = AutomationCore(
+        name=AUTOMATION,
+        trigger=EventTrigger(
+            after={heartbeat},
+            expect={heartbeat, *(f"prefect.flow-run.{end}" for end in ends)},
+            match={"prefect.resource.id": "prefect.flow-run.*"},
+            for_each={"prefect.resource.id"},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=timedelta(seconds=CRASH_SECONDS),
+        ),
+        actions=[ChangeFlowRunState(state=StateType.CRASHED, message=message)],
+    )
+    server = {
+        PREFECT_API_URL: os.environ["PREFECT_API_URL"],
+        PREFECT_API_AUTH_STRING: f"earmark:{secret('prefect_password')}",
+    }
+    with temporary_settings(server), get_client(sync_client=True) as client:
+        if there := client.read_automations_by_name(automation.name):
+            client.update_automation(there[0].id, automation)
+        else:
+            client.create_automation(automation)
+
+
 def is_healthy(name: str) -> bool:
-    """Whether the service answers; the worker does if Prefect has heard of it within the last minute."""
+    """Whether the service answers; the worker of this machine does if Prefect's server hears of it."""
     import requests
 
     if name == "postgres":
@@ -180,7 +233,7 @@ def is_healthy(name: str) -> bool:
         session.trust_env = False  # no proxy between the services
         try:
             if name == "worker":
-                return _has_worker(session, os.environ.get("EARMARK_POOL", "cpu"))
+                return _hears_of_worker(session)
             address = {
                 "s3": f"{os.environ['AWS_ENDPOINT_URL']}/healthz",
                 "mlflow": f"{os.environ['MLFLOW_TRACKING_URI']}/health",
@@ -191,10 +244,12 @@ def is_healthy(name: str) -> bool:
             return False
 
 
-def _has_worker(session: "requests.Session", pool: str) -> bool:
-    address = f"{os.environ['PREFECT_API_URL']}/work_pools/{pool}/workers/filter"
+def _hears_of_worker(session: "requests.Session") -> bool:
+    address = f"{os.environ['PREFECT_API_URL']}/work_pools/{worker_pool()}/workers/filter"
     response = session.post(address, json={}, auth=("earmark", secret("prefect_password")), timeout=5)
-    return response.ok and any(worker["status"] == "ONLINE" for worker in response.json())
+    # Until three heartbeats are missing, a worker is online.
+    online = [worker["name"] for worker in response.json() if worker["status"] == "ONLINE"] if response.ok else []
+    return worker_name() in online
 
 
 def _checkout() -> Path:
@@ -239,12 +294,15 @@ def _assignments(text: str) -> Iterator[tuple[str, str]]:
 def main() -> int:
     """Becomes the service, or does what the command says; returns its exit code."""
     parser = argparse.ArgumentParser(prog="python -m infra.service", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("command", choices=(*SERVICES, "buckets", "is-healthy"))
+    parser.add_argument("command", choices=(*SERVICES, "buckets", "automations", "is-healthy"))
     parser.add_argument("name", nargs="?", choices=tuple(SERVICES), help="the service that is-healthy asks")
     arguments = parser.parse_args()
     match arguments.command:
         case "buckets":
             make_buckets()
+            return 0
+        case "automations":
+            make_automations()
             return 0
         case "is-healthy":
             return 0 if is_healthy(arguments.name) else 1

@@ -144,6 +144,7 @@ def addresses() -> dict[str, str]:
         "MLFLOW_TRACKING_URI": f"http://{LOOPBACK}:{ports['MLFLOW_PORT']}",
         "PREFECT_API_URL": f"http://{LOOPBACK}:{ports['PREFECT_PORT']}/api",
         "PREFECT_BROWSER_URL": f"http://{LOOPBACK}:{ports['PREFECT_PORT']}/api",
+        "MLFLOW_BROWSER_URL": f"http://{LOOPBACK}:{ports['MLFLOW_PORT']}",
         "NO_PROXY": "localhost,127.0.0.1",
         "no_proxy": "localhost,127.0.0.1",
         "EARMARK_STATE": str(STATE),
@@ -257,7 +258,11 @@ def _make_databases() -> None:
     subprocess.run(command, check=True, env=os.environ | password)
 
 
-PREPARATIONS: dict[str, Callable[[], None]] = {"postgres": _make_databases, "s3": service.make_buckets}
+PREPARATIONS: dict[str, Callable[[], None]] = {
+    "postgres": _make_databases,
+    "s3": service.make_buckets,
+    "prefect": service.make_automations,
+}
 """What must be there before the next service starts."""
 
 

@@ -1,18 +1,22 @@
-"""The team's service for real: `make stack`, a scheduled run through its worker, and a second clone that has it all."""
+"""The team's service for real: `make stack`, runs through its workers, and a second clone that has it all."""
 
 import os
 import re
 import shlex
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 import requests
-from conftest import BIN, SMALL, checkout
-from support.prefect_server import PrefectServer, run_once
+from conftest import BIN, SMALL, change_params, checkout
+from support.prefect_server import RUN_SECONDS, PrefectServer, run_once, running, wait_until
 
-from infra import secret_files, stack
+from infra import secret_files, service, stack
 
 
 def call(folder: Path, environment: dict[str, str], *command: object) -> subprocess.CompletedProcess:
@@ -61,6 +65,37 @@ class Team:
         server.session.auth = tuple(self.exported["PREFECT_API_AUTH_STRING"].split(":"))
         return server
 
+    def prefect_command(self, *arguments: str) -> None:
+        source = {"EARMARK_REPOSITORY": str(self.repository), "EARMARK_BRANCH": "main"}
+        must(self.first, self.exported | source, BIN / "prefect", *arguments)
+
+    def push_params(self, clone: Path, changes: dict) -> None:
+        """Somebody changes params.yaml in a clone of their own, and pushes that."""
+        if not clone.exists():
+            must(clone.parent, self.environment, "git", "clone", "-q", self.repository, clone)
+        must(clone, self.environment, "git", "pull", "-q")
+        change_params(clone, changes)
+        identity = ("-c", "user.name=somebody", "-c", "user.email=somebody@example.invalid")
+        must(clone, self.environment, "git", *identity, "commit", "-qam", "Change the parameters")
+        must(clone, self.environment, "git", "push", "-q")
+
+    @contextmanager
+    def gpu_worker(self, folder: Path) -> Iterator[subprocess.Popen]:
+        """A worker of the pool gpu, in its own clone below `folder`, as another machine runs it."""
+        environment = self.exported | {
+            "EARMARK_POOL": "gpu",
+            "EARMARK_REPOSITORY": str(self.repository),
+            "EARMARK_BRANCH": "main",
+            "EARMARK_SECRETS": str(self.state / "secrets"),
+            "PYTHONPATH": str(self.first),
+        }
+        command = [sys.executable, "-m", "infra.service"]
+        log = self.state / "logs/worker-gpu.log"
+        with running([*command, "worker"], log, cwd=folder, env=environment, start_new_session=True) as worker:
+            health = [*command, "is-healthy", "worker"]
+            wait_until(lambda: call(folder, environment, *health).returncode == 0, 90, f"the worker lives, see {log}")
+            yield worker
+
 
 @pytest.fixture(scope="module")
 def team(tmp_path_factory):
@@ -76,13 +111,8 @@ def team(tmp_path_factory):
 @pytest.fixture(scope="module")
 def run(team):
     """The run of the weekly deployment."""
-    source = {"EARMARK_REPOSITORY": str(team.repository), "EARMARK_BRANCH": "main"}
-
-    def prefect(*arguments: str) -> None:
-        must(team.first, team.exported | source, BIN / "prefect", *arguments)
-
-    prefect("--no-prompt", "deploy", "--all")
-    return run_once(team.prefect, prefect, team.state / "logs/worker.log")
+    team.prefect_command("--no-prompt", "deploy", "--name", "weekly")
+    return run_once(team.prefect, team.prefect_command, team.state / "logs/worker.log")
 
 
 @pytest.mark.slow
@@ -119,6 +149,72 @@ def first_recording(clone: Path, team: Team) -> str:
 
 
 @pytest.mark.slow
+def test_a_run_of_data_starts_a_training_on_another_machine_which_registers_and_tags(team, run, tmp_path):
+    (tmp_path / "gpu").mkdir()
+    with team.gpu_worker(tmp_path / "gpu"):
+        team.prefect_command("--no-prompt", "deploy", "--all")
+        team.push_params(tmp_path / "theirs", {"dataset": {"speakers": 7}})
+        team.prefect_command("deployment", "run", "retrain/data")
+        wait_until(lambda: team.prefect.ended_runs("training"), RUN_SECONDS, f"a training ends, see {team.state}/logs")
+    [data], [training] = team.prefect.ended_runs("data"), team.prefect.ended_runs("training")
+    assert data["state_type"] == "COMPLETED", team.prefect.log_of(data["id"])
+    assert training["state_type"] == "COMPLETED", team.prefect.log_of(training["id"])
+    tasks = {part["id"]: {task["name"] for task in team.prefect.task_runs(part["id"])} for part in (data, training)}
+    assert tasks[data["id"]] == {"fetch", "ingest", "validate", "extract", "publish"}
+    assert tasks[training["id"]] == {"fetch", "train@tc_resnet", "evaluate", "publish", "register"}
+    second = tmp_path / "theirs"
+    must(second, team.exported, BIN / "earmark", "fetch")
+    assert "earmark-v2" in must(second, team.exported, "git", "tag")
+    assert_artifacts_link_to_the_run(team, training["id"])
+
+
+def assert_artifacts_link_to_the_run(team: Team, run_id: str) -> None:
+    artifacts = {artifact["key"]: artifact["data"] for artifact in team.prefect.artifacts(run_id)}
+    assert set(artifacts) == {"leaderboard", "verdict"}
+    for text in artifacts.values():
+        page, report = re.findall(r"\]\((http[^)]+)\)", text)
+        login = ("earmark", team.exported["MLFLOW_TRACKING_PASSWORD"])
+        assert "<title>" in requests.get(report, auth=login).text
+        run = {"run_id": page.rpartition("/")[2]}
+        answer = requests.get(f"{page.partition('/#')[0]}/api/2.0/mlflow/runs/get", run, auth=login)
+        assert answer.json()["run"]["info"]["status"] == "FINISHED"
+
+
+@pytest.mark.slow
+def test_a_run_whose_machine_died_is_crashed_within_two_minutes_and_the_next_one_starts(team, run, tmp_path):
+    (tmp_path / "gpu").mkdir()
+    with team.gpu_worker(tmp_path / "gpu") as worker:
+        team.prefect_command("--no-prompt", "deploy", "--all")
+        team.push_params(tmp_path / "theirs", {"train": {"epochs": 5000}})
+        team.prefect_command("deployment", "run", "retrain/training")
+        wait_until(lambda: training_of(team), RUN_SECONDS, f"the training is at work, see {team.state}/logs")
+        [killed] = team.prefect.runs_of("training", "RUNNING")
+        for process in [*psutil.Process(worker.pid).children(recursive=True), psutil.Process(worker.pid)]:
+            process.kill()
+        killed_at = time.monotonic()
+    team.push_params(tmp_path / "theirs", {"train": {"epochs": 2}})
+    before = len(team.prefect.ended_runs("data"))
+    team.prefect_command("deployment", "run", "retrain/data")
+    wait_until(
+        lambda: team.prefect.flow_run(killed["id"])["state_type"] == "CRASHED",
+        120 - (time.monotonic() - killed_at),
+        "the run whose machine died is crashed",
+    )
+    assert "no heartbeat within 90 s" in team.prefect.flow_run(killed["id"])["state"]["message"]
+    wait_until(lambda: len(team.prefect.ended_runs("data")) > before, RUN_SECONDS, "the next run ends")
+    following = team.prefect.ended_runs("data")[-1]
+    assert following["state_type"] == "COMPLETED", team.prefect.log_of(following["id"])
+    assert len([line for line in team.prefect.log_of(following["id"]) if line.startswith("waits: ")]) == 1
+
+
+def training_of(team: Team) -> list[dict]:
+    """The tasks that train at this moment."""
+    running = [run["id"] for run in team.prefect.runs_of("training", "RUNNING")]
+    tasks = [task for run_id in running for task in team.prefect.task_runs(run_id)]
+    return [task for task in tasks if task["name"].startswith("train@") and task["state_type"] == "RUNNING"]
+
+
+@pytest.mark.slow
 def test_no_secret_is_in_logs_reports_or_prefect(team, run):
     secrets = {
         line
@@ -145,3 +241,5 @@ def test_a_second_start_changes_nothing_and_what_is_stopped_stays(team):
     assert team.stack("up").returncode == 0
     assert (team.state / "env").read_bytes() == before
     assert "champion" in must(team.first, team.exported, BIN / "earmark", "registry", "list")
+    automations = [automation["name"] for automation in team.prefect.ask("/automations/filter")]
+    assert automations.count(service.AUTOMATION) == 1
