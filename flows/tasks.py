@@ -175,13 +175,16 @@ def _run(
 
 @contextmanager
 def _started(command: Sequence[str | Path]) -> Iterator[subprocess.Popen[str]]:
-    """Starts a process in a group of its own; an exception, such as Ctrl-C or a cancelled run, ends the whole group."""
+    """Starts a process in a group of its own; an exception, such as Ctrl-C or a cancelled run, ends the whole group.
+
+    Its standard input is closed when this process ends, whatever ends it.
+    """
     process = subprocess.Popen(
         command,
         cwd=ROOT,
         env=_environment(),
         start_new_session=True,
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
