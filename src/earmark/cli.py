@@ -3,6 +3,7 @@
 import math
 import os
 import sys
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import click
@@ -14,7 +15,7 @@ _ENDED_BY_CTRL_C = 130
 """The exit code that shells use for it."""
 SECTIONS = {
     "Pipeline": ("ingest", "validate", "extract", "train", "evaluate", "register"),
-    "Data": ("ls", "cat", "unpack", "forget"),
+    "Data": ("ls", "cat", "unpack", "forget", "upload"),
     "Models": ("tune", "predict", "listen", "export"),
     "Registry": ("registry", "lineage", "reproduce"),
     "Team": ("fetch", "publish"),
@@ -53,51 +54,69 @@ def main() -> None:
     environment.exempt_loopback_from_proxies()
 
 
-def _stage(name: str, *arguments: str) -> None:
+_WAIT = click.option("--wait", is_flag=True, help="If another run holds this checkout, wait for its end.")
+
+
+def _stage(name: str, wait: bool, *arguments: str) -> None:
     import importlib
 
     from earmark import params
 
     loaded = params.load()
-    stage = getattr(importlib.import_module(f"earmark.stages.{name}"), name)
-    click.echo(f"{name}: {stage(loaded, *arguments)}")
+    with _only_run(wait, name, *arguments):
+        stage = getattr(importlib.import_module(f"earmark.stages.{name}"), name)
+        click.echo(f"{name}: {stage(loaded, *arguments)}")
+
+
+def _only_run(wait: bool, *command: str) -> AbstractContextManager[None]:
+    """Holds the lock of this checkout: for commands that write what others read."""
+    from earmark.io.run_lock import only_run
+    from earmark.paths import RUN
+
+    return only_run(RUN, " ".join(("earmark", *command)), wait)
 
 
 @main.command()
-def ingest() -> None:
+@_WAIT
+def ingest(wait: bool) -> None:
     """Read new recordings from dataset.source and dataset.inbox into data/raw."""
-    _stage("ingest")
+    _stage("ingest", wait)
 
 
 @main.command()
-def validate() -> None:
+@_WAIT
+def validate(wait: bool) -> None:
     """Check the clips; write data/accepted.parquet, data/quarantine, reports/validation."""
-    _stage("validate")
+    _stage("validate", wait)
 
 
 @main.command()
-def extract() -> None:
+@_WAIT
+def extract(wait: bool) -> None:
     """Compute the features of every clip; write data/features."""
-    _stage("extract")
+    _stage("extract", wait)
 
 
 @main.command()
 @click.argument("candidate")
-def train(candidate: str) -> None:
+@_WAIT
+def train(candidate: str, wait: bool) -> None:
     """Train CANDIDATE; write models/CANDIDATE."""
-    _stage("train", candidate)
+    _stage("train", wait, candidate)
 
 
 @main.command()
-def evaluate() -> None:
+@_WAIT
+def evaluate(wait: bool) -> None:
     """Score every candidate; write reports/metrics.json, reports/report.html."""
-    _stage("evaluate")
+    _stage("evaluate", wait)
 
 
 @main.command()
-def register() -> None:
+@_WAIT
+def register(wait: bool) -> None:
     """Register the best candidate in MLflow."""
-    _stage("register")
+    _stage("register", wait)
 
 
 @main.command()
@@ -148,31 +167,48 @@ def unpack(folder: Path) -> None:
 
 @main.command()
 @click.option("--speaker", required=True, metavar="ID", help="The speaker; 'earmark ls' lists the IDs.")
-def forget(speaker: str) -> None:
+@_WAIT
+def forget(speaker: str, wait: bool) -> None:
     """Remove a speaker's recordings, and list where copies remain."""
     from earmark import params
     from earmark.commands.forget import forget
 
-    click.echo(f"forget: {forget(params.load(), speaker)}")
+    with _only_run(wait, "forget"):  # not the speaker: others may read it
+        click.echo(f"forget: {forget(params.load(), speaker)}")
+
+
+@main.command()
+@_WAIT
+def upload(wait: bool) -> None:
+    """Copy data/raw to extract.raw, for extraction from a bucket."""
+    from earmark import params
+    from earmark.commands.upload import upload
+
+    with _only_run(wait, "upload"):
+        click.echo(f"upload: {upload(params.load())}")
 
 
 @main.command()
 @click.option("--repository", default="", metavar="ADDRESS", help="Refuse a clone of another repository.")
 @click.option("--branch", default="", help="Refuse a clone on another branch.")
-def fetch(repository: str, branch: str) -> None:
+@_WAIT
+def fetch(repository: str, branch: str, wait: bool) -> None:
     """Bring in what others published: commits from git, data from the DVC remote."""
     from earmark.commands import sharing
 
-    click.echo(f"fetch: {sharing.fetch(repository, branch)}")
+    with _only_run(wait, "fetch"):
+        click.echo(f"fetch: {sharing.fetch(repository, branch)}")
 
 
 @main.command()
-def publish() -> None:
+@_WAIT
+def publish(wait: bool) -> None:
     """Publish data, results and versions: through the DVC remote, a commit, tags."""
     from earmark import params
     from earmark.commands import sharing
 
-    click.echo(f"publish: {sharing.publish(params.load())}")
+    with _only_run(wait, "publish"):
+        click.echo(f"publish: {sharing.publish(params.load())}")
 
 
 _VERSION = click.argument("version", metavar="VERSION|ALIAS")

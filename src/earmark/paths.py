@@ -23,6 +23,8 @@ MODELS = Path("models")
 CHECKPOINTS = Path("checkpoints")
 CHECKOUT_ID = CHECKPOINTS / "checkout_id"
 LOGS = Path("logs")
+RUN = LOGS / "run.json"
+"""What runs in this checkout now: the command, its process, and since when."""
 TUNING = Path("tuning")
 REPORTS = Path("reports")
 VALIDATION = REPORTS / "validation"

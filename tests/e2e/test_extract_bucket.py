@@ -18,8 +18,6 @@ def test_dvc_extracts_in_a_bucket_and_trains_from_there(tmp_path, run, bucket, r
     folder = copied(registered, tmp_path / "project")
     shutil.rmtree(folder / "data/features")
     shutil.rmtree(folder / "models/tc_resnet")
-    for path in (folder / "data/raw").iterdir():
-        bucket.upload_file(str(path), "sounds", f"raw/{path.name}")
     places = {"raw": "s3://sounds/raw", "features": "s3://sounds/features"}
     short = FAST_TC_RESNET | {"epochs": 1}
     change_params(folder, {"extract": places, "train": {"candidates": {"tc_resnet": short}}})
@@ -29,6 +27,7 @@ def test_dvc_extracts_in_a_bucket_and_trains_from_there(tmp_path, run, bucket, r
     )
     assert edited != pipeline
     (folder / "dvc.yaml").write_text(edited)
+    assert run(folder, "earmark", "upload").returncode == 0
     done = run(folder, "dvc", "repro", "train@tc_resnet")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "tc_resnet reached" in done.stdout

@@ -14,6 +14,7 @@ from earmark.io.files import AnyPath
 
 MAX_SHARD_BYTES = 64 * 1024 * 1024
 MANIFEST = "manifest.parquet"
+SHARD_NAMES = "shard-*.tar"
 NOISE = "noise"
 """Value of the manifest's column `split` for background noise."""
 COLUMNS = {

@@ -52,6 +52,8 @@ def extract(params: Params) -> str:
 def plan_of(params: Params) -> ExtractionPlan:
     """Reads the manifest, and resolves what the candidates in params.yaml need."""
     raw = raw_folder(params)
+    if not _is_original(raw) and not (raw / shards.MANIFEST).exists():
+        raise UserError(f"params.yaml: extract.raw {raw} has no copy of {RAW}; run 'earmark upload' first")
     names = {front_end_of(candidate) for candidate in params.train.candidates}
     stored = {front_ends.front_end(name, params).stored for name in names}
     by_name = tuple(sorted(stored, key=lambda front_end: front_end.name))
@@ -59,14 +61,14 @@ def plan_of(params: Params) -> ExtractionPlan:
 
 
 def _require_up_to_date(plan: ExtractionPlan) -> None:
-    is_original = is_local(plan.raw) and plan.raw.absolute() == RAW.absolute()
-    if is_original or not (RAW / shards.MANIFEST).exists():
+    if _is_original(plan.raw) or not (RAW / shards.MANIFEST).exists():
         return
     if not shards.read_members(RAW).equals(plan.members):
-        raise UserError(
-            f"params.yaml: extract.raw {plan.raw} is an outdated copy of {RAW}; update it, in a bucket with"
-            f" 'aws s3 sync --delete {RAW} {plan.raw}'"
-        )
+        raise UserError(f"params.yaml: extract.raw {plan.raw} is an outdated copy of {RAW}; run 'earmark upload' first")
+
+
+def _is_original(raw: AnyPath) -> bool:
+    return is_local(raw) and raw.absolute() == RAW.absolute()
 
 
 def _run(jobs: list[Job]) -> None:

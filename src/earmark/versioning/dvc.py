@@ -249,4 +249,8 @@ def _plain(md5: str) -> str:
 
 def one_line(error: BaseException) -> str:
     """The error's text in one line of at most 200 characters, without passwords, or the name of its class."""
+    from dvc.lock import LockError
+
+    if isinstance(error, LockError):  # whose advice is to remove files
+        return "another DVC command is using this checkout; try again when it has ended"
     return " ".join(without_passwords(str(error)).split())[:200] or type(error).__name__

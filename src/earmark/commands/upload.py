@@ -1,0 +1,54 @@
+"""`earmark upload`: copies data/raw to extract.raw, for extraction from a bucket."""
+
+from fnmatch import fnmatch
+from pathlib import Path
+
+from upath import UPath
+
+from earmark.dataset import shards
+from earmark.errors import UserError
+from earmark.io.files import is_local, storage_errors
+from earmark.io.progress import progress
+from earmark.params import Params
+from earmark.paths import RAW, raw_folder
+
+
+def upload(params: Params) -> str:
+    """Makes extract.raw a copy of data/raw; returns one sentence.
+
+    Shards first and the manifest last, so that an interrupted upload is an outdated copy, which `extract` refuses.
+    Shards that data/raw no longer has are deleted after that.
+
+    Raises:
+        UserError: extract.raw is data/raw itself, data/raw is empty, or the bucket cannot be used.
+    """
+    copy = raw_folder(params)
+    if is_local(copy) and copy.resolve() == RAW.resolve():
+        raise UserError(f"params.yaml: extract.raw is {copy} itself; expected an address such as s3://bucket/raw")
+    members = shards.read_members(RAW)
+    names = sorted(members["shard"].unique())
+    with storage_errors(copy):
+        there = _sizes(copy)
+        missing = [name for name in names if there.get(name) != (RAW / name).stat().st_size]
+        with progress("upload", len(missing), "shards") as advance:
+            for name in missing:
+                _put(RAW / name, copy / name)
+                advance(1)
+        _put(RAW / shards.MANIFEST, copy / shards.MANIFEST)
+        removed = sorted(name for name in there if fnmatch(name, shards.SHARD_NAMES) and name not in names)
+        for name in removed:
+            (copy / name).unlink()
+    return f"{len(missing)} of {len(names)} shards were new in {copy}; {len(removed)} were deleted there"
+
+
+def _sizes(folder: UPath) -> dict[str, int]:
+    """The size of each file in `folder`, in bytes; a shard's name tells its content."""
+    if not folder.exists():
+        return {}
+    return {path.name: int(path.stat().st_size) for path in folder.iterdir() if path.is_file()}
+
+
+def _put(source: Path, target: UPath) -> None:
+    if is_local(target):  # in S3 it would make the bucket
+        target.parent.mkdir(parents=True, exist_ok=True)
+    target.fs.put_file(str(source), target.path)

@@ -1,0 +1,94 @@
+"""data/raw as a copy in a bucket: what is sent, what is deleted, and what an interruption leaves."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import pytest
+from conftest import ROOT, change_params
+from support import s3_server
+from support.growing import fill, run_ingest, wav
+
+from earmark import params
+from earmark.commands.upload import upload
+from earmark.errors import UserError
+from earmark.stages.extract import extract
+
+BUCKET = "sounds"
+RECORDINGS = {"no/a_nohash_0.wav": wav(0, 1.0), "yes/b_nohash_0.wav": wav(1, 1.0)}
+MORE = {"no/c_nohash_0.wav": wav(7, 1.0)}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with s3_server.serving() as port:  # one for all tests: s3fs remembers where it was
+        yield f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture
+def bucket(server, tmp_path, monkeypatch):
+    folder = tmp_path / "project"
+    folder.mkdir()
+    shutil.copy2(ROOT / "params.yaml", folder)
+    monkeypatch.chdir(folder)
+    change_params(Path(), {"dataset": {"source": "../recordings"}, "extract": {"raw": f"s3://{BUCKET}/raw"}})
+    fill(tmp_path / "recordings", RECORDINGS)
+    run_ingest()
+    s3_server.use(server, monkeypatch, tmp_path)
+    client = boto3.client("s3")
+    client.create_bucket(Bucket=BUCKET)
+    yield client
+    for key in stored(client):
+        client.delete_object(Bucket=BUCKET, Key=key)
+    client.delete_bucket(Bucket=BUCKET)
+
+
+def stored(bucket) -> dict[str, bytes]:
+    listed = bucket.list_objects_v2(Bucket=BUCKET).get("Contents", [])
+    return {entry["Key"]: bucket.get_object(Bucket=BUCKET, Key=entry["Key"])["Body"].read() for entry in listed}
+
+
+def expected() -> dict[str, bytes]:
+    files = [*Path("data/raw").glob("shard-*.tar"), Path("data/raw/manifest.parquet")]
+    return {f"raw/{path.name}": path.read_bytes() for path in files}
+
+
+def test_the_copy_has_the_shards_and_the_manifest_and_grows_with_them(bucket, tmp_path):
+    with pytest.raises(UserError, match=r"s3://sounds/raw has no copy of data/raw; run 'earmark upload' first"):
+        extract(params.load())
+    assert upload(params.load()) == "1 of 1 shards were new in s3://sounds/raw; 0 were deleted there"
+    assert stored(bucket) == expected()
+    assert upload(params.load()).startswith("0 of 1 shards were new")
+    fill(tmp_path / "recordings", MORE)
+    run_ingest()
+    with pytest.raises(UserError, match=r"is an outdated copy of data/raw; run 'earmark upload' first"):
+        extract(params.load())
+    assert upload(params.load()).startswith("1 of 2 shards were new")
+    assert stored(bucket) == expected()
+
+
+def test_shards_that_are_gone_are_deleted_and_nothing_else(bucket):
+    bucket.put_object(Bucket=BUCKET, Key="raw/shard-0123456789abcdef.tar", Body=b"forgotten")
+    bucket.put_object(Bucket=BUCKET, Key="raw/notes.txt", Body=b"a person's")
+    assert upload(params.load()).endswith("; 1 were deleted there")
+    assert stored(bucket) == expected() | {"raw/notes.txt": b"a person's"}
+
+
+def test_what_an_interrupted_upload_left_is_sent_again(bucket):
+    [shard] = Path("data/raw").glob("shard-*.tar")
+    bucket.put_object(Bucket=BUCKET, Key=f"raw/{shard.name}", Body=shard.read_bytes()[:1000])
+    assert upload(params.load()).startswith("1 of 1 shards were new")
+    assert stored(bucket) == expected()
+
+
+def test_data_raw_is_no_copy_of_itself(bucket):
+    change_params(Path(), {"extract": {"raw": "data/raw"}})
+    with pytest.raises(UserError, match=r"params.yaml: extract.raw is data/raw itself; expected an address"):
+        upload(params.load())
+
+
+def test_a_bucket_that_is_not_there_is_one_sentence(bucket):
+    change_params(Path(), {"extract": {"raw": "s3://absent/raw"}})
+    with pytest.raises(UserError, match=r"s3://absent/raw cannot be used: "):
+        upload(params.load())
