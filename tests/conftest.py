@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -169,7 +168,7 @@ def earmark() -> Callable[..., subprocess.CompletedProcess]:
     def call(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
         from earmark import cli
 
-        _forget_layers()
+        _forget_other_checkouts()
         with _restored_environment(), contextlib.chdir(folder):
             os.environ.update({"MLFLOW_TRACKING_URI": f"sqlite:///{Path(folder).resolve()}/mlflow.db"} | environment)
             done = CliRunner().invoke(cli.main, [str(argument) for argument in arguments], prog_name="earmark")
@@ -180,10 +179,14 @@ def earmark() -> Callable[..., subprocess.CompletedProcess]:
     return call
 
 
-def _forget_layers() -> None:
-    """A layer's name counts those before it in the process, and stands in the saved model."""
+def _forget_other_checkouts() -> None:
+    """What this process keeps of the command before, which may have run in another checkout."""
+    # A layer's name counts those before it in the process, and stands in the saved model.
     if "keras" in sys.modules:
         sys.modules["keras"].utils.clear_session(free_memory=False)  # whose collection takes half a second
+    # MLflow keeps where a run's artifacts are.
+    if "mlflow.tracking._tracking_service.utils" in sys.modules:
+        sys.modules["mlflow.tracking._tracking_service.utils"]._artifact_repos_cache.clear()
 
 
 @contextlib.contextmanager
@@ -212,22 +215,11 @@ def made_once(tmp_path_factory, name: str, make: Callable[[Path], object]) -> Pa
 
 def copied(project: Path, folder: Path) -> Path:
     """A copy of a project as `folder`, whose registry finds its artifacts in the copy."""
+    from earmark.tracking.local_store import follow_moved_checkout
+
     shutil.copytree(project, folder, symlinks=True)
-    if (folder / "mlflow.db").exists():
-        _move_artifacts(folder / "mlflow.db", str(project), str(folder))
+    follow_moved_checkout(folder / "mlflow.db")
     return folder
-
-
-def _move_artifacts(database: Path, before: str, after: str) -> None:
-    with contextlib.closing(sqlite3.connect(database)) as connection, connection:
-        tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-        for table in tables:
-            columns = connection.execute(f'PRAGMA table_info("{table}")').fetchall()
-            for column in (name for _, name, kind, *_ in columns if kind.startswith(("VARCHAR", "TEXT"))):
-                connection.execute(
-                    f'UPDATE "{table}" SET "{column}" = replace("{column}", ?, ?) WHERE instr("{column}", ?)',
-                    (before, after, before),
-                )
 
 
 @pytest.fixture(scope="session")

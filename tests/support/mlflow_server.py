@@ -1,6 +1,7 @@
 """An MLflow server for tests, and versions in its registry that cost no training."""
 
 import hashlib
+import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,7 +29,8 @@ def serving(home: Path, port: int | None = None) -> Iterator[str]:
     address, log = f"http://127.0.0.1:{port}", home / "server.log"
     command = [BIN / "mlflow", "server", "--host", "127.0.0.1", "--port", port, "--workers", "2"]
     places = ["--backend-store-uri", f"sqlite:///{home}/mlflow.db", "--artifacts-destination", str(home / "artifacts")]
-    with running([*command, *places], log, cwd=home):
+    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # eight processes, which no test uses
+    with running([*command, *places], log, cwd=home, env=environment):
         wait_until(lambda: answers(f"{address}/health"), START_SECONDS, f"the MLflow server answers, see {log}")
         yield address
 

@@ -12,14 +12,18 @@ from boto3.exceptions import Boto3Error
 from botocore.exceptions import BotoCoreError, ClientError
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from sqlalchemy import create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from earmark.addresses import without_passwords
 from earmark.errors import ServiceUnavailableError, UserError
 from earmark.paths import MLFLOW_DATABASE
+from earmark.tracking.local_store import follow_moved_checkout
 
 DEFAULT_URI = f"sqlite:///{MLFLOW_DATABASE}"
 NOT_FOUND = 404
+FOR_TRAININGS = "?workflowType=machine_learning"
+"""The end of an address of MLflow's page that makes it show trainings, rather than prompts and traces."""
 RETRIES, TIMEOUT = "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT"
 
 
@@ -77,9 +81,20 @@ def _first_request() -> Iterator[None]:
     """Translates errors of the first request, which also shows a missing database driver or a malformed address."""
     with translated_errors(), few_retries():
         try:
+            _require_database(mlflow.get_tracking_uri())
             yield
         except (ImportError, ValueError) as error:
             raise MlflowException(str(error)) from error
+
+
+def _require_database(uri: str) -> None:
+    """Connects to the database at `uri`, if it is one: MLflow itself tries for a hundred seconds."""
+    if urlsplit(uri).scheme.partition("+")[0] in ("postgresql", "mysql", "mssql"):
+        engine = create_engine(uri)
+        try:
+            engine.connect().close()
+        finally:
+            engine.dispose()
 
 
 @contextmanager
@@ -121,7 +136,11 @@ def configure() -> None:
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    mlflow.set_tracking_uri(_log_in(os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI))
+    uri = _log_in(os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI)
+    mlflow.set_tracking_uri(uri)
+    if uri in (DEFAULT_URI, f"sqlite:///{MLFLOW_DATABASE.absolute()}"):
+        with translated_errors():
+            follow_moved_checkout(MLFLOW_DATABASE)
 
 
 def _log_in(uri: str) -> str:
