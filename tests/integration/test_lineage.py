@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import copied
 from support.dvc_remote import set_absent_remote
-from support.small_version import artifact, registry, run_id, small_version
+from support.small_version import artifact, recorded_otherwise, registry, run_id, small_version
 
 from earmark.errors import UserError
 from earmark.provenance import environment
@@ -94,6 +94,7 @@ BREAKS = {
         "accepted clips: data/accepted.parquet: ",
     ),
     "the commit is not here": (lose_commit, "code: this repository has no commit "),
+    "the record is another": (lambda: overwrite(artifact("record.json")), "record: provenance/record.json of the run "),
     "a kept file is gone": (lambda: artifact("params.yaml").unlink(), "parameters: provenance/params.yaml is not "),
     "a kept file is another": (lambda: overwrite(artifact("requirements.lock")), "lock file: provenance/requirements"),
     "the patch is another": (lambda: overwrite(artifact("code.patch")), "uncommitted code: provenance/code.patch"),
@@ -138,7 +139,7 @@ def test_a_lock_file_that_was_edited_after_training_is_told_from_the_one_of_trai
 
 
 def test_other_speakers_than_recorded_are_named(project, earmark):
-    registry(project).set_model_version_tag("earmark", "1", "speakers_sha256", "0" * 64)
+    recorded_otherwise(project, {"speakers_sha256": "0" * 64})
     done = earmark(project, "lineage", "1")
     assert done.returncode == 1
     assert "speakers: those of data/accepted.parquet" in done.stdout
@@ -152,7 +153,7 @@ def test_a_version_without_provenance_says_what_is_not_recorded(project, earmark
     assert "raw data: the version has no hash of data/raw" in done.stdout
     again = earmark(project, "reproduce", "1")
     assert again.returncode == 2
-    assert "cannot be rebuilt: it has no record of the tag candidate" in again.stderr
+    assert "cannot be rebuilt: it has no record of candidate" in again.stderr
 
 
 @pytest.mark.parametrize(

@@ -299,34 +299,34 @@ def checkout(dvc_repository):
 
 
 def test_stages_that_were_run_by_hand_are_no_stages_of_dvc(checkout):
-    record = version_record.gather("tc_resnet", params.load())
-    assert record.tags["dvc_lock"] == "absent: no stage has run under DVC"
-    assert record.tags["validation"] == "unknown: the result is missing"
-    assert "dvc.lock" not in record.files
+    provenance = version_record.gather("tc_resnet", params.load())
+    assert provenance.record["dvc_lock"] == "absent: no stage has run under DVC"
+    assert provenance.record["validation"] == "unknown: the result is missing"
+    assert "dvc.lock" not in provenance.files
 
 
-def test_tags_have_the_hashes_of_what_lies_here(checkout, run, monkeypatch):
+def test_the_record_has_the_hashes_of_what_lies_here(checkout, run, monkeypatch):
     monkeypatch.setenv("EARMARK_FLOW_RUN_ID", "run-7")
     write("reports/validation/result.json", json.dumps({"passed": True, "sentence": "3 clips accepted"}))
     dvc(run, "repro", "-q")
-    tags = version_record.gather("tc_resnet", params.load()).tags
+    record = version_record.gather("tc_resnet", params.load()).record
     recorded = dvc_lock.output_hashes()
-    assert {path: tags[f"dvc.{path}"] for path in recorded_paths()} == recorded
-    assert tags["dvc.data/raw/manifest.parquet"] == md5sum("data/raw/manifest.parquet")
-    assert tags["sha256.requirements.lock"] == sha256sum(environment.LOCK)
-    assert tags["dvc_lock"] == "agrees"
-    assert tags["validation"] == "passed: 3 clips accepted"
-    assert tags["prefect_flow_run_id"] == "run-7"
+    assert {path: record[f"dvc.{path}"] for path in recorded_paths()} == recorded
+    assert record["dvc.data/raw/manifest.parquet"] == md5sum("data/raw/manifest.parquet")
+    assert record["sha256.requirements.lock"] == sha256sum(environment.LOCK)
+    assert record["dvc_lock"] == "agrees"
+    assert record["validation"] == "passed: 3 clips accepted"
+    assert record["prefect_flow_run_id"] == "run-7"
 
 
 def test_a_stage_that_was_run_outside_dvc_is_not_claimed_to_be_dvcs(checkout, run):
     dvc(run, "repro", "-q")
     write("models/tc_resnet/model.keras", "trained by hand")
-    tags = version_record.gather("tc_resnet", params.load()).tags
-    assert tags["dvc_lock"] == "differs from the files: models/tc_resnet"
-    assert tags["dvc.models/tc_resnet"] != dvc_lock.output_hashes()["models/tc_resnet"]
+    record = version_record.gather("tc_resnet", params.load()).record
+    assert record["dvc_lock"] == "differs from the files: models/tc_resnet"
+    assert record["dvc.models/tc_resnet"] != dvc_lock.output_hashes()["models/tc_resnet"]
     dvc(run, "commit", "-q", "--force")
-    assert tags["dvc.models/tc_resnet"] == dvc_lock.output_hashes()["models/tc_resnet"]
+    assert record["dvc.models/tc_resnet"] == dvc_lock.output_hashes()["models/tc_resnet"]
 
 
 def test_of_a_stage_that_is_gone_dvc_is_not_asked_about_all_others(checkout):
@@ -347,9 +347,9 @@ def test_a_lock_that_dvc_did_not_write_is_refused(repository, text):
 def test_features_at_an_address_are_named_by_it(checkout):
     text = Path("params.yaml").read_text().replace("features: data/features", "features: s3://bucket/features")
     write("params.yaml", text)
-    tags = version_record.gather("tc_resnet", params.load()).tags
-    assert tags["features_at"] == "s3://bucket/features"
-    assert "dvc.data/features" not in tags
+    record = version_record.gather("tc_resnet", params.load()).record
+    assert record["features_at"] == "s3://bucket/features"
+    assert "dvc.data/features" not in record
 
 
 def recorded_paths() -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import BIN, copied
-from support.small_version import artifact, registry, run_id, small_version
+from support.small_version import artifact, recorded_otherwise, registry, run_id, small_version
 
 from earmark.commands.reproduce import metric_differences
 from earmark.params import yaml
@@ -85,7 +85,7 @@ def test_one_that_is_told_to_end_leaves_nothing(project, tmp_path):
     assert contents(project) == before
 
 
-@pytest.mark.parametrize("name", ["params.yaml", "dvc.lock", "metrics.json", "code.patch"])
+@pytest.mark.parametrize("name", ["params.yaml", "dvc.lock", "metrics.json", "code.patch", "record.json"])
 def test_a_file_that_is_not_the_one_that_was_registered_is_refused_before_anything_runs(
     project, earmark, tmp_path, name
 ):
@@ -101,7 +101,7 @@ def register_with(params: str, project: Path) -> None:
     """As if the version had been registered with the params.yaml `params`."""
     artifact("params.yaml").write_text(params)
     sha256 = hashlib.sha256(params.encode()).hexdigest()
-    registry(project).set_model_version_tag("earmark", "1", "sha256.params.yaml", sha256)
+    recorded_otherwise(project, {"sha256.params.yaml": sha256})
 
 
 def test_a_version_from_when_candidates_were_a_list_is_made_again(project, run):

@@ -58,9 +58,9 @@ def _registry_links(version: Registered) -> Iterator[Link]:
         yield Link("run", version.run_id, "gone", (f"MLflow has no run {version.run_id}",))
     else:
         commit = version.run_tags.get("git_commit", "")
-        is_other = commit != version.provenance.tags.get("git_commit", "")
+        is_other = commit != version.provenance.record.get("git_commit", "")
         yield Link("run", version.run_id, f"trained at git commit {commit}" if is_other else HOLDS)
-    recorded = version.provenance.tags.get(runs.CONTENT, "")
+    recorded = version.provenance.record.get(runs.CONTENT, "")
     yield _link("registered model", recorded, *_model_faults(version, recorded))
 
 
@@ -76,17 +76,17 @@ def _model_faults(version: Registered, recorded: str) -> tuple[str, ...]:
 def _data_links(version: Registered) -> list[Link]:
     """Looks up the model and its inputs in DVC's cache and remotes."""
     recorded = {
-        path: (name, version.provenance.tags.get(hash_tag(path), ""))
+        path: (name, version.provenance.record.get(hash_tag(path), ""))
         for path, name in version_record.outputs(version.candidate).items()
     }
-    if version_record.FEATURES_AT in version.provenance.tags:
+    if version_record.FEATURES_AT in version.provenance.record:
         del recorded[FEATURES.as_posix()]
     with objects() as dvc:
         files = {path: dvc.files(md5) if md5.endswith(FOLDER) else {path: md5} for path, (_, md5) in recorded.items()}
         with progress("lineage", sum(len(listing or ()) for listing in files.values()), "files") as advance:
             links = [_data_link(name, path, md5, files[path], dvc, advance) for path, (name, md5) in recorded.items()]
         lock = Link(
-            version_record.DVC_LOCK_FILE, version.provenance.tags.get("dvc_lock", version_record.UNRECORDED), ""
+            version_record.DVC_LOCK_FILE, version.provenance.record.get("dvc_lock", version_record.UNRECORDED), ""
         )
         links += [lock, _speakers_link(version, dvc)]
         return links + [Link(place, "", f"does not answer: {reason}") for place, reason in dvc.unreachable.items()]
@@ -120,8 +120,8 @@ def _faults_of(held: Held, md5: str, dvc: Objects) -> Iterator[str]:
 
 
 def _speakers_link(version: Registered, dvc: Objects) -> Link:
-    recorded = version.provenance.tags.get("speakers_sha256", "")
-    md5 = version.provenance.tags.get(hash_tag(ACCEPTED), "")
+    recorded = version.provenance.record.get("speakers_sha256", "")
+    md5 = version.provenance.record.get(hash_tag(ACCEPTED), "")
     with tempfile.TemporaryDirectory(prefix="earmark-") as folder:
         accepted = Path(folder) / ACCEPTED.name
         if not (md5 and dvc.copied(md5, accepted)):
@@ -135,16 +135,17 @@ def _speakers_link(version: Registered, dvc: Objects) -> Link:
 
 def _file_links(version: Registered) -> Iterator[Link]:
     """Checks the code, and the files that the version's run keeps."""
+    yield _file_link("record", store.RECORD, version)
     yield _requirements_link(version)
     yield _file_link("parameters", version_record.PARAMS, version)
     yield _file_link("copy of dvc.lock", version_record.DVC_LOCK_FILE, version)
     yield _file_link("metrics", version_record.METRICS_FILE, version)
     yield _file_link("validation", version_record.VALIDATION_FILE, version)
-    tags = version.provenance.tags
-    commit = tags.get("git_commit", "unknown")
+    record = version.provenance.record
+    commit = record.get("git_commit", "unknown")
     missing = () if git.has_commit(commit) else (f"this repository has no commit {commit}",)
     yield _link("code", commit, *missing)
-    if tags.get("git_dirty") != "false":
+    if record.get("git_dirty") != "false":
         yield _file_link("uncommitted code", version_record.CODE_PATCH, version)
 
 
@@ -157,7 +158,7 @@ def _requirements_link(version: Registered) -> Link:
 
 
 def _file_link(link_name: str, name: str, version: Registered) -> Link:
-    recorded, content = version.provenance.tags.get(environment.SHA256 + name, ""), version.provenance.files.get(name)
+    recorded, content = version.provenance.record.get(environment.SHA256 + name, ""), version.provenance.files.get(name)
     if content is None:
         return _link(link_name, recorded, f"{store.FOLDER}/{name} is not among the run's artifacts")
     sha256 = version_record.sha256(content)
@@ -167,11 +168,11 @@ def _file_link(link_name: str, name: str, version: Registered) -> Link:
 
 def _other_links(version: Registered) -> Iterator[Link]:
     """Shows what is recorded and cannot be checked."""
-    tags = version.provenance.tags
-    if version_record.FEATURES_AT in tags:
-        yield Link("features", tags[version_record.FEATURES_AT], "not tracked by DVC")
-    yield Link("validation result", tags.get("validation", version_record.UNRECORDED), "")
-    yield Link("flow run", tags.get("prefect_flow_run_id", "none: registered from the command line"), "")
+    record = version.provenance.record
+    if version_record.FEATURES_AT in record:
+        yield Link("features", record[version_record.FEATURES_AT], "not tracked by DVC")
+    yield Link("validation result", record.get("validation", version_record.UNRECORDED), "")
+    yield Link("flow run", record.get("prefect_flow_run_id", "none: registered from the command line"), "")
     trained = version.run_tags or {}
     cpu = trained.get("cpu", version_record.UNRECORDED)
     yield Link("processor", cpu, "" if cpu == environment.describe_cpu() else "not this machine's")

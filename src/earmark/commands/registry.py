@@ -1,5 +1,6 @@
 """`earmark registry`: lists and shows versions; lets people move the alias `champion`, with a reason."""
 
+import json
 import shutil
 import tempfile
 from dataclasses import asdict
@@ -9,11 +10,13 @@ from typing import TYPE_CHECKING
 
 from earmark.errors import UserError
 from earmark.params import Params
+from earmark.paths import VERDICT
 from earmark.reporting import formats
 from earmark.reporting.terminal import versions
+from earmark.reporting.verdict import WrittenCheck
 
 if TYPE_CHECKING:
-    from earmark.registry.versions import Registry
+    from earmark.registry.versions import Registry, Version
 
 MAX_REASON = 1000
 
@@ -28,11 +31,13 @@ def list_versions(params: Params) -> str:
 
 
 def show(params: Params, name: str) -> str:
-    """Returns a version's verdict, tags and alias moves as text; `name` is its number or an alias.
+    """Returns a version's verdict, provenance and alias moves as text; `name` is its number or an alias.
 
     Raises:
         UserError: there is no such version.
     """
+    from earmark.provenance import store
+
     registry = _open(params)
     version = registry.find(name)
     aliases = f" ({', '.join(version.aliases)})" if version.aliases else ""
@@ -40,7 +45,19 @@ def show(params: Params, name: str) -> str:
         asdict(move) | {"when": datetime.fromisoformat(move.when)} for move in registry.aliases.history(version.number)
     ]
     title = f"{registry.name} version {version.number}{aliases}, registered {formats.minute(version.registered)}"
-    return versions.shown(title, version.tags, moves, _width())
+    record = store.read(registry.name, version.number).provenance.record
+    return versions.shown(title, {**record, **_checks(version)}, moves, _width())
+
+
+def _checks(version: "Version") -> dict[str, str]:
+    """The gate's checks, which the version's run keeps; empty if there is no verdict yet, or no run any more."""
+    from earmark.tracking import runs
+
+    if not version.run_id or runs.tags_of(version.run_id) is None:
+        return {}
+    content = runs.files_of(version.run_id, VERDICT.stem).get(VERDICT.name, b"{}")
+    checks = json.loads(content).get("checks", [])
+    return {f"gate.{check['name']}": WrittenCheck(**check).line for check in checks}
 
 
 def promote(params: Params, name: str, why: str) -> str:

@@ -47,37 +47,40 @@ def reproduce(params: Params, name: str) -> tuple[str, bool]:
 
 
 def _require_provenance(version: Registered) -> None:
-    tags = ["candidate", "git_commit", "git_dirty", runs.CONTENT, hash_tag(RAW)]
-    missing = [f"the tag {tag}" for tag in tags if tag not in version.provenance.tags]
-    files = [
-        *REQUIRED_FILES,
-        *([version_record.CODE_PATCH] if version.provenance.tags.get("git_dirty") == "true" else []),
-    ]
-    missing += [f"{store.FOLDER}/{name} of its run" for name in files if name not in version.provenance.files]
+    """Refuses a version that lacks what this command needs, or whose files, which decide what it runs, were changed."""
+    record, kept = version.provenance.record, version.provenance.files
+    if store.RECORD in kept:  # first: it has the hashes of the others
+        _require_unchanged(version, store.RECORD)
+    names = ["candidate", "git_commit", "git_dirty", runs.CONTENT, hash_tag(RAW)]
+    missing = [name for name in names if name not in record]
+    files = [*REQUIRED_FILES, *([version_record.CODE_PATCH] if record.get("git_dirty") == "true" else [])]
+    missing += [f"{store.FOLDER}/{name} of its run" for name in files if name not in kept]
     if missing:
         raise UserError(f"{version.title} cannot be rebuilt: it has no record of {', '.join(missing)}")
-    # These files decide what this command runs, so they must be the registered ones.
     for name in files:
-        if version_record.sha256(version.provenance.files[name]) != version.provenance.tags.get(
-            environment.SHA256 + name
-        ):
-            raise UserError(
-                f"{version.title} cannot be rebuilt: {store.FOLDER}/{name} of its run was changed after registration"
-            )
+        _require_unchanged(version, name)
+
+
+def _require_unchanged(version: Registered, name: str) -> None:
+    recorded = version.provenance.record.get(environment.SHA256 + name)
+    if version_record.sha256(version.provenance.files[name]) != recorded:
+        raise UserError(
+            f"{version.title} cannot be rebuilt: {store.FOLDER}/{name} of its run was changed after registration"
+        )
 
 
 def _prepare(version: Registered, dvc: Objects, checkout: Path) -> None:
     """Puts the version's code, parameters, dvc.lock and recordings into the new folder `checkout`."""
-    tags, files = version.provenance.tags, version.provenance.files
-    _say(f"git commit {tags['git_commit']}" + (" and uncommitted code" if tags["git_dirty"] == "true" else ""))
-    patch = files[version_record.CODE_PATCH] if tags["git_dirty"] == "true" else b""
-    git.check_out(tags["git_commit"], patch, checkout)
+    record, files = version.provenance.record, version.provenance.files
+    _say(f"git commit {record['git_commit']}" + (" and uncommitted code" if record["git_dirty"] == "true" else ""))
+    patch = files[version_record.CODE_PATCH] if record["git_dirty"] == "true" else b""
+    git.check_out(record["git_commit"], patch, checkout)
     for name in (version_record.PARAMS, version_record.DVC_LOCK_FILE):
         (checkout / name).write_bytes(files[name])
     # Otherwise extract could write to a bucket.
     _change_params(checkout, "extract", lambda _: {"raw": RAW.as_posix(), "features": FEATURES.as_posix()})
-    _say(f"{RAW} {tags[hash_tag(RAW)]}")
-    dvc.restore(tags[hash_tag(RAW)], checkout / RAW)
+    _say(f"{RAW} {record[hash_tag(RAW)]}")
+    dvc.restore(record[hash_tag(RAW)], checkout / RAW)
 
 
 def _change_params(checkout: Path, section: str, change: Callable[[Mapping[str, Any]], Mapping[str, object]]) -> None:
@@ -113,12 +116,12 @@ def _rerun(version: Registered, checkout: Path) -> str:
 
 
 def _differences(version: Registered, dvc: Objects, checkout: Path) -> Iterator[str]:
-    tags, files = version.provenance.tags, version.provenance.files
-    paths = [ACCEPTED] if version_record.FEATURES_AT in tags else [ACCEPTED, FEATURES]
+    record, files = version.provenance.record, version.provenance.files
+    paths = [ACCEPTED] if version_record.FEATURES_AT in record else [ACCEPTED, FEATURES]
     model = MODELS / version.candidate
     hashes = [
-        *((path, tags.get(hash_tag(path), ""), dvc.md5(checkout / path)) for path in paths),
-        (model, tags[runs.CONTENT], hashing.content_sha256(checkout / model)),
+        *((path, record.get(hash_tag(path), ""), dvc.md5(checkout / path)) for path in paths),
+        (model, record[runs.CONTENT], hashing.content_sha256(checkout / model)),
     ]
     for path, old, new in hashes:
         if old != new:
@@ -129,7 +132,7 @@ def _differences(version: Registered, dvc: Objects, checkout: Path) -> Iterator[
 
 
 def _first_changed_file(path: Path, version: Registered, dvc: Objects, checkout: Path) -> str:
-    md5 = version.provenance.tags.get(hash_tag(path), "")
+    md5 = version.provenance.record.get(hash_tag(path), "")
     recorded = dvc.files(md5) if md5.endswith(FOLDER) else None
     if recorded is None:
         return ""
@@ -168,7 +171,9 @@ def _flat(value: object, name: str = "") -> Iterator[tuple[str, object]]:
 
 def _report(version: Registered, differences: list[str]) -> str:
     if not differences:
-        compared = ("accepted clips", "weights") if version_record.FEATURES_AT in version.provenance.tags else _COMPARED
+        compared = (
+            ("accepted clips", "weights") if version_record.FEATURES_AT in version.provenance.record else _COMPARED
+        )
         return f"identical: {version.title}, {version.candidate}: {', '.join(compared)} and metrics"
     lines = [f"differs: {version.title}, {version.candidate}", *(f"  {difference}" for difference in differences)]
     reasons = list(_reasons(version))
@@ -176,8 +181,8 @@ def _report(version: Registered, differences: list[str]) -> str:
 
 
 def _reasons(version: Registered) -> Iterator[str]:
-    tags, trained = version.provenance.tags, version.run_tags or {}
-    lock = tags.get(environment.SHA256 + environment.REQUIREMENTS, version_record.UNRECORDED)
+    record, trained = version.provenance.record, version.run_tags or {}
+    lock = record.get(environment.SHA256 + environment.REQUIREMENTS, version_record.UNRECORDED)
     training_lock = trained.get(environment.SHA256 + environment.REQUIREMENTS, lock)
     current_lock = version_record.sha256(_read(version_record.KEPT[environment.REQUIREMENTS]))
     if lock != current_lock:
@@ -191,10 +196,10 @@ def _reasons(version: Registered) -> Iterator[str]:
         if trained.get(key, version_record.UNRECORDED) != current:
             yield f"the {name} differs: {trained.get(key, version_record.UNRECORDED)} -> {current}"
     commit = trained.get("git_commit", version_record.UNRECORDED)
-    if commit != tags["git_commit"]:
-        yield f"it was trained at git commit {commit} and registered at {tags['git_commit']}"
-    if tags.get("dvc_lock", version_record.UNRECORDED) != "agrees":
-        yield f"dvc.lock at registration: {tags.get('dvc_lock', version_record.UNRECORDED)}"
+    if commit != record["git_commit"]:
+        yield f"it was trained at git commit {commit} and registered at {record['git_commit']}"
+    if record.get("dvc_lock", version_record.UNRECORDED) != "agrees":
+        yield f"dvc.lock at registration: {record.get('dvc_lock', version_record.UNRECORDED)}"
 
 
 def _backend() -> str:

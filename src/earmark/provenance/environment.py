@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 SHA256 = "sha256."
-"""The prefix of tags with the SHA-256 of a file; the file's name follows."""
+"""Before the name of a file: the key of its SHA-256 in a record, or a run's tag."""
 REQUIREMENTS = "requirements.lock"
 LOCK = Path(sys.prefix) / REQUIREMENTS
 """The lock file that this environment was made from; `make setup` copies it there."""

@@ -1,21 +1,29 @@
-"""Stores and reads the provenance of registered versions in MLflow: tags of the version, and files of its run."""
+"""Stores and reads the provenance of registered versions in MLflow: files of the version's run, and a few tags."""
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from earmark.paths import ACCEPTED
+from earmark.provenance.environment import SHA256
 from earmark.registry import versions
 from earmark.tracking import runs
+from earmark.versioning.dvc_lock import hash_tag
 
 FOLDER = "provenance"
 """The folder of a run's artifacts that holds provenance files, and the tag that names the version's subfolder."""
+RECORD = "record.json"
+"""The file that holds the record. Its SHA-256 is the name of the subfolder, so that a change is noticed."""
+TAGS = ("git_commit", hash_tag(ACCEPTED))
+"""Entries of the record that are tags of the version too: they are read for all versions at once."""
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """The provenance of a version: tags, and the content of files by name."""
+    """The provenance of a version: a record of facts by name, and the content of files by name."""
 
-    tags: Mapping[str, str]
+    record: Mapping[str, str]
     files: Mapping[str, bytes]
 
 
@@ -43,24 +51,24 @@ class Registered:
     @property
     def candidate(self) -> str:
         """The candidate's name; "" if unknown."""
-        return self.provenance.tags.get("candidate", "")
+        return self.provenance.record.get("candidate", "")
 
 
-def save_files(run_id: str, files: Mapping[str, bytes]) -> dict[str, str]:
-    """Logs the files to the run and returns the version's tag that says where.
+def save(run_id: str, provenance: Provenance) -> dict[str, str]:
+    """Logs the record and the files to the run; returns the tags of the version.
 
-    The folder is named by the files' content, since two processes may register the same model at the same time.
+    The folder is named by the record's content, since two processes may register the same model at the same time.
     """
-    digest = hashlib.sha256()
-    for name, content in sorted(files.items()):
-        digest.update(f"{name} {len(content)}\n".encode() + content)
-    run_folder = f"{FOLDER}/{digest.hexdigest()[:16]}"
-    runs.log_files(run_id, run_folder, files)
-    return {FOLDER: run_folder}
+    record = json.dumps(dict(sorted(provenance.record.items())), indent=2, ensure_ascii=False).encode()
+    run_folder = f"{FOLDER}/{hashlib.sha256(record).hexdigest()}"
+    runs.log_files(run_id, run_folder, {**provenance.files, RECORD: record})
+    return {FOLDER: run_folder, **{name: provenance.record[name] for name in TAGS if name in provenance.record}}
 
 
 def read(name: str, number_or_alias: str) -> Registered:
     """Returns the version of the registered model `name` with this number or alias.
+
+    Its record has the version's tags too, and is otherwise empty if record.json is missing or was changed.
 
     Raises:
         UserError: there is no such version, or MLflow does not answer.
@@ -69,4 +77,8 @@ def read(name: str, number_or_alias: str) -> Registered:
     run_tags = runs.tags_of(version.run_id) if version.run_id else None
     run_folder = version.tags.get(FOLDER)
     files = runs.files_of(version.run_id, run_folder) if run_tags is not None and run_folder else {}
-    return Registered(name, version.number, version.aliases, version.run_id, Provenance(version.tags, files), run_tags)
+    sha256 = (run_folder or "").rpartition("/")[2]
+    content = files.get(RECORD, b"")
+    is_intact = hashlib.sha256(content).hexdigest() == sha256
+    record = {**version.tags, SHA256 + RECORD: sha256, **(json.loads(content) if is_intact else {})}
+    return Registered(name, version.number, version.aliases, version.run_id, Provenance(record, files), run_tags)

@@ -20,11 +20,11 @@ from earmark.versioning import dvc_lock, git
 from earmark.versioning.dvc import objects
 
 FEATURES_AT = "features_at"
-"""The tag with the address of features that DVC does not track."""
+"""The key of the address of features that DVC does not track."""
 MANIFEST = RAW / shards.MANIFEST
 PARAMS, DVC_LOCK_FILE = PATH.name, DVC_LOCK.name
 UNRECORDED = "not recorded"
-"""Shown for a tag that a version lacks."""
+"""Shown for what a version lacks."""
 CODE_PATCH, METRICS_FILE, VALIDATION_FILE = "code.patch", METRICS.name, "validation.json"
 KEPT = {
     PARAMS: PATH,
@@ -38,7 +38,7 @@ KEPT = {
 def gather(candidate: str, params: Params) -> Provenance:
     """Gathers the provenance of models/`candidate` from the files of this checkout.
 
-    Tags: git's commit and state; `dvc.<path>`, DVC's hash of each output as it is now; `features_at`, the address of
+    Record: git's commit and state; `dvc.<path>`, DVC's hash of each output as it is now; `features_at`, the address of
     features outside this machine; `dvc_lock`, whether dvc.lock has the same hashes; `sha256.<file>` of each file below;
     `validation`; `speakers_sha256`; and `prefect_flow_run_id` if there is one. Files: parameters, locks, metrics, the
     result of validation, and `code.patch` if there are uncommitted changes.
@@ -46,7 +46,7 @@ def gather(candidate: str, params: Params) -> Provenance:
     files = dict(_files())
     flow_run = environment.flow_run_id()
     return Provenance(
-        tags={
+        record={
             **git.git_state(),
             **_dvc_tags(dict(_outputs(candidate, params))),
             **({} if is_local(features_folder(params)) else {FEATURES_AT: params.extract.features}),

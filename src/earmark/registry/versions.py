@@ -106,9 +106,9 @@ class Registry:
                 self._model.delete_version(other.number)
         return version
 
-    def describe(self, version: Version, description: str, tags: Mapping[str, str]) -> None:
-        """Sets the description of `version` and adds tags."""
-        self._model.set_tags(version.number, tags)
+    def describe(self, version: Version, description: str, verdict: str) -> None:
+        """Sets the verdict and the description of `version`."""
+        self._model.set_tags(version.number, {VERDICT: verdict})
         self._model.describe(version.number, description)
 
     def download(self, number: str, folder: Path) -> Path:

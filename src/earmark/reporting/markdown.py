@@ -1,10 +1,10 @@
-"""The Markdown artifacts of a flow run."""
+"""Markdown: the artifacts of a flow run, and what MLflow shows of a version."""
 
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
-from earmark.reporting import outcomes
+from earmark.reporting import formats, outcomes
 from earmark.reporting.leaderboard import HEADINGS, Cell, Leaderboard
 from earmark.reporting.outcomes import Outcome
 
@@ -51,6 +51,28 @@ def verdict(content: Mapping[str, Any]) -> str:
         outcome = _bold_if(check["outcome"], Outcome.FAILED)
         rows.append(f"| {check['name']} | {outcome} | {_code(check['observed'])} | {_code(check['expected'])} |")
     return f"{_code(content['sentence'])}\n\n" + "\n".join(rows) + "\n"
+
+
+def about_version(
+    candidate: str, metrics: Mapping[str, Any], source: str, data: Mapping[str, tuple[int, int]], report: str
+) -> str:
+    """Figures from a candidate's entry in reports/metrics.json, its data, and a link to the report, as paragraphs.
+
+    `data` maps each split to its number of clips and of speakers. The first paragraph is plain text, since MLflow's
+    list of versions shows Markdown as it is.
+    """
+    split = "test" if "test" in metrics else "validation"
+    scores = metrics[split]
+    counts = (
+        f"{name}: {formats.count(clips)} clips of {speakers} speakers" for name, (clips, speakers) in data.items()
+    )
+    return (
+        f"{formats.percent(scores['accuracy'])} accuracy on the {split} split"
+        f" (95 % interval {formats.interval(*scores['accuracy_ci95'])}): {candidate},"
+        f" {formats.size(metrics['saved_bytes'])}, {formats.milliseconds(metrics['latency_ms_p50'])} per clip\n\n"
+        f"Data: {_code(source)}, {'; '.join(counts)}\n\n"
+        f"[Report]({report})"
+    )
 
 
 def _bold_if(outcome: str, *bold: Outcome) -> str:

@@ -14,7 +14,7 @@ from earmark.errors import UserError
 from earmark.evaluation import test_set
 from earmark.io import hashing
 from earmark.io.files import write_json, write_text
-from earmark.params import Params
+from earmark.params import SPLITS, Params
 from earmark.paths import (
     ACCEPTED,
     CALIBRATION,
@@ -82,7 +82,8 @@ def register(params: Params) -> str:
         # First, so that nothing is registered if the comparison fails.
         verdict_against(registry.aliases.reconcile().champion)
         version = _add(best, entry, runs[best], registry, cast("Provenance", provenance))
-    sentence = _admit_and_publish(registry, version, best, runs[best], verdict_against)
+    about = _about(best, entry, params, clips, runs[best])
+    sentence = _admit_and_publish(registry, version, best, about, runs[best], verdict_against)
     return f"{table(leaderboard(metrics['candidates'], best))}\n\n{sentence}"
 
 
@@ -192,14 +193,14 @@ def _flat(entry: dict[str, Any]) -> Iterator[tuple[str, float]]:
 
 
 def _admit_and_publish(
-    registry: "Registry", version: "Version", best: str, run_id: str, verdict_against: VerdictAgainst
+    registry: "Registry", version: "Version", best: str, about: str, run_id: str, verdict_against: VerdictAgainst
 ) -> str:
     def published_verdict(champion: str) -> WrittenVerdict:
         verdict = verdict_against(champion)
         _publish(verdict, version, best, run_id)
         return verdict
 
-    verdict = admit(registry, version, best, published_verdict)
+    verdict = admit(registry, version, about, published_verdict)
     if verdict is None:
         _publish_again(version, best, run_id)
         aliases = ", ".join(registry.find(version.number).aliases) or "without an alias"
@@ -224,7 +225,8 @@ def _publish(verdict: WrittenVerdict, version: "Version", best: str, run_id: str
         write_json(VERDICT, content)
     page = with_verdict(REPORT.read_text(encoding="utf-8"), verdict, version.title)
     if not REGISTERED.exists() or REGISTERED.read_text(encoding="utf-8") != page:
-        runs.log_page(run_id, page, REPORT.name)
+        runs.log_files(run_id, VERDICT.stem, {VERDICT.name: VERDICT.read_bytes()})
+        runs.log_files(run_id, "", {REPORT.name: page.encode()})
         write_text(REGISTERED, page)
     return sentence
 
@@ -258,17 +260,18 @@ def _stored_verdict(version: "Version") -> dict[str, Any]:
 def _add(best: str, entry: dict[str, Any], run_id: str, registry: "Registry", provenance: "Provenance") -> "Version":
     from earmark.provenance import store
 
-    folder_tag = store.save_files(run_id, provenance.files)
-    return registry.add(run_id, entry["content_sha256"], {**_tags(best, entry), **provenance.tags, **folder_tag})
+    provenance_tags = store.save(run_id, provenance)
+    return registry.add(run_id, entry["content_sha256"], {**_tags(best, entry), **provenance_tags})
 
 
 def admit(
-    registry: "Registry", version: "Version", candidate: str, verdict_against: VerdictAgainst
+    registry: "Registry", version: "Version", about: str, verdict_against: VerdictAgainst
 ) -> WrittenVerdict | None:
     """Compares a version with the champion, and moves the alias that it earned to it.
 
-    Returns None if an alias was moved to the version before. If another version becomes champion or challenger in the
-    meantime, the move is void, and the version is compared again.
+    The version's description is `about`, in Markdown, and the verdict. Returns None if an alias was moved to the
+    version before. If another version becomes champion or challenger in the meantime, the move is void, and the version
+    is compared again.
     """
     verdict_against = cache(verdict_against)
     while True:
@@ -277,7 +280,7 @@ def admit(
             return None
         verdict = verdict_against(state.champion)
         # Before the move, so that a version with an alias has its verdict even if this process is killed.
-        registry.describe(version, f"{candidate}; {verdict.summary}", _verdict_tags(verdict))
+        registry.describe(version, f"{about}\n\n{verdict.summary}", verdict.summary)
         if registry.aliases.admit(verdict.alias, version.number, state, verdict.reason):
             return verdict
 
@@ -289,8 +292,13 @@ def _tags(candidate: str, entry: dict[str, Any]) -> dict[str, str]:
     return {"candidate": candidate, **figures, "saved_bytes": str(entry["saved_bytes"])}
 
 
-def _verdict_tags(verdict: WrittenVerdict) -> dict[str, str]:
-    from earmark.registry.versions import VERDICT as VERDICT_TAG
+def _about(candidate: str, entry: dict[str, Any], params: Params, clips: pd.DataFrame, run_id: str) -> str:
+    """What people see first of a version in MLflow."""
+    from earmark.reporting import markdown
+    from earmark.tracking import connection, runs
 
-    checks = {f"gate.{check.name.replace(' ', '_')}": check.line for check in verdict.checks}
-    return {VERDICT_TAG: verdict.summary, "compared_with": verdict.compared_with or "none", **checks}
+    sizes = clips[clips["split"] != shards.NOISE].groupby("split")["speaker"].agg(["size", "nunique"])
+    splits: list[str] = [split for split in SPLITS if split in sizes.index]
+    data = {split: (int(sizes.loc[split, "size"]), int(sizes.loc[split, "nunique"])) for split in splits}
+    report = f"{runs.page_of(run_id)}/artifacts/{REPORT.name}{connection.FOR_TRAININGS}"
+    return markdown.about_version(candidate, entry, runs.short_name(params.dataset.source), data, report)

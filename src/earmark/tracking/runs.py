@@ -6,6 +6,7 @@ import uuid
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from earmark.io.hashing import content_sha256
 from earmark.params import Params
 from earmark.params.environment import flow_run_id
 from earmark.paths import ACCEPTED, CHECKOUT_ID, DATA, history_of
+from earmark.reporting import formats
 from earmark.tracking import pyfunc
 from earmark.tracking.connection import (
     connect,
@@ -113,7 +115,8 @@ def live_run(
                 mlflow.set_tags(dict(machine))
             else:
                 tags = {**_tags(candidate), **machine, CHECKOUT: _checkout()}
-                run_id = stack.enter_context(_started(run_name=candidate, tags=tags))
+                name = f"{candidate}, {short_name(params.dataset.source)}, {_minute()}"
+                run_id = stack.enter_context(_started(run_name=name, tags=tags))
                 _log_inputs(candidate, params, clips)
             run = LiveRun(run_id, warn)
         yield run
@@ -123,7 +126,7 @@ def _log_inputs(candidate: str, params: Params, clips: pd.DataFrame) -> None:
     mlflow.log_params(_flat(params, candidate))
     with warnings.catch_warnings(action="ignore"):
         dataset = from_pandas(
-            clips.drop(columns="error"), source=ACCEPTED.as_posix(), name=_short(params.dataset.source)
+            clips.drop(columns="error"), source=ACCEPTED.as_posix(), name=short_name(params.dataset.source)
         )
         # If two processes log the same new data set at once, MLflow refuses the second; its retry finds it.
         for attempt in retried_on("BAD_REQUEST"):
@@ -252,18 +255,18 @@ def log_evaluation(
 
 
 @translated_errors()
-def log_page(run_id: str, page: str, name: str) -> None:
-    """Logs an HTML page to a run; replaces one of the same name."""
-    MlflowClient().log_text(run_id, page, name)
+def page_of(run_id: str) -> str:
+    """The path of the run's page on MLflow's server."""
+    return f"#/experiments/{MlflowClient().get_run(run_id).info.experiment_id}/runs/{run_id}"
 
 
 @translated_errors()
 def log_files(run_id: str, run_folder: str, files: Mapping[str, bytes]) -> None:
-    """Logs files, name -> content, to a folder of a run's artifacts."""
+    """Logs files, name -> content, to a folder of a run's artifacts ("" for the top); replaces older ones."""
     with tempfile.TemporaryDirectory(prefix="earmark-") as folder:
         for name, content in files.items():
             (Path(folder) / name).write_bytes(content)
-        MlflowClient().log_artifacts(run_id, folder, run_folder)
+        MlflowClient().log_artifacts(run_id, folder, run_folder or None)
 
 
 @translated_errors()
@@ -306,5 +309,10 @@ def _flat(params: Params, candidate: str) -> dict[str, object]:
     return {key: str(value)[:6000] for key, value in frame.iloc[0].items()}
 
 
-def _short(source: str) -> str:
+def short_name(source: str) -> str:
+    """The last part of a source's address, to tell data sets apart."""
     return Path(source).name[:200] or "recordings"
+
+
+def _minute() -> str:
+    return formats.minute(datetime.now(UTC))

@@ -11,8 +11,8 @@ from rich.text import Text
 
 from earmark.reporting import formats
 
-GROUPS = {"gate.": "gate", "dvc.": "DVC's hashes", "sha256.": "SHA-256 of files", "": "other tags"}
-"""The groups of a version's tags: prefix and heading."""
+GROUPS = {"gate.": "gate", "dvc.": "DVC's hashes", "sha256.": "SHA-256 of files", "": "other facts"}
+"""The groups of what is known of a version: prefix and heading."""
 VERDICT = "verdict"
 VERDICT_CHARACTERS = 70
 NO_VERDICT = "no verdict yet"
@@ -43,10 +43,10 @@ def listed(title: str, rows: Iterable[Mapping[str, Any]], width: int) -> str:
     return _text([table], width)
 
 
-def shown(title: str, tags: Mapping[str, str], moves: Sequence[Mapping[str, Any]], width: int) -> str:
-    """Returns a version's verdict, its tags in groups, and the moves of aliases to and from it."""
-    parts: list[RenderableType] = [Text(title, style="bold"), Text(tags.get(VERDICT, NO_VERDICT))]
-    remaining = {key: value for key, value in sorted(tags.items()) if key != VERDICT}
+def shown(title: str, facts: Mapping[str, str], moves: Sequence[Mapping[str, Any]], width: int) -> str:
+    """Returns a version's verdict, the facts about it in groups, and the moves of aliases to and from it."""
+    parts: list[RenderableType] = [Text(title, style="bold"), Text(facts.get(VERDICT, NO_VERDICT))]
+    remaining = {key: value for key, value in sorted(facts.items()) if key != VERDICT}
     for prefix, heading in GROUPS.items():
         group = {key: value for key, value in remaining.items() if key.startswith(prefix)}
         remaining = {key: value for key, value in remaining.items() if key not in group}
