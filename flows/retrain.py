@@ -1,5 +1,6 @@
 """The flow `retrain`: brings every DVC stage up to date, then registers the best candidate."""
 
+import argparse
 import json
 import logging
 import os
@@ -16,9 +17,12 @@ from prefect.client.schemas.objects import State
 from prefect.exceptions import PrefectException
 from prefect.states import Completed
 
+from earmark import params
 from earmark.addresses import without_passwords
+from earmark.errors import UserError
+from earmark.io.run_lock import only_run
 from earmark.params import environment
-from earmark.paths import METRICS, REGISTERED, REPORT, VALIDATION_RESULT, VERDICT
+from earmark.paths import METRICS, REGISTERED, REPORT, RUN, VALIDATION_RESULT, VERDICT
 from earmark.reporting import markdown
 from earmark.reporting.leaderboard import leaderboard
 from earmark.reporting.terminal import next_steps
@@ -33,7 +37,7 @@ DATA = ("ingest", "validate", "extract")
 
 
 @flow(name="retrain")
-def retrain(repository: str = "", branch: str = "", part: Part = "all") -> State[Any]:
+def retrain(repository: str = "", branch: str = "", part: Part = "all", wait: bool = False) -> State[Any]:
     """Runs every stale stage, and registers the best candidate.
 
     The part "data" runs the stages that make data, and registers nothing; "training" runs the others, on the data that
@@ -42,12 +46,16 @@ def retrain(repository: str = "", branch: str = "", part: Part = "all") -> State
     With a branch, the run begins with what others published there, in git and the DVC remote, and publishes what it
     made: data and results before the best candidate is registered, then the version's tag. `repository` is the address
     that this checkout must be a clone of, and one run of it is at work at a time. Without a branch, nothing leaves this
-    checkout.
+    checkout. If another command runs in this checkout, the run fails, or waits with `wait`.
 
     The state's data is the output of `register` if it ran, or a `tasks.CommandError` if something failed.
     """
     with turn(repository) if branch else nullcontext():
-        return _retrain(repository, branch, part)
+        try:
+            with only_run(tasks.ROOT / RUN, "retrain", wait):
+                return _retrain(repository, branch, part)
+        except UserError as error:
+            return tasks.failed(tasks.CommandError(str(error), tasks.USER_MISTAKE))
 
 
 def _retrain(repository: str, branch: str, part: Part) -> State[Any]:
@@ -135,12 +143,15 @@ def _summary(stages: list[str], changed: set[str]) -> str:
 
 def main() -> int:
     """Runs the flow; returns the exit code: 0, 2 for a user's mistake, 130 for Ctrl-C, 1 for any other failure."""
+    parser = argparse.ArgumentParser(prog="python -m flows.retrain", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--wait", action="store_true", help="if another run holds this checkout, wait for its end")
+    wait = parser.parse_args().wait
     environment.exempt_loopback_from_proxies()
     if problem := _unreachable_server():
         print(f"earmark: {problem}", file=sys.stderr)
         return tasks.USER_MISTAKE
     try:
-        state = retrain(return_state=True)
+        state = retrain(wait=wait, return_state=True)
     except KeyboardInterrupt:
         _silence_prefect()
         print("\nretrain was interrupted; the next run continues from here", file=sys.stderr)
@@ -153,7 +164,8 @@ def main() -> int:
     _silence_prefect()
     if state.is_completed():
         report = REGISTERED if (tasks.ROOT / REGISTERED).exists() else REPORT
-        steps = next_steps.table(report, environment.mlflow_server(), environment.prefect_server())
+        model = params.load(tasks.ROOT / params.PATH).register_.name
+        steps = next_steps.table(report, model, environment.mlflow_server(), environment.prefect_server())
         print(f"\n{state.message}\n\n{result}\n\n{steps}")
         return 0
     print(f"\nretrain failed: {state.message}", file=sys.stderr)

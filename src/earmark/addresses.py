@@ -2,6 +2,8 @@
 
 import re
 
+FOR_TRAININGS = "?workflowType=machine_learning"
+"""The end of a page's address in MLflow, which otherwise shows prompts and traces rather than trainings."""
 _USER_INFORMATION = re.compile(r"(?<=://)[^\s/?#'\"<>]*@")
 
 

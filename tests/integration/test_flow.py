@@ -214,6 +214,34 @@ def test_a_run_waits_for_another_one_of_its_repository_and_says_so_once(project:
     assert log.read_text().count("waits: ") == 1
 
 
+HOLD = """
+from pathlib import Path
+from earmark.io.run_lock import only_run
+with only_run(Path("logs/run.json"), "earmark forget"):
+    print("holds", flush=True)
+    input()
+"""
+
+
+def test_a_run_beside_another_command_of_this_checkout_is_one_sentence_or_waits(project: Project):
+    (project.root / "calls.txt").unlink()
+    log = project.root / "run.log"
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD], cwd=project.root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout.readline() == "holds\n"
+        refused = project.retrain(command=AT_ONCE)
+        assert refused.returncode == 2
+        assert f"retrain failed: 'earmark forget' (process {holder.pid}) has been running" in refused.stderr
+        assert not (project.root / "calls.txt").exists()
+        waiting = [sys.executable, "-m", "flows.retrain", "--wait"]
+        with running(waiting, log, cwd=project.root, env=project.environment()) as process:
+            wait_until(lambda: "waiting: 'earmark forget'" in log.read_text(), SECONDS, "it waits")
+            holder.stdin.close()
+            assert process.wait(SECONDS) == 0, log.read_text()
+    assert project.calls[0] == "ingest"
+
+
 def test_what_dvc_itself_refuses_ends_the_run_in_its_words(project: Project):
     graph = project.root / "dvc.yaml"
     graph.write_text(graph.read_text().replace("always_changed: true", "deps: [nowhere]"))

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
+from earmark.addresses import FOR_TRAININGS
 from earmark.reporting import formats, outcomes
 from earmark.reporting.leaderboard import HEADINGS, Cell, Leaderboard
 from earmark.reporting.outcomes import Outcome
@@ -12,7 +13,8 @@ from earmark.reporting.outcomes import Outcome
 def run_links(server: str, run_id: str, report: str) -> str:
     """Links to a run at MLflow's server, and to the file `report` that is logged there."""
     run, file = quote(run_id), quote(report)
-    return f"[MLflow run]({server}/#/runs/{run}) · [report]({server}/get-artifact?run_uuid={run}&path={file})\n"
+    page = f"{server}/#/runs/{run}{FOR_TRAININGS}"
+    return f"[MLflow run]({page}) · [report]({server}/get-artifact?run_uuid={run}&path={file})\n"
 
 
 def sentences(text: str) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pandas as pd
 
+from earmark.addresses import FOR_TRAININGS
 from earmark.dataset import shards
 from earmark.errors import UserError
 from earmark.evaluation import test_set
@@ -295,10 +296,10 @@ def _tags(candidate: str, entry: dict[str, Any]) -> dict[str, str]:
 def _about(candidate: str, entry: dict[str, Any], params: Params, clips: pd.DataFrame, run_id: str) -> str:
     """What people see first of a version in MLflow."""
     from earmark.reporting import markdown
-    from earmark.tracking import connection, runs
+    from earmark.tracking import runs
 
     sizes = clips[clips["split"] != shards.NOISE].groupby("split")["speaker"].agg(["size", "nunique"])
     splits: list[str] = [split for split in SPLITS if split in sizes.index]
     data = {split: (int(sizes.loc[split, "size"]), int(sizes.loc[split, "nunique"])) for split in splits}
-    report = f"{runs.page_of(run_id)}/artifacts/{REPORT.name}{connection.FOR_TRAININGS}"
+    report = f"{runs.page_of(run_id)}/artifacts/{REPORT.name}{FOR_TRAININGS}"
     return markdown.about_version(candidate, entry, runs.short_name(params.dataset.source), data, report)

@@ -22,8 +22,6 @@ from earmark.tracking.local_store import follow_moved_checkout
 
 DEFAULT_URI = f"sqlite:///{MLFLOW_DATABASE}"
 NOT_FOUND = 404
-FOR_TRAININGS = "?workflowType=machine_learning"
-"""The end of an address of MLflow's page that makes it show trainings, rather than prompts and traces."""
 RETRIES, TIMEOUT = "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT"
 
 

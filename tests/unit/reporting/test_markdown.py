@@ -10,7 +10,7 @@ DATA = {"training": (1_080, 36), "test": (360, 12)}
 def test_a_run_and_its_report_are_links():
     text = markdown.run_links("https://mlflow.example.org", "0a1b", "report.html")
     assert text == (
-        "[MLflow run](https://mlflow.example.org/#/runs/0a1b) ·"
+        "[MLflow run](https://mlflow.example.org/#/runs/0a1b?workflowType=machine_learning) ·"
         " [report](https://mlflow.example.org/get-artifact?run_uuid=0a1b&path=report.html)\n"
     )
 
