@@ -78,10 +78,10 @@ def statuses(experiment: str) -> dict[str, str]:
 def test_runs_of_killed_trainings_are_ended_by_the_next_and_others_are_left_alone(loaded, monkeypatch, tmp_path):
     client = connection.connect(loaded.register_.name)
 
-    def left_running(candidate: str = "tc_resnet", folder: Path = tmp_path) -> str:
+    def left_running(candidate: str = "tc_resnet", folder: Path = tmp_path, tag: str = runs.CHECKOUT) -> str:
         monkeypatch.chdir(folder)
         experiment = client.get_experiment_by_name(loaded.register_.name).experiment_id
-        tags = {"candidate": candidate, runs.CHECKOUT: runs._checkout()}
+        tags = {"candidate": candidate, tag: runs._checkout()}
         run_id = client.create_run(experiment, tags=tags).info.run_id
         monkeypatch.chdir(tmp_path)
         return run_id
@@ -89,6 +89,7 @@ def test_runs_of_killed_trainings_are_ended_by_the_next_and_others_are_left_alon
     (tmp_path / "elsewhere").mkdir()
     killed, resumed, of_another = left_running(), left_running(), left_running("stem_resnet")
     of_another_checkout = left_running(folder=tmp_path / "elsewhere")
+    of_a_search = left_running(tag=runs.SEARCH_CHECKOUT)
     runs.end_killed_runs("tc_resnet", loaded, resumed)
     with runs.live_run("tc_resnet", loaded, CLIPS, {}, resumed) as run:
         assert run.run_id == resumed
@@ -97,6 +98,7 @@ def test_runs_of_killed_trainings_are_ended_by_the_next_and_others_are_left_alon
             resumed: "RUNNING",
             of_another: "RUNNING",
             of_another_checkout: "RUNNING",
+            of_a_search: "RUNNING",
         }
     assert statuses(loaded.register_.name)[resumed] == "FINISHED"
 

@@ -99,14 +99,22 @@ def test_the_first_trial_is_of_the_settings_in_params_yaml(searched, earmark):
 
 def test_the_time_is_kept_and_the_trial_that_it_ended_goes_on(searched, earmark):
     change_params(searched, {"tune": {"trials": 1}})
+    refused = earmark(searched, "tune", "tc_resnet", EARMARK_REQUIRE_GPU="1")
+    assert refused.returncode == 2
+    assert "finds no GPU" in refused.stderr
     done = earmark(searched, "tune", "tc_resnet", "--minutes", "0.001")
     assert done.returncode == 0, done.stderr
     assert "no trial of tc_resnet was finished in time" in done.stdout
     (parent,) = parents(searched)
+    client = mlflow.MlflowClient(f"sqlite:///{searched}/mlflow.db")
+    tags = client.get_run(parent).data.tags
+    ours = {name: tags[name] for name in ("candidate", "search_checkout")}
+    killed = client.create_run(client.get_run(parent).info.experiment_id, tags=ours).info.run_id  # as a kill leaves it
     again = earmark(searched, "tune", "tc_resnet")
     assert "learning_rate 0.004, augmentation.frequency_mask_bands 6" in again.stdout  # from its checkpoint, to its end
     (child,) = children(searched, parent)
     assert child.info.status == "FINISHED"
+    assert client.get_run(killed).info.status == "KILLED"
 
 
 def test_values_that_cannot_be_trained_end_their_trial_and_not_the_search(searched, earmark):

@@ -50,6 +50,7 @@ def _tune(
     from earmark.models import backend
 
     backend.start(params.seed)
+    backend.require_gpu()
     from earmark.tracking import runs
     from earmark.training.search import Study, outcome
 
@@ -66,7 +67,8 @@ def _tune(
         values = ", ".join(f"{key} {value}" for key, value in study.values(trial).items())
         print(f"trial {trial.number}: {outcome(trial)}, {values}", flush=True)
 
-    with runs.tuning_run(f"tune {candidate}", params.register_.name, study.run_id) as run_id:
+    runs.end_killed_runs(candidate, params, tag=runs.SEARCH_CHECKOUT)
+    with runs.tuning_run(candidate, params.register_.name, study.run_id) as run_id:
         study.run_id = run_id
         search = _Search(params, candidate, settings, data)
         study.run(search.trial, params.tune.trials, 60 * minutes, on_end)

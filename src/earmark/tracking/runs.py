@@ -37,6 +37,8 @@ from earmark.versioning import dvc_lock, git
 CONTENT = "content_sha256"
 CHECKOUT = "checkout"
 """The tag that tells in which checkout a training ran."""
+SEARCH_CHECKOUT = "search_checkout"
+"""The tag that tells in which checkout a search ran, of its run and of those of its trials."""
 METRICS_SECONDS = 5
 """How long figures wait for an answer; they are sent again."""
 
@@ -153,13 +155,14 @@ def _started(**arguments: Any) -> Iterator[str]:
 
 
 @translated_errors()
-def end_killed_runs(candidate: str, params: Params, continued: str | None) -> None:
+def end_killed_runs(candidate: str, params: Params, continued: str | None = None, tag: str = CHECKOUT) -> None:
     """Ends the runs that killed trainings of `candidate` in this checkout left running, but for the run `continued`.
 
-    Call it where no other process trains `candidate` in this checkout.
+    With the tag SEARCH_CHECKOUT, those of killed searches. Call it where no other process does the same for `candidate`
+    in this checkout.
     """
     client = connect(params.register_.name)
-    query = f"attributes.status = 'RUNNING' and tags.candidate = '{candidate}' and tags.{CHECKOUT} = '{_checkout()}'"
+    query = f"attributes.status = 'RUNNING' and tags.candidate = '{candidate}' and tags.{tag} = '{_checkout()}'"
     for run in client.search_runs([_experiment_id(client, params.register_.name)], query):
         if run.info.run_id != continued:
             client.set_terminated(run.info.run_id, RunStatus.to_string(RunStatus.KILLED))
@@ -174,11 +177,12 @@ def _checkout() -> str:
 
 
 @contextmanager
-def tuning_run(name: str, experiment: str, run_id: str | None) -> Iterator[str]:
+def tuning_run(candidate: str, experiment: str, run_id: str | None) -> Iterator[str]:
     """Opens the parent run of a search's trials and yields its id; continues `run_id` if the server still has it."""
     client = connect(experiment)
     existing = run_id if run_id and _has_run(client, experiment, run_id) else None
-    with _started(run_id=existing, run_name=None if existing else name, tags={"tuning": "true"}) as started_id:
+    name = None if existing else f"tune {candidate}, {_minute()}"
+    with _started(run_id=existing, run_name=name, tags={"tuning": "true", **_search_tags(candidate)}) as started_id:
         yield started_id
 
 
@@ -194,9 +198,13 @@ def trial_run(
         with _started(run_id=run_id, nested=True):
             yield LiveRun(run_id, warn)
         return
-    with _started(run_name=f"trial {number}", nested=True, tags={"candidate": candidate}) as new_id:
+    with _started(run_name=f"trial {number}", nested=True, tags=_search_tags(candidate)) as new_id:
         mlflow.log_params(_flat(params, candidate))
         yield LiveRun(new_id, warn)
+
+
+def _search_tags(candidate: str) -> dict[str, str]:
+    return {"candidate": candidate, SEARCH_CHECKOUT: _checkout()}
 
 
 def _has_run(client: MlflowClient, experiment: str, run_id: str) -> bool:
