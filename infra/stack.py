@@ -16,13 +16,14 @@ import subprocess
 import sys
 import time
 import xmlrpc.client
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import tenacity
+from filelock import FileLock, Timeout
 
 from infra import secret_files, service
 
@@ -105,7 +106,7 @@ def status() -> bool:
         print("the stack is not running; 'make stack' starts it")
         return False
     os.environ.update(addresses())
-    print(_table())
+    print(f"{_table()}\nmemory: {_memory_bytes() / 1e9:.2f} GB")
     return all(service.is_healthy(program.name) for program in PROGRAMS)
 
 
@@ -153,19 +154,22 @@ def addresses() -> dict[str, str]:
 
 
 def _chosen_ports() -> dict[str, int]:
-    """The ports of the last start, so that exported addresses stay right, or others where one of them is taken."""
+    """A port for each of PORT_NAMES: that of the last start, so that exported addresses stay right, or a free one.
+
+    All are held until the last is found, so that they differ.
+    """
     last = json.loads(PORTS.read_text(encoding="utf-8")) if PORTS.exists() else {}
-    try:
-        return _held_ports([last[name] for name in PORT_NAMES])
-    except (KeyError, OSError):
-        return _held_ports([0] * len(PORT_NAMES))
-
-
-def _held_ports(numbers: list[int]) -> dict[str, int]:
-    """A port for each of PORT_NAMES, a free one for 0. All are held until the last is found, so that they differ."""
     with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server((LOOPBACK, number))) for number in numbers]
-        return {name: held.getsockname()[1] for name, held in zip(PORT_NAMES, sockets, strict=True)}
+
+        def hold(number: int) -> int:
+            try:
+                server = socket.create_server((LOOPBACK, number))
+            except OSError:  # another program has it now
+                server = socket.create_server((LOOPBACK, 0))
+            return int(stack.enter_context(server).getsockname()[1])
+
+        known = {name: hold(last[name]) for name in PORT_NAMES if name in last}
+        return {name: known.get(name) or hold(0) for name in PORT_NAMES}
 
 
 def _supervisor_config() -> str:
@@ -292,6 +296,18 @@ def _table() -> str:
     )
 
 
+def _memory_bytes() -> int:
+    """What all processes of the stack take; what several share counts once."""
+    import psutil
+
+    supervisor = psutil.Process(_supervisor().getPID())
+    total = 0
+    for process in (supervisor, *supervisor.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):  # it has just ended
+            total += process.memory_full_info().pss
+    return total
+
+
 def _write_private(file: Path, text: str) -> None:
     partial = file.with_name(f".{file.name}.partial")
     partial.unlink(missing_ok=True)
@@ -300,18 +316,32 @@ def _write_private(file: Path, text: str) -> None:
     partial.replace(file)
 
 
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Waits for another 'make stack' or 'make stack-down' in this checkout to end."""
+    STATE.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = FileLock(STATE / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print("waiting for another 'make stack' or 'make stack-down' to end", flush=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def main() -> int:
     """Runs the command; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m infra.stack", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("command", choices=("up", "status", "down"))
+    command = parser.parse_args().command
     try:
-        match parser.parse_args().command:
-            case "up":
-                up()
-            case "status":
-                return 0 if status() else 1
-            case "down":
-                down()
+        if command == "status":
+            return 0 if status() else 1
+        with _alone():
+            up() if command == "up" else down()
     except StackError as error:
         print(f"earmark: {error}", file=sys.stderr)
         return 1
