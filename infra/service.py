@@ -222,6 +222,10 @@ def make_automations() -> None:
             client.create_automation(automation)
 
 
+PREPARATIONS: dict[str, Callable[[], None]] = {"buckets": make_buckets, "automations": make_automations}
+"""What is made once, in a server that runs."""
+
+
 def is_healthy(name: str) -> bool:
     """Whether the service answers; the worker of this machine does if Prefect's server hears of it."""
     import requests
@@ -294,18 +298,14 @@ def _assignments(text: str) -> Iterator[tuple[str, str]]:
 def main() -> int:
     """Becomes the service, or does what the command says; returns its exit code."""
     parser = argparse.ArgumentParser(prog="python -m infra.service", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("command", choices=(*SERVICES, "buckets", "automations", "is-healthy"))
+    parser.add_argument("command", choices=(*SERVICES, *PREPARATIONS, "is-healthy"))
     parser.add_argument("name", nargs="?", choices=tuple(SERVICES), help="the service that is-healthy asks")
     arguments = parser.parse_args()
-    match arguments.command:
-        case "buckets":
-            make_buckets()
-            return 0
-        case "automations":
-            make_automations()
-            return 0
-        case "is-healthy":
-            return 0 if is_healthy(arguments.name) else 1
+    if arguments.command == "is-healthy":
+        return 0 if is_healthy(arguments.name) else 1
+    if arguments.command in PREPARATIONS:
+        PREPARATIONS[arguments.command]()
+        return 0
     command, environment = SERVICES[arguments.command]()
     if arguments.command == "worker":
         os.chdir(_checkout())

@@ -16,6 +16,7 @@ import requests
 from conftest import BIN, SMALL, change_params, checkout
 from support.prefect_server import RUN_SECONDS, PrefectServer, run_once, running, wait_until
 
+from flows.turn import limit_name
 from infra import secret_files, service, stack
 
 
@@ -232,7 +233,10 @@ def test_no_secret_is_in_logs_reports_or_prefect(team, run):
 
 
 @pytest.mark.slow
-def test_a_second_start_changes_nothing_and_what_is_stopped_stays(team):
+def test_a_second_start_changes_nothing_and_what_is_stopped_stays(team, run):
+    limits = f"{team.exported['PREFECT_API_URL']}/v2/concurrency_limits"
+    slot = {"names": [limit_name(str(team.repository))], "slots": 1, "lease_duration": 600}
+    lease = team.prefect.session.post(f"{limits}/increment-with-lease", json=slot).json()["lease_id"]
     before = (team.state / "env").read_bytes()
     assert team.stack("up").returncode == 0
     assert (team.state / "env").read_bytes() == before
@@ -241,5 +245,6 @@ def test_a_second_start_changes_nothing_and_what_is_stopped_stays(team):
     assert team.stack("up").returncode == 0
     assert (team.state / "env").read_bytes() == before
     assert "champion" in must(team.first, team.exported, BIN / "earmark", "registry", "list")
+    assert team.prefect.session.post(f"{limits}/leases/{lease}/renew", json={"lease_duration": 60}).ok
     automations = [automation["name"] for automation in team.prefect.ask("/automations/filter")]
     assert automations.count(service.AUTOMATION) == 1

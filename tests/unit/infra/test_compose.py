@@ -84,6 +84,14 @@ def test_a_container_gets_the_secrets_that_its_service_reads_and_no_others(start
     assert read == set(compose["services"][name]["secrets"])
 
 
+def test_both_make_the_same_in_a_server_before_a_worker_starts(compose):
+    worker = compose["services"]["worker"]["depends_on"]
+    made = {name for name, state in worker.items() if state["condition"] == "service_completed_successfully"}
+    assert made == set(service.PREPARATIONS)
+    assert [compose["services"][name]["command"] for name in made] == [[name] for name in made]
+    assert set(service.PREPARATIONS.values()) < set(stack.PREPARATIONS.values())
+
+
 def test_no_secret_is_on_a_command_line_or_in_compose_yaml(started, secrets):
     texts = [line for file in secrets.iterdir() for line in file.read_text().split("\n") if len(line) >= 20]
     commands = " ".join(word for name in service.SERVICES for word in started(name, "stack")[0])
