@@ -1,5 +1,6 @@
 """The team's service for real: `make stack`, runs through its workers, and a second clone that has it all."""
 
+import json
 import os
 import re
 import shlex
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import boto3
 import psutil
 import pytest
 import requests
@@ -121,6 +123,7 @@ def test_all_services_are_healthy_and_want_a_password(team):
     done = team.stack("status")
     assert done.returncode == 0, done.stdout
     assert re.findall(r"^(\w+) +healthy", done.stdout, re.MULTILINE) == [program.name for program in stack.PROGRAMS]
+    assert re.search(r"^memory: \d\.\d\d GB$", done.stdout, re.MULTILINE)
     exported = team.exported
     jobs = f"{exported['MLFLOW_TRACKING_URI']}/ajax-api/3.0/jobs"
     assert requests.get(f"{exported['MLFLOW_TRACKING_URI']}/api/2.0/mlflow/experiments/search").status_code == 401
@@ -176,7 +179,7 @@ def assert_artifacts_link_to_the_run(team: Team, run_id: str) -> None:
         page, report = re.findall(r"\]\((http[^)]+)\)", text)
         login = ("earmark", team.exported["MLFLOW_TRACKING_PASSWORD"])
         assert "<title>" in requests.get(report, auth=login).text
-        run = {"run_id": page.rpartition("/")[2]}
+        run = {"run_id": page.rpartition("/")[2].partition("?")[0]}
         answer = requests.get(f"{page.partition('/#')[0]}/api/2.0/mlflow/runs/get", run, auth=login)
         assert answer.json()["run"]["info"]["status"] == "FINISHED"
 
@@ -216,20 +219,69 @@ def training_of(team: Team) -> list[dict]:
 
 
 @pytest.mark.slow
-def test_no_secret_is_in_logs_reports_or_prefect(team, run):
-    secrets = {
-        line
-        for file in (team.state / "secrets").iterdir()
-        if file.name in (*secret_files.PASSWORDS, *(f"s3_{user}" for user in secret_files.S3_USERS))
-        for line in file.read_text().split("\n")
-        if len(line) > 20
-    }
-    assert len(secrets) == len(secret_files.PASSWORDS) + len(secret_files.S3_USERS)
+def test_no_secret_is_in_logs_reports_databases_or_buckets(team, run, tmp_path):
+    careless = tmp_path / "careless"
+    must(tmp_path, team.environment, "git", "clone", "-q", team.repository, careless)
+    must(careless, team.exported, BIN / "earmark", "fetch")
+    change_params(careless, {"seed": 2})
+    # Where people leave secrets: DVC's settings, which are uncommitted then, and the address of a remote of git.
+    must(careless, team.exported, BIN / "dvc", "remote", "modify", "-q", "team", "secret_access_key", PLANTED)
+    must(careless, team.exported, "git", "remote", "set-url", "origin", f"https://me:{PLANTED}@127.0.0.1:9/team.git")
+    must(careless, team.exported, BIN / "dvc", "repro", "-q")
+    assert "registered tc_resnet" in must(careless, team.exported, BIN / "earmark", "register")
+    assert call(careless, team.exported, BIN / "earmark", "publish").returncode
+
+    patches = [content for name, content in objects(team) if name.endswith("code.patch")]
+    assert any(b"+seed: 2" in patch for patch in patches)  # the search sees what was registered there
     places = [*team.state.glob("logs/*"), *team.first.glob("reports/**/*.*"), team.first / "dvc.lock"]
-    texts = [file.read_text(errors="replace") for file in places if file.is_file()]
-    texts += [entry["message"] for entry in team.prefect.ask("/logs/filter")]
-    assert len(texts) > 20
-    assert not [secret for secret in secrets if any(secret in text for text in texts)]
+    places += [*careless.glob("logs/*"), *careless.glob("reports/**/*.*"), careless / "dvc.lock"]
+    contents = {str(file): file.read_bytes() for file in places if file.is_file()}
+    contents |= dict(objects(team)) | {name: dump(team, name) for name in ("mlflow", "prefect")}
+    assert len(contents) > 40
+    found = {
+        (name, secret)
+        for secret in [*secrets_of(team), PLANTED]
+        for name in contents
+        if secret.encode() in contents[name]
+    }
+    assert not found
+
+
+PLANTED = "planted-secret-0123456789"
+
+
+def secrets_of(team: Team) -> list[str]:
+    names = (*secret_files.PASSWORDS, *(f"s3_{user}" for user in secret_files.S3_USERS))
+    lines = [line for name in names for line in (team.state / "secrets" / name).read_text().split("\n")]
+    secrets = [line for line in lines if len(line) > 20]
+    assert len(secrets) == len(names)
+    return secrets
+
+
+def objects(team: Team) -> Iterator[tuple[str, bytes]]:
+    """Every object in S3: its bucket and key, and its content."""
+    access_key, secret_key = secret_files.s3_key("admin", team.state / "secrets")
+    client = boto3.client(
+        "s3",
+        endpoint_url=team.exported["AWS_ENDPOINT_URL"],
+        aws_access_key_id=access_key,
+        aws_secret_access_key=secret_key,
+        region_name="us-east-1",
+    )
+    for bucket in secret_files.BUCKETS:
+        for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket):
+            for entry in page.get("Contents", []):
+                yield f"{bucket}/{entry['Key']}", client.get_object(Bucket=bucket, Key=entry["Key"])["Body"].read()
+
+
+def dump(team: Team, database: str) -> bytes:
+    """Everything in a database of PostgreSQL, as text."""
+    port = str(json.loads((team.state / "ports.json").read_text())["POSTGRES_PORT"])
+    password = (team.state / "secrets/postgres_password").read_text().strip()
+    where = ["-h", stack.LOOPBACK, "-p", port, "-U", service.DATABASE_USER, database]
+    text = must(team.first, team.environment | {"PGPASSWORD": password}, service.postgres_program("pg_dump"), *where)
+    assert "COPY public." in text
+    return text.encode()
 
 
 @pytest.mark.slow

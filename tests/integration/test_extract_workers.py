@@ -118,7 +118,8 @@ def test_ctrl_c_ends_it_without_a_word_from_its_workers(eight_shards):
 
 
 def test_two_at_once_take_turns(eight_shards):
-    outputs = [finished(process) for process in [start(), start()]]
+    both = [start((BIN / "earmark", "extract", "--wait")) for _ in range(2)]
+    outputs = [finished(process) for process in both]
     assert sorted("0 of 8 shards were new" in output for output in outputs) == [False, True]
 
 

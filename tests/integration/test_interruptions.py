@@ -38,7 +38,7 @@ def many(project, recordings) -> dict[str, bytes]:
 
 def start(project: Path) -> subprocess.Popen:
     return subprocess.Popen(
-        [BIN / "earmark", "ingest"], cwd=project, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [BIN / "earmark", "ingest", "--wait"], cwd=project, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
 
 
