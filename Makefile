@@ -14,19 +14,20 @@ help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed 's/:.*## /\t/'
 
 # The locks build on each other: base, then cpu or gpu, then test. `make setup EARMARK_DEVICE=gpu PYTHON=python3.12`
-# chooses a device and a Python; .venv/chosen.mk remembers both until others are chosen.
+# chooses a device and a Python; .venv/chosen.mk remembers both until others are chosen, or the checkout is moved.
 -include .venv/chosen.mk
 EARMARK_DEVICE ?= $(or $(CHOSEN_DEVICE),cpu)
 PYTHON ?= $(or $(CHOSEN_PYTHON),python3)
 LOCKS := requirements/base.lock requirements/$(EARMARK_DEVICE).lock requirements/installer.lock
-ifneq ($(EARMARK_DEVICE) $(PYTHON),$(CHOSEN_DEVICE) $(CHOSEN_PYTHON))
+ifneq ($(EARMARK_DEVICE) $(PYTHON) $(CURDIR),$(CHOSEN_DEVICE) $(CHOSEN_PYTHON) $(CHOSEN_FOLDER))
 .PHONY: .venv/.run .venv/.stack .venv/.test
 endif
 
 .venv/.run .venv/.stack .venv/.test: $(LOCKS) pyproject.toml requirements/install.py
 	@rm -f .venv/.run .venv/.stack .venv/.test
 	@$(PYTHON) requirements/install.py base.lock $(EARMARK_DEVICE).lock $(MORE_LOCKS)
-	@printf 'CHOSEN_DEVICE := %s\nCHOSEN_PYTHON := %s\n' '$(EARMARK_DEVICE)' '$(PYTHON)' > .venv/chosen.mk
+	@printf 'CHOSEN_DEVICE := %s\nCHOSEN_PYTHON := %s\nCHOSEN_FOLDER := %s\n' \
+	  '$(EARMARK_DEVICE)' '$(PYTHON)' '$(CURDIR)' > .venv/chosen.mk
 	@touch .venv/.run $(if $(MORE_LOCKS),.venv/.stack) $@
 
 .venv/.stack: MORE_LOCKS := server.lock

@@ -17,7 +17,10 @@ PYTHON = VENV / "bin" / "python"
 LOCK = VENV / "requirements.lock"
 """What models are made with, from the locks that are not in ASIDE: provenance records it."""
 MADE = VENV / ".made"
-"""There once pip is: a set-up that was killed leaves it half unpacked."""
+"""Written once pip is there, since a set-up that was killed leaves it half unpacked; holds where .venv is.
+
+The scripts in an environment know its path: those of a moved or copied checkout would run the code of the original.
+"""
 ASIDE = ("server.lock", "test.lock")
 SUPPORTED = ((3, 11), (3, 13))
 # pip's option: the variable by which uv takes the same.
@@ -43,9 +46,9 @@ def main(locks: list[str]) -> int:
         return 2
     try:
         LOCK.unlink(missing_ok=True)
-        if not _is_of_this_python():
+        if not _is_ours():
             _run(sys.executable, "-m", "venv", "--clear", VENV)
-            MADE.touch()
+            MADE.write_text(str(VENV.resolve()), encoding="utf-8")
         _run(*_pip("install"), "--quiet", "--require-hashes", "--no-deps", "--requirement", HERE / "installer.lock")
         environment = _as_uv_takes_it(_pip_settings()) | {"UV_INDEX_STRATEGY": "unsafe-best-match"} | os.environ
         uv = (VENV / "bin" / "uv", "pip")
@@ -67,15 +70,16 @@ def main(locks: list[str]) -> int:
     return 0
 
 
-def _is_of_this_python() -> bool:
-    """Whether .venv is there, whole, and of the Python that runs this."""
+def _is_ours() -> bool:
+    """Whether .venv is there, whole, made at this place, and of the Python that runs this."""
     script = "import sys; print(sys.base_prefix, *sys.version_info[:3])"
     try:
         done = subprocess.run([PYTHON, "-c", script], capture_output=True, text=True)
     except OSError:
         return False
     version = [sys.base_prefix, *map(str, sys.version_info[:3])]
-    return MADE.exists() and done.returncode == 0 and done.stdout.split() == version
+    is_here = MADE.exists() and MADE.read_text(encoding="utf-8") == str(VENV.resolve())
+    return is_here and done.returncode == 0 and done.stdout.split() == version
 
 
 def _pip(command: str) -> list:

@@ -62,6 +62,16 @@ def test_the_launcher_is_not_led_elsewhere(project, tmp_path):
     assert launched(project, project / "bin/earmark", PATH=f"{tmp_path / '.venv/bin'}:/usr/bin:/bin").returncode == 0
 
 
+def test_an_environment_that_was_moved_with_its_checkout_is_not_used(project, tmp_path):
+    (project / ".venv").unlink()
+    (project / ".venv/bin").mkdir(parents=True)
+    (project / ".venv/bin/earmark").touch()
+    (project / ".venv/.made").write_text("/where/it/was/.venv")
+    done = launched(project, project / "bin/earmark")
+    assert done.returncode == 2
+    assert "was made at another place; 'make setup' makes it again" in done.stderr
+
+
 def test_the_launcher_does_not_look_for_itself(project, tmp_path):
     (project / ".venv").unlink()
     shutil.copytree(project / "bin", tmp_path / "other/bin")
