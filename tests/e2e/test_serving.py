@@ -175,14 +175,14 @@ def test_a_request_without_a_clip_is_refused(address, request_body):
 
 CHILD = """
 import sys
-found = []
-sys.addaudithook(lambda event, arguments: found.append(arguments) if event == "pickle.find_class" else None)
+unpickled = []
+sys.addaudithook(lambda event, arguments: unpickled.append(arguments) if event == "pickle.find_class" else None)
 import mlflow, numpy as np
 mlflow.set_tracking_uri(sys.argv[1])
 before = sorted(sys.path)
 model = mlflow.pyfunc.load_model("models:/earmark@champion")
-said = model.predict(np.zeros((2, 16000), np.float32))
-print(list(said.columns), len(said), found, sorted(sys.path) == before)
+answers = model.predict(np.zeros((2, 16000), np.float32))
+print(list(answers.columns), len(answers), unpickled, sorted(sys.path) == before)
 import earmark.stages  # the installed one, which the model's own has not replaced
 """
 
