@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -16,6 +15,7 @@ from click.testing import CliRunner
 from filelock import FileLock
 
 from earmark.params import yaml
+from tests.support.shipped import ROOT, candidates
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -27,7 +27,6 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 hypothesis.settings.register_profile("earmark", deadline=None)
 hypothesis.settings.load_profile("earmark")
 
-ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 EXCERPT = ROOT.parent / "shared/data/speech_commands_v0.01_excerpt.tar.gz"
 """Real recordings, which the project does not ship; a test that wants them is skipped where they are not."""
@@ -55,15 +54,6 @@ REGISTERED = {
     "train": {"candidates": {"tc_resnet": FAST_TC_RESNET}},
     "register": {"gate": OPEN_GATE},
 }
-
-
-def candidates(*names: str, **settings: object) -> dict[str, dict]:
-    """For `train.candidates`: these, with the settings of params.yaml or docs/training.md, but for `settings`."""
-    page = (ROOT / "docs/training.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"```yaml\n(train:\n.*?)```", page, re.DOTALL)
-    texts = [(ROOT / "params.yaml").read_text(encoding="utf-8"), *blocks]
-    shipped = {name: own for text in texts for name, own in yaml.load(text)["train"]["candidates"].items()}
-    return {name: shipped[name] | settings for name in names}
 
 
 # Two epochs of the fast candidate on six speakers: the whole pipeline in seconds.

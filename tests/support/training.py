@@ -4,12 +4,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-from conftest import ROOT, candidates
 
 from earmark import params
 from earmark.models import candidates as modules
 from earmark.params import yaml
 from earmark.training.batches import Examples
+from tests.support.shipped import ROOT, candidates
 
 CANDIDATES = sorted(path.stem for path in Path(modules.__file__).parent.glob("[!_]*.py"))
 EVERYTHING = {
