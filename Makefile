@@ -8,7 +8,7 @@ export DVC_NO_ANALYTICS := true
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .NOTPARALLEL:
-.PHONY: help setup setup-test secrets stack stack-status stack-down run check test test-slow lint docs picture fuzz bench bench-data bench-features bench-train bench-serve lock
+.PHONY: help setup setup-test secrets stack stack-status stack-down run check test test-slow lint docs picture fuzz bench bench-data bench-features bench-train bench-serve bench-gpu lock
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed 's/:.*## /\t/'
@@ -99,6 +99,11 @@ bench-train: setup-test  ## candidates against the tutorial's network, on real r
 
 bench-serve: setup-test  ## requests to a served model, and exported files, on real recordings (SPEECH=archive): reports/bench-serve.json
 	@PYTHONPATH=tests $(BIN)/python -m tests.benchmarks.serve $(SPEECH)
+
+# It installs nothing: PYTHON is one that has JAX for its card, and .venv/bin comes first on PATH.
+bench-gpu:  ## training on one GPU under JAX, in any Python that has it (PYTHON=, SPEECH=archive): reports/bench-gpu.json
+	@KERAS_BACKEND=jax CUDA_VISIBLE_DEVICES=$${CUDA_VISIBLE_DEVICES:-0} PYTHONPATH=src \
+	  $(PYTHON) -m tests.benchmarks.gpu $(SPEECH)
 
 # Versions are chosen once for all locks together; packages of base.lock are not repeated in the others.
 COMPILE := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-annotate \

@@ -80,11 +80,13 @@ def show(title: str, figures: Sequence[Figure]) -> None:
     Console(width=None if sys.stdout.isatty() else _WIDTH_OF_FILES).print(table)
 
 
-def write(name: str, figures: Sequence[Figure], reports: Path) -> Path:
-    """Writes the figures to bench-<name>.json in the folder `reports`; returns the file."""
+def write(name: str, figures: Sequence[Figure], reports: Path, **where: str) -> Path:
+    """Writes the figures, each with `where` it was measured, to bench-<name>.json in the folder `reports`.
+
+    Returns the file.
+    """
     path = reports / f"bench-{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(
-        json.dumps([figure.row() for figure in figures], indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-    )
+    rows = [figure.row() | where for figure in figures]
+    path.write_text(json.dumps(rows, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return path
