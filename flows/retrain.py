@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import httpx
-from prefect import flow
+from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
@@ -50,12 +50,15 @@ def retrain(repository: str = "", branch: str = "", part: Part = "all", wait: bo
 
     The state's data is the output of `register` if it ran, or a `tasks.CommandError` if something failed.
     """
-    with turn(repository) if branch else nullcontext():
-        try:
-            with only_run(tasks.ROOT / RUN, "retrain", wait):
-                return _retrain(repository, branch, part)
-        except UserError as error:
-            return tasks.failed(tasks.CommandError(str(error), tasks.USER_MISTAKE))
+    try:
+        # The checkout first: who waits for a person's command here holds no turn.
+        with (
+            only_run(tasks.ROOT / RUN, "retrain", wait, get_run_logger().info),
+            turn(repository) if branch else nullcontext(),
+        ):
+            return _retrain(repository, branch, part)
+    except UserError as error:
+        return tasks.failed(tasks.CommandError(str(error), tasks.USER_MISTAKE))
 
 
 def _retrain(repository: str, branch: str, part: Part) -> State[Any]:
@@ -88,6 +91,9 @@ def _bring_up_to_date(part: Part) -> tuple[State[Any], str]:
         before = tasks.recorded_outputs(stage)
         stale = stage in pipeline.stale or not changed.isdisjoint(pipeline.upstream[stage])
         validated_at = tasks.modified_at(VALIDATION_RESULT)
+        is_upload_needed = stage == "extract" and stale and tasks.is_raw_copied()
+        if is_upload_needed and not (state := tasks.earmark("upload")).is_completed():
+            return _failed(state, "upload"), ""
         state = tasks.reproduce(stage, stale)
         if tasks.modified_at(VALIDATION_RESULT) != validated_at:
             _show_validation()

@@ -17,8 +17,9 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
-from earmark import params
+from earmark import params, paths
 from earmark.errors import UserError
+from earmark.io import caller
 from earmark.params import environment
 from earmark.paths import DVC_LOCK
 from earmark.versioning import dvc_lock, pipeline
@@ -66,6 +67,12 @@ def read_pipeline() -> Pipeline:
         raise CommandError(str(error), USER_MISTAKE) from None
 
 
+def is_raw_copied() -> bool:
+    """Whether extraction reads a copy of data/raw, such as one in a bucket."""
+    with chdir(ROOT):
+        return paths.is_raw_copied(params.load())
+
+
 def require_data(stages: Sequence[str]) -> None:
     """Checks that the data are those which `stages` make here, as `register` will before it registers.
 
@@ -111,7 +118,7 @@ def modified_at(path: Path) -> int:
         return 0
 
 
-USING_NETWORK = ("ingest", "fetch", "publish")
+USING_NETWORK = ("ingest", "upload", "fetch", "publish")
 """The tasks that use the network; all others can do without."""
 
 
@@ -158,7 +165,8 @@ def reproduce(stage: str, stale: bool) -> State[Any]:
 def earmark(command: str, *arguments: str) -> State[Any]:
     """Runs a command of `earmark` that is no stage: fetch, publish or register; the state's data is its output."""
     logger = get_run_logger()
-    result = _run([BIN / "earmark", command, *arguments], logger.debug, logger.info)
+    ending_with_this = [sys.executable, "-m", caller.__name__]
+    result = _run([*ending_with_this, BIN / "earmark", command, *arguments], logger.debug, logger.info)
     return failed(_error_of(result)) if result.exit_code else Completed(data="\n".join(result.output))
 
 

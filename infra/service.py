@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ from infra import secret_files
 
 if TYPE_CHECKING:
     import requests
+    from prefect.client.orchestration import SyncPrefectClient
 
 ROOT = Path(__file__).resolve().parents[1]
 SETTINGS = Path(__file__).resolve().parent / "settings"
@@ -189,12 +191,10 @@ def make_buckets() -> None:
 
 
 def make_automations() -> None:
-    """Has Prefect's server end the flow runs that are heard of no more, so that nobody waits for them."""
+    """Makes the automation that marks silent flow runs as crashed, so that nobody waits for them."""
     from prefect.automations import AutomationCore, EventTrigger, Posture
-    from prefect.client.orchestration import get_client
     from prefect.client.schemas.objects import StateType
     from prefect.events.actions import ChangeFlowRunState
-    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
     heartbeat, ends = "prefect.flow-run.heartbeat", ("Completed", "Failed", "Cancelled", "Crashed")
     message = f"no heartbeat within {CRASH_SECONDS} s: the machine or the worker of this run has died"
@@ -211,15 +211,31 @@ def make_automations() -> None:
         ),
         actions=[ChangeFlowRunState(state=StateType.CRASHED, message=message)],
     )
+    with _prefect_client() as client:
+        if there := client.read_automations_by_name(automation.name):
+            client.update_automation(there[0].id, automation)
+        else:
+            client.create_automation(automation)
+
+
+def remove_automations() -> None:
+    """Removes it: a server that starts again counts the time in which it was stopped as silence of every run."""
+    with _prefect_client() as client:
+        for automation in client.read_automations_by_name(AUTOMATION):
+            client.delete_automation(automation.id)
+
+
+@contextmanager
+def _prefect_client() -> Iterator["SyncPrefectClient"]:
+    from prefect.client.orchestration import get_client
+    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
+
     server = {
         PREFECT_API_URL: os.environ["PREFECT_API_URL"],
         PREFECT_API_AUTH_STRING: f"earmark:{secret('prefect_password')}",
     }
     with temporary_settings(server), get_client(sync_client=True) as client:
-        if there := client.read_automations_by_name(automation.name):
-            client.update_automation(there[0].id, automation)
-        else:
-            client.create_automation(automation)
+        yield client
 
 
 PREPARATIONS: dict[str, Callable[[], None]] = {"buckets": make_buckets, "automations": make_automations}
@@ -250,7 +266,8 @@ def is_healthy(name: str) -> bool:
 
 def _hears_of_worker(session: "requests.Session") -> bool:
     address = f"{os.environ['PREFECT_API_URL']}/work_pools/{worker_pool()}/workers/filter"
-    response = session.post(address, json={}, auth=("earmark", secret("prefect_password")), timeout=5)
+    query = {"workers": {"status": {"any_": ["ONLINE"]}}}
+    response = session.post(address, json=query, auth=("earmark", secret("prefect_password")), timeout=5)
     # Until three heartbeats are missing, a worker is online.
     online = [worker["name"] for worker in response.json() if worker["status"] == "ONLINE"] if response.ok else []
     return worker_name() in online

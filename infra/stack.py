@@ -115,6 +115,9 @@ def down() -> None:
     if not PORTS.exists() or not _supervisor_answers():
         print("the stack is not running")
         return
+    os.environ.update(addresses())
+    if service.is_healthy("prefect"):
+        service.remove_automations()
     supervisor = _supervisor()
     for program in reversed(PROGRAMS):
         with suppress(xmlrpc.client.Fault):  # it is not running
@@ -145,7 +148,6 @@ def addresses() -> dict[str, str]:
         "MLFLOW_TRACKING_URI": f"http://{LOOPBACK}:{ports['MLFLOW_PORT']}",
         "PREFECT_API_URL": f"http://{LOOPBACK}:{ports['PREFECT_PORT']}/api",
         "PREFECT_BROWSER_URL": f"http://{LOOPBACK}:{ports['PREFECT_PORT']}/api",
-        "MLFLOW_BROWSER_URL": f"http://{LOOPBACK}:{ports['MLFLOW_PORT']}",
         "NO_PROXY": "localhost,127.0.0.1",
         "no_proxy": "localhost,127.0.0.1",
         "EARMARK_STATE": str(STATE),

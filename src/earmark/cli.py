@@ -62,17 +62,20 @@ def _stage(name: str, wait: bool, *arguments: str) -> None:
 
     from earmark import params
 
-    loaded = params.load()
     with _only_run(wait, name, *arguments):
+        loaded = params.load()
         stage = getattr(importlib.import_module(f"earmark.stages.{name}"), name)
         click.echo(f"{name}: {stage(loaded, *arguments)}")
 
 
 def _only_run(wait: bool, *command: str) -> AbstractContextManager[None]:
     """Holds the lock of this checkout: for commands that write what others read."""
+    from earmark import params
     from earmark.io.run_lock import only_run
     from earmark.paths import RUN
 
+    if not params.PATH.exists():
+        params.load()  # which says so: nothing is written outside of a checkout
     return only_run(RUN, " ".join(("earmark", *command)), wait)
 
 

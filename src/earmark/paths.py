@@ -56,6 +56,12 @@ def raw_folder(params: Params) -> UPath:
     return UPath(params.extract.raw)
 
 
+def is_raw_copied(params: Params) -> bool:
+    """Whether extraction reads a copy of data/raw, such as one in a bucket."""
+    folder = raw_folder(params)
+    return folder.protocol not in ("", "file") or Path(folder.path).resolve() != RAW.resolve()
+
+
 def features_folder(params: Params) -> UPath:
     """The folder or address for feature shards; by default data/features."""
     return UPath(params.extract.features)

@@ -1,14 +1,17 @@
 """Every command as a process of its own: its start, its streams, its exit code."""
 
 import os
+import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 
 import click
 import pytest
-from conftest import BIN
+from conftest import BIN, ROOT
 
-from earmark.cli import main
+from earmark.cli import SECTIONS, main
+from earmark.io.run_lock import RUN, only_run
+from earmark.paths import RUN as RUN_FILE
 
 ARGUMENTS = {
     "train": ["tc_resnet"],
@@ -34,6 +37,18 @@ def commands(group: click.Group = main, before: str = "") -> list[str]:
         inner = isinstance(command, click.Group)
         names += commands(command, f"{before}{name} ") if inner else [before + name]
     return names
+
+
+WRITING = (*SECTIONS["Pipeline"], "forget", "upload", *SECTIONS["Team"])
+
+
+@pytest.mark.parametrize("name", WRITING)
+def test_a_command_that_writes_is_refused_beside_another_one(tmp_path, earmark, name):
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    with only_run(tmp_path / RUN_FILE, "earmark ingest"):
+        done = earmark(tmp_path, name, *ARGUMENTS.get(name, []), **{RUN: ""})
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"earmark: 'earmark ingest' (process {os.getpid()}) has been running since ")
 
 
 @pytest.fixture(scope="module")

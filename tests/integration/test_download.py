@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from earmark.dataset.sources.download import download, redact_url
+from earmark.addresses import redact_url
+from earmark.dataset.sources.download import download
 from earmark.errors import UserError
 
 CONTENT = bytes(range(256)) * 4096

@@ -296,14 +296,16 @@ def test_what_ends_a_terminal_s_processes_ends_all_of_the_flow_and_is_one_senten
     wait_until(lambda: not _is_alive(stage), 10, "the stage's own process has ended")
 
 
-def test_a_killed_flow_leaves_no_stage_at_work(project: Project):
-    environment = project.environment(({"stage": "ingest", "exit_code": None},))
-    command = [sys.executable, "-c", "from flows.retrain import retrain; retrain()"]
+@pytest.mark.parametrize("name", ["ingest", "fetch"])
+def test_a_killed_flow_leaves_no_command_at_work(project: Project, name: str):
+    environment = project.environment(({"stage": name, "exit_code": None},))
+    command = [sys.executable, *for_a_team()]
     with running(command, project.root / "run.log", cwd=project.root, env=environment) as process:
-        wait_until((project.root / "faulty").exists, SECONDS, "ingest hangs")
+        wait_until((project.root / "faulty").exists, SECONDS, "the command hangs")
         process.kill()
-    stage = int((project.root / "faulty").read_text())
-    wait_until(lambda: not _is_alive(stage), 10, "the stage's own process has ended")
+    hanging = int((project.root / "faulty").read_text())
+    wait_until(lambda: not _is_alive(hanging), 10, "its own process has ended")
+    (project.root / "faulty").unlink()
 
 
 def _is_alive(process_id: int) -> bool:

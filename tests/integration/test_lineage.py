@@ -114,6 +114,17 @@ def test_a_broken_link_is_named(project, earmark, damage, named):
     assert any(line.startswith(f"  {named}") for line in listed), done.stdout
 
 
+def test_a_changed_record_and_a_damaged_verdict_are_named_by_show(project, earmark):
+    overwrite(artifact("record.json"))
+    shown = earmark(project, "registry", "show", "1")
+    assert shown.returncode == 0, shown.stderr
+    assert "record.json is missing or was changed; see 'earmark lineage 1'" in " ".join(shown.stdout.split())
+    verdict = next(Path("mlruns").rglob(f"{run_id(project)}/artifacts")) / "verdict/verdict.json"
+    verdict.parent.mkdir(parents=True)
+    verdict.write_text("[")
+    assert "verdict.json of the run is damaged" in earmark(project, "registry", "show", "1").stdout
+
+
 def test_a_run_that_is_gone_is_named(project, earmark):
     registry(project).delete_run(run_id(project))
     done = earmark(project, "lineage", "1")

@@ -89,6 +89,30 @@ def test_a_copied_file_alone_still_finds_the_artifacts_of_the_original(checkout,
     assert text_of_version() == "some text"
 
 
+def test_artifacts_that_are_kept_elsewhere_on_purpose_stay_there(checkout, tmp_path, monkeypatch):
+    shared = tmp_path / "shared/mlruns"
+    client = MlflowClient()
+    kept = client.create_experiment("kept", artifact_location=str(shared / "7"))
+    run = client.create_run(kept)
+    client.log_text(run.info.run_id, "kept", "file.txt")
+    moved = checkout.rename(tmp_path / "elsewhere")
+    (moved / "mlruns/7").mkdir()
+    enter(moved, monkeypatch)
+    connection.client()
+    assert MlflowClient().get_run(run.info.run_id).info.artifact_uri.startswith(f"{shared}/7/")
+    assert text_of_version() == "some text"
+
+
+def test_a_database_that_another_checkout_has_as_a_link_is_that_one_s(checkout, tmp_path, monkeypatch):
+    other = tmp_path / "other"
+    (other / "mlruns/1").mkdir(parents=True)
+    (other / "mlflow.db").symlink_to(checkout / "mlflow.db")
+    before = addresses(checkout)
+    enter(other, monkeypatch)
+    connection.client()
+    assert addresses(checkout) == before
+
+
 def test_another_name_of_the_same_folder_is_no_move(checkout, tmp_path):
     (tmp_path / "link").symlink_to(checkout)
     before = addresses(checkout)

@@ -82,6 +82,30 @@ def test_what_an_interrupted_upload_left_is_sent_again(bucket):
     assert stored(bucket) == expected()
 
 
+def test_a_copy_of_other_recordings_is_left_alone(bucket, tmp_path):
+    upload(params.load())
+    theirs = stored(bucket)
+    shutil.rmtree("data")
+    shutil.rmtree(tmp_path / "recordings")
+    fill(tmp_path / "recordings", MORE)
+    run_ingest()
+    with pytest.raises(UserError, match=r"extract.raw s3://sounds/raw has 2 recordings that data/raw never had"):
+        upload(params.load())
+    assert stored(bucket) == theirs
+
+
+def test_a_shard_that_is_missing_here_leaves_the_copy_as_it_was(bucket, tmp_path):
+    upload(params.load())
+    before = stored(bucket)
+    fill(tmp_path / "recordings", MORE)
+    run_ingest()
+    for shard in Path("data/raw").glob("shard-*.tar"):
+        shard.unlink()
+    with pytest.raises(UserError, match=r"data/raw/shard-.*tar is missing; run 'dvc checkout' or 'dvc pull'"):
+        upload(params.load())
+    assert stored(bucket) == before
+
+
 def test_data_raw_is_no_copy_of_itself(bucket):
     change_params(Path(), {"extract": {"raw": "data/raw"}})
     with pytest.raises(UserError, match=r"params.yaml: extract.raw is data/raw itself; expected an address"):

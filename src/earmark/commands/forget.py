@@ -36,6 +36,7 @@ from earmark.paths import (
     REGISTERED,
     REPORT,
     features_folder,
+    is_raw_copied,
     raw_folder,
 )
 from earmark.versioning import dvc_cache, dvc_lock
@@ -160,9 +161,9 @@ def _remove_derived(params: Params, sha256: frozenset[str], speaker: str, shard_
 
 def _shard_copies(params: Params, shard_names: Sequence[str]) -> list[str]:
     """The shards with the recordings in extract.raw, if that is a copy of data/raw."""
-    copy = raw_folder(params)
-    if is_local(copy) and copy.resolve() == RAW.resolve():
+    if not is_raw_copied(params):
         return []
+    copy = raw_folder(params)
     with storage_errors(copy):
         return [str(copy / shard) for shard in shard_names if (copy / shard).exists()]
 
@@ -251,7 +252,7 @@ def _report(
     ]
     if copies:
         lines += [
-            f"update that copy of {RAW}, with its manifest; these shards of it still hold them:",
+            f"before that, 'earmark upload' deletes them from the copy of {RAW}; these shards of it still hold them:",
             *(f"  {shard}" for shard in copies),
         ]
     if cached:

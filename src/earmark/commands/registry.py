@@ -45,8 +45,10 @@ def show(params: Params, name: str) -> str:
         asdict(move) | {"when": datetime.fromisoformat(move.when)} for move in registry.aliases.history(version.number)
     ]
     title = f"{registry.name} version {version.number}{aliases}, registered {formats.minute(version.registered)}"
-    record = store.read(registry.name, version.number).provenance.record
-    return versions.shown(title, {**record, **_checks(version)}, moves, _width())
+    provenance = store.read(registry.name, version.number).provenance
+    warning = f"{store.RECORD} is missing or was changed; see 'earmark lineage {version.number}'"
+    changed = {} if provenance.is_intact else {"record": warning}
+    return versions.shown(title, {**provenance.record, **changed, **_checks(version)}, moves, _width())
 
 
 def _checks(version: "Version") -> dict[str, str]:
@@ -56,8 +58,11 @@ def _checks(version: "Version") -> dict[str, str]:
     if not version.run_id or runs.tags_of(version.run_id) is None:
         return {}
     content = runs.files_of(version.run_id, VERDICT.stem).get(VERDICT.name, b"{}")
-    checks = json.loads(content).get("checks", [])
-    return {f"gate.{check['name']}": WrittenCheck(**check).line for check in checks}
+    try:
+        checks = json.loads(content).get("checks", [])
+        return {f"gate.{check['name']}": WrittenCheck(**check).line for check in checks}
+    except (ValueError, AttributeError, TypeError, KeyError):
+        return {"gate": f"{VERDICT.name} of the run is damaged"}
 
 
 def promote(params: Params, name: str, why: str) -> str:

@@ -3,14 +3,15 @@
 from fnmatch import fnmatch
 from pathlib import Path
 
+import pandas as pd
 from upath import UPath
 
-from earmark.dataset import shards
+from earmark.dataset import shards, state
 from earmark.errors import UserError
 from earmark.io.files import is_local, storage_errors
 from earmark.io.progress import progress
 from earmark.params import Params
-from earmark.paths import RAW, raw_folder
+from earmark.paths import RAW, is_raw_copied, raw_folder
 
 
 def upload(params: Params) -> str:
@@ -20,25 +21,45 @@ def upload(params: Params) -> str:
     Shards that data/raw no longer has are deleted after that.
 
     Raises:
-        UserError: extract.raw is data/raw itself, data/raw is empty, or the bucket cannot be used.
+        UserError: extract.raw is data/raw itself or a copy of other recordings, a shard is missing in data/raw, or the
+            bucket cannot be used.
     """
     copy = raw_folder(params)
-    if is_local(copy) and copy.resolve() == RAW.resolve():
+    if not is_raw_copied(params):
         raise UserError(f"params.yaml: extract.raw is {copy} itself; expected an address such as s3://bucket/raw")
-    members = shards.read_members(RAW)
-    names = sorted(members["shard"].unique())
+    raw = state.load(RAW)
+    sizes = {name: _size(RAW / name) for name in sorted(shards.read_members(RAW)["shard"].unique())}
     with storage_errors(copy):
         there = _sizes(copy)
-        missing = [name for name in names if there.get(name) != (RAW / name).stat().st_size]
+        if shards.MANIFEST in there:
+            _require_older(copy, shards.read_members(copy), {*raw.members["sha256"], *raw.forgotten_sha256})
+        missing = [name for name, size in sizes.items() if there.get(name) != size]
         with progress("upload", len(missing), "shards") as advance:
             for name in missing:
                 _put(RAW / name, copy / name)
                 advance(1)
         _put(RAW / shards.MANIFEST, copy / shards.MANIFEST)
-        removed = sorted(name for name in there if fnmatch(name, shards.SHARD_NAMES) and name not in names)
+        removed = sorted(name for name in there if fnmatch(name, shards.SHARD_NAMES) and name not in sizes)
         for name in removed:
             (copy / name).unlink()
-    return f"{len(missing)} of {len(names)} shards were new in {copy}; {len(removed)} were deleted there"
+    return f"{len(missing)} of {len(sizes)} shards were new in {copy}; {len(removed)} were deleted there"
+
+
+def _require_older(copy: UPath, members: pd.DataFrame, known: set[str]) -> None:
+    """Refuses to replace a copy that has recordings which data/raw never had."""
+    unknown = int((~members["sha256"].isin(known)).sum())
+    if unknown:
+        raise UserError(
+            f"params.yaml: extract.raw {copy} has {unknown} recordings that {RAW} never had; expected an empty folder,"
+            f" or an older copy of {RAW}"
+        )
+
+
+def _size(shard: Path) -> int:
+    try:
+        return shard.stat().st_size
+    except FileNotFoundError:
+        raise UserError(f"{shard} is missing; run 'dvc checkout' or 'dvc pull' to restore it") from None
 
 
 def _sizes(folder: UPath) -> dict[str, int]:

@@ -1,59 +1,79 @@
 """One run at a time in a checkout: a second one is told what runs and since when, or waits."""
 
 import json
+import os
 import sys
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from earmark.errors import UserError
+from earmark.io.files import write_json
+
+RUN = "EARMARK_RUN"
+"""Environment variable of the run that holds the lock: the processes that it starts inherit it."""
+
+
+def _to_standard_error(sentence: str) -> None:
+    print(f"earmark: {sentence}", file=sys.stderr, flush=True)
 
 
 @contextmanager
-def only_run(path: Path, command: str, wait: bool = False) -> Iterator[None]:
-    """Holds the lock `path` while `command` runs; with `wait`, waits for the run that holds it.
+def only_run(
+    path: Path, command: str, wait: bool = False, say: Callable[[str], object] = _to_standard_error
+) -> Iterator[None]:
+    """Holds the lock `path` while `command` runs; with `wait`, waits for the run that holds it, and says so.
 
-    Whatever a run starts, such as the stages of a flow, belongs to it and does not lock. The kernel frees the lock when
-    its process is killed.
+    A process that the holder started, such as a stage of a flow, needs no lock of its own. The kernel frees the lock
+    when its process is killed.
 
     Raises:
-        UserError: another run holds the lock.
+        UserError: another run holds the lock, or the lock cannot be written.
     """
     from filelock import FileLock, Timeout
 
     if _belongs_to(_read(path)):
         yield
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path.with_name(f".{path.name}.lock"))
     try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        running = _describe(_read(path))
-        if not wait:
-            raise UserError(f"{running} in this checkout; try again when it has ended, or wait with --wait") from None
-        print(f"earmark: waiting: {running}", file=sys.stderr, flush=True)
-        lock.acquire()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path.with_name(f".{path.name}.lock"))
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            running = _describe(_read(path))
+            if not wait:
+                advice = "try again when it has ended, or wait with --wait"
+                raise UserError(f"{running} in this checkout; {advice}") from None
+            say(f"waiting: {running}")
+            lock.acquire()
+        token = _write(path, command)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}") from None
+    before = os.environ.get(RUN)
+    os.environ[RUN] = token
     try:
-        path.write_text(json.dumps(_own(command)), encoding="utf-8")
         yield
     finally:
+        os.environ.pop(RUN)
+        if before is not None:
+            os.environ[RUN] = before
         path.unlink(missing_ok=True)
         lock.release()
 
 
-def _own(command: str) -> dict[str, Any]:
-    import psutil
-
-    process = psutil.Process()
+def _write(path: Path, command: str) -> str:
+    token = uuid.uuid4().hex
     since = datetime.now().isoformat(" ", "minutes")
-    return {"pid": process.pid, "started": process.create_time(), "command": command, "since": since}
+    write_json(path, {"pid": os.getpid(), "token": token, "command": command, "since": since})
+    return token
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """What the holder wrote; empty if nobody holds the lock, or the holder has not come to it."""
+    """The holder's record; empty if there is none, or if it is not written yet."""
     with suppress(OSError, ValueError):
         record = json.loads(path.read_text(encoding="utf-8"))
         return record if isinstance(record, dict) else {}
@@ -62,17 +82,10 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _belongs_to(record: dict[str, Any]) -> bool:
     """Whether the run of `record` started this process."""
-    if not record:
-        return False
-    import psutil
-
-    return any(
-        process.pid == record.get("pid") and process.create_time() == record.get("started")
-        for process in psutil.Process().parents()
-    )
+    return bool(record) and os.environ.get(RUN) == record.get("token")
 
 
 def _describe(record: dict[str, Any]) -> str:
-    if not record:
+    if not {"command", "pid", "since"} <= record.keys():
         return "another run is starting or ending"
     return f"'{record['command']}' (process {record['pid']}) has been running since {record['since']}"

@@ -21,10 +21,14 @@ TAGS = ("git_commit", hash_tag(ACCEPTED))
 
 @dataclass(frozen=True)
 class Provenance:
-    """The provenance of a version: a record of facts by name, and the content of files by name."""
+    """The provenance of a version: a record of facts by name, and the content of files by name.
+
+    If it was read and is not intact, the record has the version's tags only.
+    """
 
     record: Mapping[str, str]
     files: Mapping[str, bytes]
+    is_intact: bool = True
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ def save(run_id: str, provenance: Provenance) -> dict[str, str]:
 def read(name: str, number_or_alias: str) -> Registered:
     """Returns the version of the registered model `name` with this number or alias.
 
-    Its record has the version's tags too, and is otherwise empty if record.json is missing or was changed.
+    The record is record.json and the version's tags; only the tags if record.json is missing or was changed.
 
     Raises:
         UserError: there is no such version, or MLflow does not answer.
@@ -81,4 +85,5 @@ def read(name: str, number_or_alias: str) -> Registered:
     content = files.get(RECORD, b"")
     is_intact = hashlib.sha256(content).hexdigest() == sha256
     record = {**version.tags, SHA256 + RECORD: sha256, **(json.loads(content) if is_intact else {})}
-    return Registered(name, version.number, version.aliases, version.run_id, Provenance(record, files), run_tags)
+    provenance = Provenance(record, files, is_intact)
+    return Registered(name, version.number, version.aliases, version.run_id, provenance, run_tags)

@@ -19,7 +19,7 @@ from earmark.io.files import AnyPath, clear_leftovers, exclusive_writer, is_loca
 from earmark.io.progress import progress
 from earmark.models.candidates import front_end_of
 from earmark.params import Params, environment
-from earmark.paths import RAW, features_folder, raw_folder
+from earmark.paths import RAW, features_folder, is_raw_copied, raw_folder
 
 NOISE_SPLITS = ("training", "validation")
 """Splits whose background noise training reads."""
@@ -40,7 +40,8 @@ def extract(params: Params) -> str:
         if is_local(folder):
             clear_leftovers(folder)
         plan = plan_of(params)
-        _require_up_to_date(plan)
+        if is_raw_copied(params):
+            _require_up_to_date(plan)
         plan.prepare_folder()
         jobs = plan.jobs()
         _run(jobs)
@@ -52,7 +53,7 @@ def extract(params: Params) -> str:
 def plan_of(params: Params) -> ExtractionPlan:
     """Reads the manifest, and resolves what the candidates in params.yaml need."""
     raw = raw_folder(params)
-    if not _is_original(raw) and not (raw / shards.MANIFEST).exists():
+    if is_raw_copied(params) and not (raw / shards.MANIFEST).exists():
         raise UserError(f"params.yaml: extract.raw {raw} has no copy of {RAW}; run 'earmark upload' first")
     names = {front_end_of(candidate) for candidate in params.train.candidates}
     stored = {front_ends.front_end(name, params).stored for name in names}
@@ -61,14 +62,8 @@ def plan_of(params: Params) -> ExtractionPlan:
 
 
 def _require_up_to_date(plan: ExtractionPlan) -> None:
-    if _is_original(plan.raw) or not (RAW / shards.MANIFEST).exists():
-        return
-    if not shards.read_members(RAW).equals(plan.members):
+    if (RAW / shards.MANIFEST).exists() and not shards.read_members(RAW).equals(plan.members):
         raise UserError(f"params.yaml: extract.raw {plan.raw} is an outdated copy of {RAW}; run 'earmark upload' first")
-
-
-def _is_original(raw: AnyPath) -> bool:
-    return is_local(raw) and raw.absolute() == RAW.absolute()
 
 
 def _run(jobs: list[Job]) -> None:

@@ -18,6 +18,7 @@ from mlflow.entities import RunStatus
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 
+from earmark.addresses import is_url, redact_url
 from earmark.errors import UserError
 from earmark.io.hashing import content_sha256
 from earmark.params import Params
@@ -313,13 +314,18 @@ def _hash_tags() -> dict[str, str]:
 def _flat(params: Params, candidate: str) -> dict[str, object]:
     content = params.model_dump(mode="json", by_alias=True, exclude={"train", "tune", "register_"})
     content["train"] = params.train.candidate(candidate).model_dump(mode="json")
+    content["dataset"]["source"] = _without_secrets(params.dataset.source)
     frame = pd.json_normalize(content)
     return {key: str(value)[:6000] for key, value in frame.iloc[0].items()}
 
 
 def short_name(source: str) -> str:
-    """The last part of a source's address, to tell data sets apart."""
-    return Path(source).name[:200] or "recordings"
+    """The last part of a source's address, to tell data sets apart; without what may be secret."""
+    return Path(_without_secrets(source)).name[:200] or "recordings"
+
+
+def _without_secrets(source: str) -> str:
+    return redact_url(source) if is_url(source) else source
 
 
 def _minute() -> str:

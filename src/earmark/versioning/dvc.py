@@ -251,6 +251,7 @@ def one_line(error: BaseException) -> str:
     """The error's text in one line of at most 200 characters, without passwords, or the name of its class."""
     from dvc.lock import LockError
 
-    if isinstance(error, LockError):  # whose advice is to remove files
-        return "another DVC command is using this checkout; try again when it has ended"
+    if isinstance(error, LockError):
+        advice = "try again when it has ended, or remove .dvc/tmp/rwlock if there is none"
+        return f"another DVC command is using this checkout; {advice}"
     return " ".join(without_passwords(str(error)).split())[:200] or type(error).__name__

@@ -29,7 +29,8 @@ UNREACHABLE = re.compile(
 )
 """What git, curl and ssh say of a remote that cannot be reached; git's exit code is the same for every failure."""
 TIMEOUT_SECONDS = 300
-"""How long a git command may take. Commits hold code and metrics, no data: after that, a remote hangs."""
+"""How long a remote may take. Commits hold code and metrics, no data: after that, it hangs."""
+USING_NETWORK = ("fetch", "push")
 PATCH_FORMAT = ("--binary", "--no-color", "--no-ext-diff", "--no-textconv", "--src-prefix=a/", "--dst-prefix=b/")
 
 
@@ -100,14 +101,23 @@ def run_git(*arguments: str, standard_input: bytes = b"") -> None:
     pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL
     with subprocess.Popen(["git", *arguments], env=environment, stdin=pipe, stdout=nowhere, stderr=pipe) as process:
         try:
-            _, errors = process.communicate(standard_input, TIMEOUT_SECONDS)
+            timeout = TIMEOUT_SECONDS if arguments[0] in USING_NETWORK else None
+            _, errors = process.communicate(standard_input, timeout)
         except subprocess.TimeoutExpired:
-            process.terminate()  # not killed: git removes its locks then, and ends what it started
+            _end(process)
             raise NetworkError(f"git {' '.join(arguments)} did not end within {TIMEOUT_SECONDS} s") from None
     if process.returncode:
         message = " ".join(without_passwords(errors.decode(errors="replace")).split())
         kind = NetworkError if UNREACHABLE.search(message) else UserError
         raise kind(f"git {' '.join(arguments)} failed: {message}")
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    process.terminate()  # git removes its locks then, and ends what it started
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
 
 
 def git(*arguments: str, **environment: str) -> bytes | None:

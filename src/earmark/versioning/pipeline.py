@@ -3,15 +3,13 @@
 import contextlib
 import json
 import logging
-import os
 import re
-import signal
 import sys
-import threading
 from dataclasses import asdict, dataclass
 from graphlib import TopologicalSorter
 from pathlib import Path
 
+from earmark.io.caller import end_with_caller
 from earmark.versioning.dvc import one_line, repository, translated_errors
 
 _EXIT_CODE = re.compile(r"exited with (-?\d+)$")
@@ -66,8 +64,8 @@ class StageOutcome:
 def reproduce_command(stage: str, outcome: Path) -> list[str]:
     """The command that brings one stage up to date through DVC; it writes a `StageOutcome` to the file `outcome`.
 
-    It runs in a session of its own, and its output is that of the stage's command, and DVC's warnings. Standard input
-    is a pipe that the caller holds open: when that is closed, since the caller was killed, all of the session ends.
+    It runs in a session of its own, which ends with its caller (`earmark.io.caller`). Its output is that of the stage's
+    command, and DVC's warnings.
     """
     return [sys.executable, "-m", __name__, stage, str(outcome)]
 
@@ -110,15 +108,10 @@ def _reproduce(stage: str) -> StageOutcome:
     return StageOutcome(0, has_run.value)
 
 
-def _end_with_caller() -> None:
-    os.read(0, 1)  # sys.stdin has a lock, which would stop the interpreter from ending
-    os.killpg(0, signal.SIGTERM)
-
-
 def main() -> int:
     """Runs `reproduce_command` in its own process."""
     stage, file = sys.argv[1:]
-    threading.Thread(target=_end_with_caller, daemon=True).start()
+    end_with_caller()
     outcome = _reproduce(stage)
     Path(file).write_text(json.dumps(asdict(outcome)), encoding="utf-8")
     return outcome.exit_code

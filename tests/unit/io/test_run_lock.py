@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from earmark.errors import UserError
-from earmark.io.run_lock import only_run
+from earmark.io.run_lock import RUN, only_run
 
 PROCESS = """
 import subprocess, sys
@@ -72,8 +72,20 @@ def test_a_killed_run_leaves_no_lock(holder, tmp_path):
     assert not (tmp_path / "run.json").exists()
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "7"])
+@pytest.mark.parametrize("content", ["", "{", "[]", "7", "{}", '{"token": null}'])
 def test_a_record_that_cannot_be_read_is_no_fault(tmp_path, content):
-    Path(tmp_path / "run.json").write_text(content)
+    (tmp_path / "run.json").write_text(content)
     with only_run(tmp_path / "run.json", "earmark ingest"):
         pass
+
+
+def test_a_process_of_an_earlier_run_does_not_belong_to_the_next(holder, tmp_path, monkeypatch):
+    monkeypatch.setenv(RUN, "of-an-earlier-run")
+    with pytest.raises(UserError), only_run(tmp_path / "run.json", "earmark ingest"):
+        pytest.fail("two runs at once")
+
+
+def test_a_lock_that_cannot_be_written_is_a_sentence(tmp_path):
+    (tmp_path / "logs").write_text("a file where the folder would be")
+    with pytest.raises(UserError, match=r"run.json cannot be written: "), only_run(tmp_path / "logs/run.json", "x"):
+        pytest.fail("no lock")

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from earmark.addresses import is_url, redact_url
 from earmark.dataset.sources import archive_file, folder, s3, speech_commands, synthetic
-from earmark.dataset.sources.download import is_url, redact_url
 from earmark.dataset.sources.source import Context, Source
 from earmark.errors import UserError
 

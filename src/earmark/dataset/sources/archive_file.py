@@ -6,9 +6,10 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import unquote
 
+from earmark.addresses import is_url
 from earmark.dataset.sources import archive
 from earmark.dataset.sources.checksum_cache import cached_sha256
-from earmark.dataset.sources.download import download, is_url, split_url
+from earmark.dataset.sources.download import download, split_url
 from earmark.dataset.sources.source import Context, Source, fixed_source
 
 _CHECKSUMS = "checksums.json"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
+from earmark.addresses import redact_url
 from earmark.dataset.sources.archive import sha256_of
 from earmark.errors import UserError
 
@@ -64,17 +65,6 @@ def split_url(url: str) -> SplitResult:
         return urlsplit(url)
     except ValueError as error:
         raise UserError(f"{url!r} is not a URL ({error}); expected http(s)://<host>/<path>") from error
-
-
-def is_url(address: str) -> bool:
-    """Return whether an address is one of the web, not of a file."""
-    return address.lower().startswith(("http://", "https://"))
-
-
-def redact_url(url: str) -> str:
-    """Return a URL without the parts that may be secret: user, password, query and fragment."""
-    parts = split_url(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
 
 class _Partial:

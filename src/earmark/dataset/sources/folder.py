@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+from earmark.addresses import is_url
 from earmark.dataset.layout import Inventory, is_hidden
 from earmark.dataset.sources.archive import MEMBER_LIMIT_BYTES
-from earmark.dataset.sources.download import is_url
 from earmark.dataset.sources.source import Context, Source
 from earmark.dataset.sources.source_file import Memory, SourceFile
 from earmark.errors import UserError

@@ -7,7 +7,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from earmark.dataset.sources.download import redact_url
+from earmark.addresses import redact_url
 from earmark.dataset.sources.s3_errors import (
     CHANGED_CODES,
     MISSING_CODES,
