@@ -13,9 +13,9 @@ import hypothesis
 import pytest
 from click.testing import CliRunner
 from filelock import FileLock
+from support.shipped import ROOT, candidates
 
 from earmark.params import yaml
-from tests.support.shipped import ROOT, candidates
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 if "PYTEST_XDIST_WORKER" in os.environ:

@@ -21,14 +21,14 @@ def upload(params: Params) -> str:
     Shards that data/raw no longer has are deleted after that.
 
     Raises:
-        UserError: extract.raw is data/raw itself or a copy of other recordings, a shard is missing in data/raw, or the
-            bucket cannot be used.
+        UserError: extract.raw is data/raw itself or a copy of other recordings, data/raw is damaged, or the bucket
+            cannot be used.
     """
     copy = raw_folder(params)
     if not is_raw_copied(params):
         raise UserError(f"params.yaml: extract.raw is {copy} itself; expected an address such as s3://bucket/raw")
     raw = state.load(RAW)
-    sizes = {name: _size(RAW / name) for name in sorted(shards.read_members(RAW)["shard"].unique())}
+    sizes = {name: (RAW / name).stat().st_size for name in raw.shards}
     with storage_errors(copy):
         there = _sizes(copy)
         if shards.MANIFEST in there:
@@ -53,13 +53,6 @@ def _require_older(copy: UPath, members: pd.DataFrame, known: set[str]) -> None:
             f"params.yaml: extract.raw {copy} has {unknown} recordings that {RAW} never had; expected an empty folder,"
             f" or an older copy of {RAW}"
         )
-
-
-def _size(shard: Path) -> int:
-    try:
-        return shard.stat().st_size
-    except FileNotFoundError:
-        raise UserError(f"{shard} is missing; run 'dvc checkout' or 'dvc pull' to restore it") from None
 
 
 def _sizes(folder: UPath) -> dict[str, int]:
