@@ -8,24 +8,21 @@ from earmark.paths import MLFLOW_DATABASE
 
 
 def table(report: Path, model: str, mlflow_server: str, prefect_server: str) -> str:
-    """Returns one line for each of MLflow, Prefect and the page at `report`; `model` is the registered model's name.
+    """Returns where MLflow, Prefect and the page at `report` are; `model` is the registered model's name.
 
-    The servers are addresses; where one is "", the line has the command that starts a local one.
+    The servers are addresses; where one is "", a line has the command that starts a local one, the next its address.
     """
     page = f"/#/models/{quote(model)}{FOR_TRAININGS}"
-    mlflow_ui = f".venv/bin/mlflow ui --backend-store-uri sqlite:///{MLFLOW_DATABASE}"
-    rows = (
-        (
-            "MLflow UI",
-            f"{mlflow_server}{page}" if mlflow_server else mlflow_ui,
-            "" if mlflow_server else f"then http://127.0.0.1:5000{page}",
-        ),
-        (
-            "Prefect UI",
-            prefect_server.removesuffix("/api") or ".venv/bin/prefect server start",
-            "" if prefect_server else "then http://127.0.0.1:4200",
-        ),
-        ("HTML report", str(report), "opens in any browser"),
+    mlflow_ui = (
+        (f"{mlflow_server}{page}",)
+        if mlflow_server
+        else (f".venv/bin/mlflow ui --backend-store-uri sqlite:///{MLFLOW_DATABASE}", f"http://127.0.0.1:5000{page}")
     )
-    width = max(len(how) for _, how, _ in rows)
-    return "\n".join(f"{name:<11}  {how:<{width}}  {then}".rstrip() for name, how, then in rows)
+    prefect_ui = (
+        (prefect_server.removesuffix("/api"),)
+        if prefect_server
+        else (".venv/bin/prefect server start", "http://127.0.0.1:4200")
+    )
+    rows = (("MLflow UI", mlflow_ui), ("Prefect UI", prefect_ui), ("HTML report", (str(report),)))
+    lines = [(name if number == 0 else "", line) for name, group in rows for number, line in enumerate(group)]
+    return "\n".join(f"{name:<11}  {line}" for name, line in lines)
