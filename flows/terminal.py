@@ -23,6 +23,8 @@ def run_in_own_session(run: Callable[[], int]) -> int:
     if not child:
         os.setsid()
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
+        # A shell starts what it runs in the background with SIGINT ignored.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         return run() if os.getppid() == parent else 1
     for number in _SIGNALS:

@@ -39,6 +39,8 @@ class _Commands(click.Group):
         except UserError as error:
             click.echo(f"earmark: {without_passwords(str(error))}", err=True)
             sys.exit(error.exit_code)
+        except KeyboardInterrupt:
+            sys.exit(_ENDED_BY_CTRL_C)
 
 
 @click.group(cls=_Commands)
@@ -298,12 +300,9 @@ def listen(source: str, model: str | None, threshold: float | None, as_json: boo
     With -, reads audio from standard input as it arrives: raw PCM without a header, 16-bit little-endian, mono, at the
     model's sample rate (dataset.sample_rate_hz, 16000 by default).
     """
-    try:
-        from earmark.commands.listen import listen
+    from earmark.commands.listen import listen
 
-        listen(source, model, threshold, as_json)
-    except KeyboardInterrupt:
-        sys.exit(_ENDED_BY_CTRL_C)
+    listen(source, model, threshold, as_json)
 
 
 @main.group()

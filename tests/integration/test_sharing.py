@@ -209,6 +209,29 @@ def test_results_on_no_branch_are_refused(clones):
         sharing.push_commits()
 
 
+def test_on_no_branch_nothing_is_brought_in(clones):
+    first, _ = clones
+    shell(first, "git", "checkout", "-q", "--detach", "HEAD~1")
+    before = shell(first, "git", "rev-parse", "HEAD")
+    with pytest.raises(UserError, match="no branch is checked out"):
+        sharing.bring_in("", sharing.current_branch())
+    assert shell(first, "git", "rev-parse", "HEAD") == before
+
+
+def test_uncommitted_changes_of_a_file_that_others_changed_stay_as_they_are(clones):
+    first, second = clones
+    shell(second, "git", "pull", "-q")
+    (second / "source.txt").write_text("theirs")
+    shell(second, "git", *sharing.AUTHOR, "commit", "-qam", "their change")
+    shell(second, "git", "push", "-q")
+    (first / "reports/metrics.json").write_text("3")
+    sharing.commit_results()
+    (first / "source.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"source.txt changed here and in new commits of others"):
+        sharing.push_commits()
+    assert (first / "source.txt").read_text() == "mine"
+
+
 def test_a_git_remote_that_does_not_answer_may_answer_later(clones):
     first, _ = clones
     shell(first, "git", "remote", "set-url", "origin", "http://alice:s3cr3t@127.0.0.1:9/team.git")

@@ -71,6 +71,7 @@ def test_the_copy_has_the_shards_and_the_manifest_and_grows_with_them(bucket, tm
 
 
 def test_shards_that_are_gone_are_deleted_and_nothing_else(bucket):
+    upload(params.load())
     bucket.put_object(Bucket=BUCKET, Key="raw/shard-0123456789abcdef.tar", Body=b"forgotten")
     bucket.put_object(Bucket=BUCKET, Key="raw/notes.txt", Body=b"a person's")
     assert upload(params.load()).endswith("; 1 were deleted there")
@@ -108,13 +109,21 @@ def test_a_shard_that_is_missing_here_leaves_the_copy_as_it_was(bucket, tmp_path
     assert stored(bucket) == before
 
 
-def test_data_raw_is_no_copy_of_itself(bucket):
-    change_params(Path(), {"extract": {"raw": "data/raw"}})
-    with pytest.raises(UserError, match=r"params.yaml: extract.raw is data/raw itself; expected an address"):
+def test_shards_of_others_beside_no_manifest_stay(bucket):
+    bucket.put_object(Bucket=BUCKET, Key="raw/shard-0123456789abcdef.tar", Body=b"somebody's")
+    assert upload(params.load()).endswith("; 0 were deleted there")
+    assert stored(bucket)["raw/shard-0123456789abcdef.tar"] == b"somebody's"
+
+
+@pytest.mark.parametrize("place", ["data/raw", "data", "data/raw/copy"])
+def test_data_raw_is_no_copy_of_itself(bucket, place):
+    change_params(Path(), {"extract": {"raw": place}})
+    with pytest.raises(UserError, match=rf"params.yaml: extract.raw {place} overlaps data/raw; expected an address"):
         upload(params.load())
 
 
-def test_a_bucket_that_is_not_there_is_one_sentence(bucket):
-    change_params(Path(), {"extract": {"raw": "s3://absent/raw"}})
-    with pytest.raises(UserError, match=r"s3://absent/raw cannot be used: "):
+@pytest.mark.parametrize("place", ["s3://absent/raw", "params.yaml/raw", "/proc/raw"])
+def test_a_place_that_cannot_be_used_is_one_sentence(bucket, place):
+    change_params(Path(), {"extract": {"raw": place}})
+    with pytest.raises(UserError, match=rf"{place} cannot be used: "):
         upload(params.load())

@@ -1,5 +1,7 @@
 """`earmark upload`: copies data/raw to extract.raw, for extraction from a bucket."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from earmark.errors import UserError
 from earmark.io.files import is_local, storage_errors
 from earmark.io.progress import progress
 from earmark.params import Params
-from earmark.paths import RAW, is_raw_copied, raw_folder
+from earmark.paths import RAW, raw_folder
 
 
 def upload(params: Params) -> str:
@@ -25,13 +27,14 @@ def upload(params: Params) -> str:
             cannot be used.
     """
     copy = raw_folder(params)
-    if not is_raw_copied(params):
-        raise UserError(f"params.yaml: extract.raw is {copy} itself; expected an address such as s3://bucket/raw")
+    if is_local(copy) and (_contains(copy, RAW) or _contains(RAW, copy)):
+        raise UserError(f"params.yaml: extract.raw {copy} overlaps {RAW}; expected an address such as s3://bucket/raw")
     raw = state.load(RAW)
     sizes = {name: (RAW / name).stat().st_size for name in raw.shards}
-    with storage_errors(copy):
+    with _errors(copy):
         there = _sizes(copy)
-        if shards.MANIFEST in there:
+        is_ours = shards.MANIFEST in there
+        if is_ours:
             _require_older(copy, shards.read_members(copy), {*raw.members["sha256"], *raw.forgotten_sha256})
         missing = [name for name, size in sizes.items() if there.get(name) != size]
         with progress("upload", len(missing), "shards") as advance:
@@ -39,10 +42,23 @@ def upload(params: Params) -> str:
                 _put(RAW / name, copy / name)
                 advance(1)
         _put(RAW / shards.MANIFEST, copy / shards.MANIFEST)
-        removed = sorted(name for name in there if fnmatch(name, shards.SHARD_NAMES) and name not in sizes)
+        removed = sorted(name for name in there if fnmatch(name, shards.SHARD_NAMES) and name not in sizes and is_ours)
         for name in removed:
             (copy / name).unlink()
     return f"{len(missing)} of {len(sizes)} shards were new in {copy}; {len(removed)} were deleted there"
+
+
+def _contains(folder: Path, path: Path) -> bool:
+    return Path(path).resolve().is_relative_to(Path(folder).resolve())
+
+
+@contextmanager
+def _errors(copy: UPath) -> Iterator[None]:
+    try:
+        with storage_errors(copy):
+            yield
+    except (OSError, ValueError) as error:  # a folder that cannot be written, an address without a bucket
+        raise UserError(f"params.yaml: extract.raw {copy} cannot be used: {' '.join(str(error).split())}") from None
 
 
 def _require_older(copy: UPath, members: pd.DataFrame, known: set[str]) -> None:

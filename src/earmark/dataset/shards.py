@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow
 
 from earmark.errors import UserError
-from earmark.io.files import AnyPath
+from earmark.io.files import AnyPath, is_local
 
 MAX_SHARD_BYTES = 64 * 1024 * 1024
 MANIFEST = "manifest.parquet"
@@ -118,7 +118,8 @@ def _read_table(path: AnyPath, stage: str) -> pd.DataFrame:
     except FileNotFoundError:
         raise UserError(f"{path} is missing; run 'dvc repro {stage}' or 'dvc pull' first") from None
     except pyarrow.ArrowException:
-        raise UserError(f"{path} is damaged; 'dvc checkout --force' restores it") from None
+        mend = "'dvc checkout --force' restores it" if is_local(path) else "remove it, then run 'earmark upload'"
+        raise UserError(f"{path} is damaged; {mend}") from None
 
 
 def read_manifest(folder: AnyPath) -> pd.DataFrame:

@@ -82,7 +82,8 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _belongs_to(record: dict[str, Any]) -> bool:
     """Whether the run of `record` started this process."""
-    return bool(record) and os.environ.get(RUN) == record.get("token")
+    token = record.get("token")
+    return bool(token) and os.environ.get(RUN) == token
 
 
 def _describe(record: dict[str, Any]) -> str:

@@ -83,7 +83,18 @@ def read(name: str, number_or_alias: str) -> Registered:
     files = runs.files_of(version.run_id, run_folder) if run_tags is not None and run_folder else {}
     sha256 = (run_folder or "").rpartition("/")[2]
     content = files.get(RECORD, b"")
-    is_intact = hashlib.sha256(content).hexdigest() == sha256
-    record = {**version.tags, SHA256 + RECORD: sha256, **(json.loads(content) if is_intact else {})}
+    facts = _facts(content) if hashlib.sha256(content).hexdigest() == sha256 else None
+    is_intact = facts is not None
+    record = {**version.tags, SHA256 + RECORD: sha256, **(facts or {})}
     provenance = Provenance(record, files, is_intact)
     return Registered(name, version.number, version.aliases, version.run_id, provenance, run_tags)
+
+
+def _facts(content: bytes) -> dict[str, str] | None:
+    """The facts of a record; None if `content` is not one."""
+    try:
+        facts = json.loads(content)
+    except ValueError:
+        return None
+    is_record = isinstance(facts, dict) and all(isinstance(fact, str) for fact in facts.values())
+    return facts if is_record else None

@@ -4,6 +4,8 @@ import json
 from functools import cache
 from pathlib import Path
 
+from earmark.errors import UserError
+
 
 def cached_file(md5: str) -> Path | None:
     """Returns the file in DVC's local cache with this hash, or None."""
@@ -14,8 +16,14 @@ def cached_file(md5: str) -> Path | None:
 def cached_listings() -> list[dict[str, str]]:
     """Returns the listing of each folder version in DVC's local cache: path within the folder -> hash."""
     listings = sorted((_cache() / "files/md5").glob("*/*.dir"))
-    contents = [json.loads(path.read_text(encoding="utf-8")) for path in listings]
-    return [{entry["relpath"]: entry["md5"] for entry in content} for content in contents]
+    return [_listing(path) for path in listings]
+
+
+def _listing(path: Path) -> dict[str, str]:
+    try:
+        return {entry["relpath"]: entry["md5"] for entry in json.loads(path.read_text(encoding="utf-8"))}
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{path} in DVC's cache is damaged; remove it, 'dvc push' or 'dvc pull' restores it") from None
 
 
 def object_path(md5: str) -> str:

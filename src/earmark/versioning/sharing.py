@@ -40,6 +40,8 @@ def bring_in(repository_address: str, branch: str) -> Update:
         UserError: this is a clone of another repository, or on another branch; files have changed, or commits were
             never published; git or DVC fails.
     """
+    if not branch:
+        raise UserError("git: no branch is checked out; expected the branch that results are published on")
     _require_clone(repository_address, branch)
     _require_clean()
     before = output_hashes()
@@ -131,6 +133,7 @@ def push_commits() -> int | None:
     upstream = f"refs/remotes/{REMOTE}/{branch}"
     exists = git("rev-parse", "--verify", "--quiet", upstream) is not None
     if exists and _count(f"HEAD..{upstream}"):
+        _require_no_overlap(upstream)
         try:
             run_git(*_author(), "rebase", "--quiet", "--autostash", upstream)
         except UserError:
@@ -143,6 +146,15 @@ def push_commits() -> int | None:
     if count:
         run_git("push", "--quiet", REMOTE, f"HEAD:refs/heads/{branch}")
     return count
+
+
+def _require_no_overlap(upstream: str) -> None:
+    """Refuses to move uncommitted changes onto commits that change the same files."""
+    theirs = {*_lines("diff", "--name-only", f"HEAD...{upstream}")}
+    both = [path for path in _lines("diff", "--name-only", "HEAD") if path in theirs]
+    if both:
+        names = ", ".join(both[:3])
+        raise UserError(f"git: {names} changed here and in new commits of others; commit or discard the changes here")
 
 
 def push_tags(commits: Mapping[str, str]) -> list[str]:

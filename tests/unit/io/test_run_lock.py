@@ -79,6 +79,14 @@ def test_a_record_that_cannot_be_read_is_no_fault(tmp_path, content):
         pass
 
 
+@pytest.mark.parametrize("record", ["{}", '{"pid": 1, "command": "earmark train"}', '{"token": null}'])
+def test_a_record_without_a_token_frees_nobody_from_the_lock(tmp_path, monkeypatch, record):
+    monkeypatch.delenv(RUN, raising=False)
+    (tmp_path / "run.json").write_text(record)
+    with only_run(tmp_path / "run.json", "earmark ingest"):
+        assert json.loads((tmp_path / "run.json").read_text())["command"] == "earmark ingest"
+
+
 def test_a_process_of_an_earlier_run_does_not_belong_to_the_next(holder, tmp_path, monkeypatch):
     monkeypatch.setenv(RUN, "of-an-earlier-run")
     with pytest.raises(UserError), only_run(tmp_path / "run.json", "earmark ingest"):
